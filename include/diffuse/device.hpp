@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "diffuse/torch.hpp"
+
+namespace diffuse {
+
+/// "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N". Throws Error for anything else, and where
+/// the device named is not there.
+torch::Device parse_device(const std::string& name);
+
+/// Sets the number of CPU threads of LibTorch for this thread and those started later; 0 takes every core (LibTorch
+/// 1.13 by itself takes half of them).
+void set_threads(int64_t threads);
+
+}  // namespace diffuse

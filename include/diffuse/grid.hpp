@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "diffuse/schedule.hpp"
+
+namespace diffuse {
+
+/// The noise levels a solver walks, first to last. Sampling goes from t = T down to t = 0; encoding walks the same
+/// levels up.
+using Grid = std::vector<NoiseLevel>;
+
+/// `steps` + 1 levels from T to 0, all at whole t and all different. uniform: t_i = T (1 - i/steps). quadratic:
+/// t_i = T (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
+/// Throws Error for an unknown spacing, or when steps is not in 1 .. T.
+Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps);
+std::vector<std::string> spacing_names();
+
+/// The same levels in the opposite order.
+Grid reversed(Grid grid);
+
+}  // namespace diffuse

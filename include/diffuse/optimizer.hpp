@@ -1,0 +1,49 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "diffuse/config.hpp"
+#include "diffuse/torch.hpp"
+
+namespace diffuse {
+
+/// The parameters of a network, in its own order.
+using Parameters = std::vector<torch::Tensor>;
+
+/// All parameters as one contiguous vector: each becomes a view of it (4-D weights in channels-last order), so that
+/// what touches every weight is one operation.
+torch::Tensor flatten_parameters(Parameters parameters);
+
+/// Likewise one vector for all gradients, zero at first; backward() adds into it.
+torch::Tensor flatten_gradients(Parameters parameters);
+
+/// Points parameters at another vector of the same layout, e.g. the averaged weights.
+void view_parameters(Parameters parameters, const torch::Tensor& flat);
+
+/// Scales `gradient` so that its norm is at most `most` (0: leaves it); returns the norm before, a scalar tensor.
+torch::Tensor clip_norm_(torch::Tensor& gradient, double most);
+
+/// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2) over one flat vector; beta1 0.9, eps 1e-8.
+class AdamW {
+public:
+    AdamW(torch::Tensor weights, double beta2, double weight_decay);
+    void step(const torch::Tensor& gradient, double learning_rate);
+
+private:
+    torch::Tensor weights_, mean_, square_;
+    double beta2_, weight_decay_;
+    int64_t steps_ = 0;
+};
+
+/// Exponential moving average of the weights with warm-up: after update `step` (from 1), decay is the smaller of
+/// `decay` and (1 + step) / (10 + step), so that early averages forget the random start.
+void update_ema_(torch::Tensor& ema, const torch::Tensor& weights, double decay, int64_t step);
+
+/// Step size of step `step` (from 1): linear rise over warmup_steps, then as config.decay says. cosine falls to zero
+/// after the last step along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5), linear in a straight
+/// line, none stays.
+double learning_rate(const TrainConfig& config, int64_t step);
+std::vector<std::string> decay_names();
+
+}  // namespace diffuse

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+
+namespace diffuse {
+
+/// Seconds since construction.
+class Stopwatch {
+public:
+    double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// "1:05" or "2:03:09"
+std::string format_duration(double seconds);
+
+/// Writes one line to stderr, where everything goes that is not a result.
+void log_line(const std::string& text);
+
+/// A progress line on stderr: redrawn in place on a terminal, else a plain line now and then; nothing for work that is
+/// over within a second. Safe to update from several threads.
+class Progress {
+public:
+    Progress(std::string what, int64_t total);
+    ~Progress();
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+
+    /// `details` is only called, to be shown behind the count, when the line is drawn.
+    void update(int64_t done, const std::function<std::string()>& details = [] { return std::string(); });
+    /// A line of text that does not tear the progress line.
+    void note(const std::string& text);
+
+private:
+    void draw(int64_t done, const std::string& details);
+    void erase();
+
+    std::string what_;
+    int64_t total_;
+    bool terminal_, drawn_ = false;
+    double next_draw_;
+    Stopwatch watch_;
+    std::mutex mutex_;
+};
+
+}  // namespace diffuse

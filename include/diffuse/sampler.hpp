@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+
+#include "diffuse/integrate.hpp"
+#include "diffuse/torch.hpp"
+
+namespace diffuse {
+
+/// A walk of many images along a grid: what sampling, encoding and decoding have in common.
+struct Walk {
+    SolverFactory solver;
+    Denoiser denoiser;
+    Grid grid;
+    uint64_t seed = 0;                   ///< of the noise of stochastic solvers
+    torch::Device device = torch::kCPU;  ///< where the denoiser runs
+    int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep every thread busy
+    std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
+};
+
+struct WalkResult {
+    torch::Tensor images;  ///< float32 [N, C, H, W] on the CPU
+    int64_t nfe = 0;       ///< network evaluations for each image
+};
+
+/// Walks x (float32 [N, C, H, W], on the CPU) along the grid. Image i of the result depends on x[i], i and the seed
+/// alone, bit for bit: images go in groups of one fixed size (the last one padded), each from first step to last on
+/// one thread, so that no kernel ever sees another shape or thread count. The state is kept in double.
+/// Throws Error (exit code 1) when an image is no longer finite.
+WalkResult walk_images(const Walk& walk, const torch::Tensor& x);
+
+/// Standard normal noise for images first .. first + count - 1; draw 0 is what sampling starts from, draw k + 1 what
+/// step k adds. Returns float32 [count, C, H, W].
+torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape, int64_t draw);
+
+}  // namespace diffuse

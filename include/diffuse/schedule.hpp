@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "diffuse/config.hpp"
+
+namespace diffuse {
+
+/// How much of a picture is left: x_t = alpha x_0 + sigma eps, with alpha^2 + sigma^2 = 1 for all schedules here
+/// (alpha^2 is what Ho et al. 2020 call alpha-bar). t = 0 is data (alpha 1, sigma 0, exactly); t = 1 .. T are the
+/// trained levels. Projects that number levels 0 .. T-1 call our t = k + 1 their k.
+struct NoiseLevel {
+    double t = 0, alpha = 1, sigma = 0;
+    double ratio() const { return sigma / alpha; }  ///< r: the "time" in which the probability-flow ODE is dy/dr = eps
+    double log_snr() const;                         ///< 2 log(alpha / sigma); infinite at t = 0
+};
+
+/// Maps time to noise levels.
+class Schedule {
+public:
+    /// From the variances added at each step, beta_1 .. beta_T, each in (0, 1).
+    explicit Schedule(const std::vector<double>& betas);
+
+    int64_t steps() const { return int64_t(levels_.size()) - 1; }  ///< T
+    /// t is 0 or in [1, T]: exact at whole numbers, interpolated linearly in log-SNR between them. Between 0 and 1
+    /// log-SNR has no bound and the network was never trained; nothing may ask there.
+    NoiseLevel at(double t) const;
+
+private:
+    std::vector<NoiseLevel> levels_;
+};
+
+/// linear: beta from 1e-4 to 0.02 (Ho et al. 2020, section 4) for T = 1000; other T scale beta by 1000 / T so that the
+/// noise at the end stays the same (Nichol & Dhariwal 2021's code). cosine: alpha-bar(t) = f(t) / f(0),
+/// f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17). In both, beta is
+/// clipped at 0.999, so that alpha-bar never reaches zero.
+Schedule make_schedule(const ScheduleConfig& config);
+std::vector<std::string> schedule_names();
+
+}  // namespace diffuse

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "diffuse/checkpoint.hpp"
+#include "diffuse/config.hpp"
+#include "diffuse/dataset.hpp"
+
+namespace diffuse {
+
+/// Where a run keeps its files: config.json, metrics.jsonl, checkpoint.safetensors and samples/ in one folder.
+struct RunFolder {
+    std::filesystem::path path;
+    /// Creates the folder. Throws Error when it already holds a run, unless `replace`, which removes that run's files.
+    static RunFolder create(const std::filesystem::path& path, bool replace);
+};
+
+/// Trains a network as `config` says and fills the run folder: the resolved config, a line of metrics every log_every
+/// steps, a grid of samples from the averaged weights every sample_every, a checkpoint every checkpoint_every and at
+/// the end. Step k draws its images, times and noise from (seed, k) alone. `stop` is asked after every step; when it
+/// says so, a checkpoint is saved and training returns early.
+/// Returns the number of steps taken. Throws Error (exit code 1), keeping the last checkpoint, when the loss is no
+/// longer finite.
+int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+              const std::function<bool()>& stop);
+
+}  // namespace diffuse

@@ -1,0 +1,85 @@
+#include "common.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdio>
+
+#include "diffuse/device.hpp"
+
+namespace diffuse::cli {
+
+CLI::Validator known_name(const std::string& kind, std::vector<std::string> known) {
+    const std::string list = fmt::format("{}", fmt::join(known, "|"));
+    const auto check = [kind, known = std::move(known)](std::string& name) {
+        const bool found = std::find(known.begin(), known.end(), name) != known.end();
+        return found ? std::string() : unknown_name(kind, name, known);
+    };
+    return CLI::Validator(check, list);
+}
+
+void RuntimeOptions::add_to(CLI::App& command) {
+    command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    command.add_option("--threads", threads, "CPU threads; 0: one a core")->check(CLI::Range(0, 1024))->capture_default_str();
+}
+
+torch::Device RuntimeOptions::apply() const {
+    set_threads(threads);
+    return parse_device(device);
+}
+
+void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
+    command.add_option("--checkpoint", checkpoint, "checkpoint file or run folder")->required();
+    command.add_option("--solver", solver, "method")->check(known_name("solver", names(solvers())))->capture_default_str();
+    command.add_option("--steps", steps, "steps of the grid, 1 to T; default 50 (ddpm: T)")->check(CLI::Range(1, 100'000));
+    command.add_option("--spacing", spacing, "of the grid's levels between T and 0")
+        ->check(known_name("spacing", spacing_names()))->capture_default_str();
+    command.add_option("--weights", weights, "averaged or raw weights")
+        ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))->capture_default_str();
+    command.add_option("--batch", batch, "images worked on at once, for less memory; the pictures stay the same, bit for bit; 0: as many as keep the machine busy")
+        ->check(CLI::Range(0, 1'000'000))->capture_default_str();
+    if (with_stochastic) {
+        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    }
+}
+
+void SolverOptions::check() const {
+    if (eta > 0 && !kind().takes_eta) throw Error(fmt::format("--eta belongs to ddim; the solver is {}", solver));
+}
+
+Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
+    const Schedule schedule = make_schedule(loaded.config.schedule);
+    const int64_t all = schedule.steps();
+    const int64_t count = steps.value_or(solver == "ddpm" ? all : std::min<int64_t>(50, all));
+    const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
+    return {.solver = [make = kind().make, eta = eta] { return make(eta); },
+            .denoiser = eps_denoiser(network),
+            .grid = make_grid(schedule, spacing, count),
+            .device = device,
+            .most_in_flight = batch};
+}
+
+TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x) {
+    const Stopwatch watch;
+    const int64_t steps = int64_t(walk.grid.size()) - 1, count = x.size(0);
+    std::optional<Progress> progress(std::in_place, what, steps * count);
+    // Groups advance on their own; their mean is what a reader of the line wants.
+    walk.progress = [&](int64_t done, int64_t total) { progress->update(done * steps * count / total); };
+    TimedResult result{walk_images(walk, x)};
+    result.seconds = watch.seconds();
+    return result;
+}
+
+void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what) {
+    const bool fits = x.dim() == 4 && x.size(0) > 0 && x.sizes().slice(1) == torch::IntArrayRef{shape.channels, shape.height, shape.width};
+    if (!fits || x.scalar_type() != torch::kFloat32) {
+        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}, {}, {}]", what, fmt::join(x.sizes(), ", "),
+                                c10::toString(x.scalar_type()), shape.channels, shape.height, shape.width));
+    }
+}
+
+void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text) {
+    fmt::print("{}\n", as_json ? json.dump() : text);
+}
+
+}  // namespace diffuse::cli

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "diffuse/checkpoint.hpp"
+#include "diffuse/progress.hpp"
+#include "diffuse/sampler.hpp"
+
+namespace diffuse::cli {
+
+void add_train(CLI::App& app);
+void add_sample(CLI::App& app);
+void add_encode(CLI::App& app);
+
+/// --device and --threads
+struct RuntimeOptions {
+    std::string device = "auto";
+    int64_t threads = 0;
+    void add_to(CLI::App& command);
+    torch::Device apply() const;
+};
+
+/// What sampling and encoding have in common: a checkpoint, a solver and its grid.
+struct SolverOptions {
+    std::string checkpoint, solver = "ddim", spacing = "uniform", weights = "ema";
+    std::optional<int64_t> steps;
+    double eta = 0;
+    int64_t batch = 0;
+
+    void add_to(CLI::App& command, bool stochastic);
+    /// Refuses what cannot be right whatever the checkpoint.
+    void check() const;
+    const SolverKind& kind() const { return look_up("solver", solvers(), solver); }
+    bool stochastic() const { return kind().stochastic || eta > 0; }
+    /// The walk from T to 0 as asked, with the checkpoint's network on `device`.
+    Walk walk(const Checkpoint& loaded, torch::Device device) const;
+};
+
+/// A check for CLI11: the name must be a known one.
+CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);
+
+/// Runs a walk with a progress line called `what`, and says how long it took.
+struct TimedResult : WalkResult {
+    double seconds = 0;
+};
+TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x);
+
+/// Throws unless x is float32 [N, C, H, W] with the image shape of the checkpoint; `what` names it.
+void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what);
+
+/// The result: to stdout as one JSON object, or as lines of text.
+void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text);
+
+}  // namespace diffuse::cli

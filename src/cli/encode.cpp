@@ -1,0 +1,132 @@
+#include <fmt/format.h>
+
+#include <regex>
+
+#include "common.hpp"
+#include "diffuse/file.hpp"
+#include "diffuse/image.hpp"
+#include "diffuse/tensor_file.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+struct Options {
+    SolverOptions solver;
+    RuntimeOptions runtime;
+    std::vector<std::string> inputs;
+    std::string out = "latents.safetensors", png, reconstruct;
+    bool json = false;
+};
+
+void check_before_work(const Options& options) {
+    options.solver.check();
+    if (options.solver.stochastic()) {
+        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use ddim or heun", options.solver.solver));
+    }
+    for (const auto& path : {options.out, options.png, options.reconstruct}) {
+        if (!path.empty()) require_writable(path);
+    }
+}
+
+torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
+    auto image = read_png(path);
+    if (shape.channels == 1 && image.size(0) == 3) {
+        image = to_grey(image, path);
+        log_line(fmt::format("{}: grey in RGB, taken as one channel", path));
+    } else if (shape.channels == 1) {
+        image = to_grey(image, path);
+    }
+    const ImageShape found{image.size(0), image.size(1), image.size(2)};
+    if (found != shape) {
+        throw Error(fmt::format("{} is {}x{} with {} channels; this checkpoint needs {}x{} with {}", path, found.width, found.height, found.channels,
+                                shape.width, shape.height, shape.channels));
+    }
+    return image.unsqueeze(0);
+}
+
+/// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
+std::optional<torch::Tensor> read_split(const std::string& input, DatasetConfig config, const ImageShape& shape) {
+    static const std::regex pattern(R"(([a-z]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
+    std::smatch match;
+    if (!std::regex_match(input, match, pattern)) return std::nullopt;
+    if (match[1] != config.kind) config = DatasetConfig{.kind = match[1], .dir = {}};
+    const Dataset dataset = load_dataset(config, match[2] == "train" ? Split::kTrain : Split::kTest);
+    const int64_t begin = match[4].length() ? std::stoll(match[4]) : 0;
+    const int64_t end = match[5].length() ? std::stoll(match[5]) : dataset.size();
+    if (begin >= end || end > dataset.size()) {
+        throw Error(fmt::format("--input {}: expected 0 <= A < B <= {}", input, dataset.size()));
+    }
+    if (dataset.shape() != shape) throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
+    return dataset.images.narrow(0, begin, end - begin);
+}
+
+/// All inputs, in order, as float32 [N, C, H, W] in [-1, 1].
+torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) {
+    std::vector<torch::Tensor> images;
+    for (const auto& input : options.inputs) {
+        const auto split = read_split(input, checkpoint.config.dataset, checkpoint.shape);
+        images.push_back(split ? *split : read_picture(input, checkpoint.shape));
+    }
+    return to_signed(torch::cat(images));
+}
+
+void run(const Options& options) {
+    check_before_work(options);
+    const auto device = options.runtime.apply();
+    const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
+    const auto images = read_inputs(options, checkpoint);
+    const Walk decode = options.solver.walk(checkpoint, device);
+    Walk encode = decode;
+    encode.grid = reversed(decode.grid);
+
+    const auto encoded = run_walk("encoding: step", encode, images);
+    write_tensor_file(options.out, {{{"latents", encoded.images}}, {}});
+    const auto decoded = run_walk("decoding: step", decode, encoded.images);
+    if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.images / 3), images.size(0)));
+    if (!options.reconstruct.empty()) {
+        const auto rows = torch::cat({images, encoded.images / 3, decoded.images});
+        write_png(options.reconstruct, tile(to_bytes(rows), images.size(0)));
+    }
+
+    const auto latents = encoded.images.to(torch::kFloat64);
+    const double mean = latents.mean().item<double>(), deviation = latents.std(/*unbiased=*/false).item<double>();
+    const double error = ((decoded.images - images) / 2).to(torch::kFloat64).square().mean().item<double>();
+    const int64_t steps = int64_t(decode.grid.size()) - 1;
+    nlohmann::ordered_json json;
+    json["latents"] = display_path(options.out);
+    if (!options.png.empty()) json["png"] = display_path(options.png);
+    if (!options.reconstruct.empty()) json["reconstruct"] = display_path(options.reconstruct);
+    json["num"] = images.size(0);
+    json["solver"] = options.solver.solver;
+    json["steps"] = steps;
+    json["nfe"] = encoded.nfe;
+    json["latent_mean"] = mean;
+    json["latent_std"] = deviation;
+    json["roundtrip_mse"] = error;
+    json["seconds"] = encoded.seconds;
+    std::string text = fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
+                                   "latents: mean {:.4f}, standard deviation {:.4f}\n"
+                                   "round trip: mean squared error {:.3g} per pixel in [0, 1]\n{}",
+                                   images.size(0), options.solver.solver, steps, encoded.nfe, encoded.seconds, mean, deviation, error, display_path(options.out));
+    for (const auto& path : {options.png, options.reconstruct}) {
+        if (!path.empty()) text += "\n" + display_path(path);
+    }
+    print_result(options.json, json, text);
+}
+
+}  // namespace
+
+void add_encode(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
+    options->solver.add_to(*command, /*stochastic=*/false);
+    command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
+    command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")->capture_default_str();
+    command->add_option("--png", options->png, "write the latents as a picture, from -3 (black) to 3 (white)");
+    command->add_option("--reconstruct", options->reconstruct, "write a picture with three rows: originals, latents, reconstructions");
+    command->add_flag("--json", options->json, "print the result as one JSON object");
+    options->runtime.add_to(*command);
+    command->callback([options] { run(*options); });
+}
+
+}  // namespace diffuse::cli

@@ -1,0 +1,91 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "common.hpp"
+#include "diffuse/file.hpp"
+#include "diffuse/image.hpp"
+#include "diffuse/tensor_file.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+struct Options {
+    SolverOptions solver;
+    RuntimeOptions runtime;
+    std::optional<int64_t> num;
+    int64_t seed = 0, columns = 0;
+    std::optional<bool> clip_x0;
+    std::string out = "samples.png", tensors, latents;
+    bool json = false;
+};
+
+void check_before_work(const Options& options) {
+    options.solver.check();
+    require_writable(options.out);
+    if (!options.tensors.empty()) require_writable(options.tensors);
+}
+
+/// What sampling starts from: the latents of a file, or noise.
+torch::Tensor starting_noise(const Options& options, const ImageShape& shape) {
+    if (options.latents.empty()) {
+        return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), {shape.channels, shape.height, shape.width}, 0);
+    }
+    const auto latents = read_tensor_file(options.latents).at("latents", options.latents);
+    require_shape(latents, shape, options.latents);
+    if (options.num && *options.num != latents.size(0)) {
+        throw Error(fmt::format("--num {} contradicts --latents: {} holds {}; leave --num out", *options.num, options.latents, latents.size(0)));
+    }
+    return latents;
+}
+
+void run(const Options& options) {
+    check_before_work(options);
+    const auto device = options.runtime.apply();
+    const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
+    Walk walk = options.solver.walk(checkpoint, device);
+    walk.seed = uint64_t(options.seed);
+    if (options.clip_x0.value_or(options.solver.stochastic())) walk.denoiser = clip_x0(walk.denoiser);
+    const auto start = starting_noise(options, checkpoint.shape);
+    const auto result = run_walk("sampling: step", walk, start);
+
+    const int64_t count = start.size(0), steps = int64_t(walk.grid.size()) - 1;
+    const int64_t columns = options.columns > 0 ? options.columns : int64_t(std::ceil(std::sqrt(double(count))));
+    write_png(options.out, tile(to_bytes(result.images), columns));
+    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", result.images}}, {}});
+
+    nlohmann::ordered_json json;
+    json["png"] = display_path(options.out);
+    if (!options.tensors.empty()) json["tensors"] = display_path(options.tensors);
+    json["num"] = count;
+    json["solver"] = options.solver.solver;
+    json["steps"] = steps;
+    json["nfe"] = result.nfe;
+    json["seed"] = options.seed;
+    json["seconds"] = result.seconds;
+    json["images_per_second"] = double(count) / result.seconds;
+    std::string text = fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s\n{}", count,
+                                   options.solver.solver, steps, result.nfe, result.seconds, double(count) / result.seconds, display_path(options.out));
+    if (!options.tensors.empty()) text += "\n" + display_path(options.tensors);
+    print_result(options.json, json, text);
+}
+
+}  // namespace
+
+void add_sample(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    auto* command = app.add_subcommand("sample", "draw images from noise");
+    options->solver.add_to(*command, /*stochastic=*/true);
+    command->add_option("--seed", options->seed, "of the noise")->check(CLI::Range(int64_t{0}, INT64_MAX))->capture_default_str();
+    command->add_option("--num", options->num, "how many images; default 64")->check(CLI::Range(1, 1'000'000));
+    command->add_option("--latents", options->latents, "start from this file's 'latents' (what encode writes) instead of noise");
+    command->add_flag("--clip-x0,!--no-clip-x0", options->clip_x0, "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
+    command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
+    command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")->check(CLI::Range(0, 10'000))->capture_default_str();
+    command->add_option("--save-tensors", options->tensors, "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
+    command->add_flag("--json", options->json, "print the result as one JSON object");
+    options->runtime.add_to(*command);
+    command->callback([options] { run(*options); });
+}
+
+}  // namespace diffuse::cli

@@ -1,0 +1,33 @@
+#include "diffuse/device.hpp"
+
+#include <ATen/Parallel.h>
+#include <torch/cuda.h>
+
+#include <fmt/format.h>
+
+#include <thread>
+
+#include "diffuse/error.hpp"
+
+namespace diffuse {
+
+torch::Device parse_device(const std::string& name) {
+    const int64_t gpus = torch::cuda::is_available() ? int64_t(torch::cuda::device_count()) : 0;
+    if (name == "cpu" || (name == "auto" && gpus == 0)) return torch::kCPU;
+    const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() < 8 &&
+                          name.find_first_not_of("0123456789", 5) == std::string::npos;
+    if (name != "auto" && name != "cuda" && !numbered) {
+        throw Error(fmt::format("unknown device '{}'; expected auto, cpu, cuda or cuda:N", name));
+    }
+    const int64_t index = numbered ? std::stoll(name.substr(5)) : 0;
+    if (index >= gpus) {
+        throw Error(fmt::format("no device '{}': LibTorch sees {} CUDA devices; use --device cpu", name, gpus));
+    }
+    return {torch::kCUDA, c10::DeviceIndex(index)};
+}
+
+void set_threads(int64_t threads) {
+    at::set_num_threads(int(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
+}
+
+}  // namespace diffuse

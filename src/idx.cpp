@@ -1,0 +1,106 @@
+#include "diffuse/idx.hpp"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <memory>
+
+#include "diffuse/error.hpp"
+#include "diffuse/file.hpp"
+
+namespace diffuse {
+namespace {
+
+constexpr int64_t kLargestPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
+
+/// zlib reads plain files and gzip'd ones alike.
+class GzipFile {
+public:
+    explicit GzipFile(const std::filesystem::path& path) : path_(path), file_(gzopen(path.c_str(), "rb")) {
+        if (!file_ || std::filesystem::is_directory(path)) fail("cannot be read");
+        gzbuffer(file_.get(), 1 << 17);
+    }
+
+    [[noreturn]] void fail(const std::string& what) const {
+        throw Error(fmt::format("{}: {}", display_path(path_), what));
+    }
+
+    /// Reads up to `count` bytes; fewer only at the end of the file.
+    int64_t read(uint8_t* out, int64_t count) {
+        int64_t filled = 0;
+        while (filled < count) {
+            const unsigned wanted = unsigned(std::min<int64_t>(count - filled, 1 << 20));
+            const int got = gzread(file_.get(), out + filled, wanted);
+            int error = Z_OK;
+            gzerror(file_.get(), &error);
+            if (got < 0 || (error != Z_OK && error != Z_STREAM_END)) fail("the gzip data is damaged or cut short");
+            if (got == 0) break;
+            filled += got;
+        }
+        return filled;
+    }
+
+private:
+    struct Close {
+        void operator()(gzFile file) const { gzclose(file); }
+    };
+    std::filesystem::path path_;
+    std::unique_ptr<std::remove_pointer_t<gzFile>, Close> file_;
+};
+
+int64_t big_endian(const uint8_t* bytes) {
+    return int64_t{bytes[0]} << 24 | int64_t{bytes[1]} << 16 | int64_t{bytes[2]} << 8 | int64_t{bytes[3]};
+}
+
+void check_magic(const GzipFile& file, const uint8_t* magic, int dimensions) {
+    if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8) {
+        file.fail(fmt::format("not an IDX file of bytes: it begins {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x}",
+                              magic[0], magic[1], magic[2], magic[3], dimensions));
+    }
+    if (magic[3] != dimensions) {
+        file.fail(fmt::format("holds {}-dimensional data where {}-dimensional is expected (images have 3, labels 1); "
+                              "are the files mixed up?", magic[3], dimensions));
+    }
+}
+
+std::vector<int64_t> read_shape(GzipFile& file, int dimensions) {
+    std::vector<uint8_t> header(size_t(4 + 4 * dimensions));
+    const int64_t got = file.read(header.data(), int64_t(header.size()));
+    if (got >= 4) check_magic(file, header.data(), dimensions);
+    if (got < int64_t(header.size())) file.fail(fmt::format("truncated: {} bytes, less than its header", got));
+    std::vector<int64_t> shape;
+    int64_t payload = 1;
+    for (int i = 0; i < dimensions; ++i) {
+        shape.push_back(big_endian(header.data() + 4 + 4 * i));
+        if (shape.back() == 0 || shape.back() > kLargestPayload / payload) {
+            file.fail(fmt::format("the header claims an impossible size: dimension {} is {}", i, shape.back()));
+        }
+        payload *= shape.back();
+    }
+    return shape;
+}
+
+}  // namespace
+
+torch::Tensor read_idx(const std::filesystem::path& path, int dimensions) {
+    GzipFile file(path);
+    const auto shape = read_shape(file, dimensions);
+    int64_t payload = 1;
+    for (const int64_t size : shape) payload *= size;
+    // Grown as the data comes, so that a header that lies costs no more memory than the file has bytes.
+    std::vector<uint8_t> bytes;
+    while (int64_t(bytes.size()) < payload) {
+        const int64_t chunk = std::min<int64_t>(payload - int64_t(bytes.size()), std::max<int64_t>(1 << 20, int64_t(bytes.size())));
+        const size_t before = bytes.size();
+        bytes.resize(before + size_t(chunk));
+        const int64_t got = file.read(bytes.data() + before, chunk);
+        if (got < chunk) {
+            file.fail(fmt::format("truncated: {} bytes of data, the header promises {}", int64_t(before) + got, payload));
+        }
+    }
+    uint8_t extra;
+    if (file.read(&extra, 1) != 0) file.fail(fmt::format("too long: more data than the {} bytes the header promises", payload));
+    return torch::from_blob(bytes.data(), shape, torch::kUInt8).clone();
+}
+
+}  // namespace diffuse

@@ -1,0 +1,80 @@
+#include "diffuse/image.hpp"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "diffuse/error.hpp"
+#include "diffuse/file.hpp"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_NO_STDIO
+#define STBI_MAX_DIMENSIONS 4096
+#include <stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb_image_write.h>
+#pragma GCC diagnostic pop
+
+namespace diffuse {
+namespace {
+
+constexpr uintmax_t kLargestPng = uintmax_t{64} << 20;
+constexpr int64_t kGap = 2;
+constexpr uint8_t kGapGrey = 128;
+
+}  // namespace
+
+torch::Tensor tile(const torch::Tensor& images, int64_t columns) {
+    const int64_t count = images.size(0), channels = images.size(1), height = images.size(2), width = images.size(3);
+    columns = std::min(columns, count);
+    const int64_t rows = (count + columns - 1) / columns;
+    auto sheet = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey, torch::kUInt8);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t top = kGap + i / columns * (height + kGap), left = kGap + i % columns * (width + kGap);
+        sheet.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
+    }
+    return sheet;
+}
+
+void write_png(const std::filesystem::path& path, const torch::Tensor& image) {
+    const auto rows = image.permute({1, 2, 0}).contiguous();
+    const int height = int(rows.size(0)), width = int(rows.size(1)), channels = int(rows.size(2));
+    std::string bytes;
+    const auto append = [](void* out, void* data, int size) {
+        static_cast<std::string*>(out)->append(static_cast<char*>(data), size_t(size));
+    };
+    const int written = stbi_write_png_to_func(append, &bytes, width, height, channels, rows.data_ptr(), width * channels);
+    TORCH_INTERNAL_ASSERT(written != 0);
+    write_file(path, bytes);
+}
+
+torch::Tensor read_png(const std::filesystem::path& path) {
+    const std::string bytes = read_file(path, kLargestPng);
+    int width = 0, height = 0, channels = 0;
+    const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
+    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+        stbi_load_from_memory(data, int(bytes.size()), &width, &height, &channels, 0), stbi_image_free);
+    if (!pixels) {
+        throw Error(fmt::format("{}: not a readable PNG file ({})", display_path(path), stbi_failure_reason()));
+    }
+    return torch::from_blob(pixels.get(), {height, width, channels}, torch::kUInt8).permute({2, 0, 1}).clone();
+}
+
+torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path) {
+    if (image.size(0) == 1) return image;
+    const auto first = image.narrow(0, 0, 1);
+    if (image.size(0) != 3) throw Error(fmt::format("{}: has transparency; expected a greyscale picture", display_path(path)));
+    if (!image.eq(first).all().item<bool>()) {
+        throw Error(fmt::format("{}: is in colour; expected a greyscale picture", display_path(path)));
+    }
+    return first;
+}
+
+}  // namespace diffuse

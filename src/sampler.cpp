@@ -1,0 +1,77 @@
+#include "diffuse/sampler.hpp"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <atomic>
+
+#include "diffuse/parallel.hpp"
+#include "diffuse/random.hpp"
+
+namespace diffuse {
+namespace {
+
+/// Eight small images keep one core's caches busy without leaving them; a GPU wants more.
+int64_t group_size(torch::Device device) { return device.is_cpu() ? 8 : 256; }
+
+Denoiser counted(const Denoiser& denoiser, std::atomic<int64_t>& evaluations) {
+    return [&denoiser, &evaluations](const torch::Tensor& x, const NoiseLevel& level) {
+        ++evaluations;
+        return denoiser(x, level);
+    };
+}
+
+torch::Tensor padded(const torch::Tensor& x, int64_t count) {
+    auto result = torch::zeros({count, x.size(1), x.size(2), x.size(3)});
+    result.narrow(0, 0, x.size(0)).copy_(x);
+    return result;
+}
+
+void require_finite(const torch::Tensor& x, int64_t step) {
+    if (x.isfinite().all().item<bool>()) return;
+    throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More --steps or "
+                            "--clip-x0 may help", step), kRunFailed);
+}
+
+}  // namespace
+
+torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape, int64_t draw) {
+    std::vector<int64_t> shape = {count};
+    shape.insert(shape.end(), image_shape.begin(), image_shape.end());
+    auto noise = torch::empty(shape);
+    for (int64_t i = 0; i < count; ++i) {
+        fill_normal(noise[i].data_ptr<float>(), noise[i].numel(),
+                    {seed, Purpose::kSamplingNoise, uint64_t(first + i), uint32_t(draw)});
+    }
+    return noise;
+}
+
+WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
+    const int64_t count = x.size(0), group = group_size(walk.device), groups = (count + group - 1) / group;
+    const int64_t in_flight = walk.most_in_flight > 0 ? (walk.most_in_flight + group - 1) / group : groups;
+    const int64_t threads = walk.device.is_cpu() ? std::min<int64_t>(in_flight, at::get_num_threads()) : 1;
+    const int64_t steps = int64_t(walk.grid.size()) - 1;
+    WalkResult result{torch::empty_like(x)};
+    std::atomic<int64_t> evaluations{0}, done{0};
+    const Denoiser denoiser = counted(walk.denoiser, evaluations);
+
+    parallel_for_each(groups, threads, [&](int64_t g) {
+        const c10::InferenceMode inference;
+        const int64_t first = g * group, size = std::min(group, count - first);
+        const auto in = padded(x.narrow(0, first, size), group);
+        const auto noise = [&](int64_t step) {
+            return sampling_noise(walk.seed, first, group, in.sizes().slice(1), step + 1).to(walk.device, torch::kFloat64);
+        };
+        const auto observer = [&](int64_t step, const torch::Tensor& state) {
+            require_finite(state, step);
+            walk.progress(++done, groups * steps);
+        };
+        const auto solver = walk.solver();
+        const auto out = integrate(*solver, denoiser, in.to(walk.device, torch::kFloat64), walk.grid, noise, observer);
+        result.images.narrow(0, first, size).copy_(out.narrow(0, 0, size));
+    });
+    result.nfe = evaluations / groups;
+    return result;
+}
+
+}  // namespace diffuse

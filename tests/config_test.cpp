@@ -1,0 +1,86 @@
+#include "diffuse/config.hpp"
+
+#include <fstream>
+
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+using nlohmann::json;
+
+std::string error_in(const json& config) {
+    return error_of([&] { config_from_json(config); });
+}
+
+TEST(Config, AMistypedKeyIsNamedByItsPathWithAGuess) {
+    const auto error = error_in({{"train", {{"batchsize", 64}}}});
+    expect_contains(error, "unknown key 'train.batchsize'");
+    expect_contains(error, "did you mean 'train.batch_size'?");
+}
+
+TEST(Config, AWrongTypeSaysWhatWasFoundAndWhatIsExpected) {
+    EXPECT_EQ(error_in({{"train", {{"batch_size", "many"}}}}), "config: train.batch_size is \"many\"; expected a whole number from 1 to 65536");
+    EXPECT_EQ(error_in({{"train", {{"batch_size", 6.5}}}}), "config: train.batch_size is 6.5; expected a whole number from 1 to 65536");
+    EXPECT_EQ(error_in({{"train", {{"learning_rate", true}}}}), "config: train.learning_rate is true; expected a number from 0 to 10");
+    EXPECT_EQ(error_in({{"model", 3}}), "config: model is 3; expected an object");
+    expect_contains(error_in({{"model", {{"channel_multipliers", {1, "x"}}}}}), "model.channel_multipliers[1] is \"x\"");
+    expect_contains(error_in({{"dataset", {{"dir", 5}}}}), "dataset.dir is 5; expected a text");
+}
+
+TEST(Config, AValueOutOfRangeIsRefused) {
+    expect_contains(error_in({{"train", {{"batch_size", 0}}}}), "expected a whole number from 1 to 65536");
+    expect_contains(error_in({{"train", {{"ema_decay", 1}}}}), "train.ema_decay is 1");
+    expect_contains(error_in({{"train", {{"steps", 18446744073709551615u}}}}), "train.steps");
+    expect_contains(error_in({{"model", {{"channel_multipliers", json::array()}}}}), "a list of 1 to 8 whole numbers");
+    expect_contains(error_in({{"seed", -1}}), "seed is -1");
+}
+
+TEST(Config, AnUnknownNameListsTheKnownOnes) {
+    expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, cosine");
+    expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, digits");
+}
+
+TEST(Config, WhatIsWrittenReadsBackTheSame) {
+    Config config;
+    config.train.learning_rate = 0.1 + 0.2;  // must survive to the last bit
+    config.model.attention_resolutions = {7, 14};
+    config.dataset.dir = "/a \"folder\"";
+    EXPECT_EQ(to_json(config_from_json(json::parse(to_json(config).dump()))), to_json(config));
+    EXPECT_EQ(config_from_json(json::parse(to_json(config).dump())).train.learning_rate, 0.1 + 0.2);
+}
+
+TEST(Config, SettingsReplaceSingleKeys) {
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.json") << R"({"train": {"steps": 5}})";
+    const Config config = load_config(folder / "c.json", {"train.batch_size=3", "model.channel_multipliers=[1,2,3]", "dataset.dir=a b"});
+    EXPECT_EQ(config.train.steps, 5);
+    EXPECT_EQ(config.train.batch_size, 3);
+    EXPECT_EQ(config.model.channel_multipliers, (std::vector<int64_t>{1, 2, 3}));
+    EXPECT_EQ(config.dataset.dir, "a b");
+    const auto error = [&](const std::string& setting) { return error_of([&] { load_config(folder / "c.json", {setting}); }); };
+    expect_contains(error("train.steps"), "expected key.path=value");
+    expect_contains(error("train.stps=3"), "did you mean 'train.steps'?");
+    expect_contains(error("train.steps.x=3"), "train.steps is 5; expected an object");
+    expect_contains(error("train.steps=ten"), "train.steps is \"ten\"");
+}
+
+TEST(Config, BrokenJsonSaysWhere) {
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.json") << "{\n\"train\": {\n\"steps\": }\n}";
+    expect_contains(error_of([&] { load_config(folder / "c.json"); }), "not valid JSON near line 3");
+    expect_contains(error_of([&] { load_config(folder / "missing.json"); }), "No such file");
+}
+
+TEST(Config, EveryKeyIsDocumented) {
+    size_t documented = 0;
+    const auto count = [&](const auto& self, const nlohmann::ordered_json& node) -> void {
+        for (const auto& item : node.items()) item.value().is_object() ? self(self, item.value()) : void(++documented);
+    };
+    count(count, to_json(Config{}));
+    EXPECT_EQ(config_keys().size(), documented);
+    for (const auto& key : config_keys()) EXPECT_FALSE(key.meaning.empty()) << key.path;
+}
+
+}  // namespace
+}  // namespace diffuse

@@ -1,0 +1,62 @@
+#include "diffuse/loss.hpp"
+
+#include "diffuse/random.hpp"
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
+
+TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
+    // With E[eps | x] = sigma (x - alpha m) / v the expected squared error is Var[eps | x] = alpha^2 s^2 / v.
+    const GaussianData data;
+    const LevelTable levels(kSchedule, torch::kCPU);
+    const int64_t count = 50'000;
+    for (const int64_t t : {1, 100, 400, 1000}) {
+        const NoiseLevel level = kSchedule.at(double(t));
+        const Network best = [&](const torch::Tensor& x, const torch::Tensor&) { return data.denoiser()(x, level).eps; };
+        const auto x0 = data.mean + data.deviation * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
+        const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
+        const double loss = eps_loss(best, levels, x0, torch::full({count}, t, torch::kInt64), eps).item<double>();
+        const double expected = std::pow(level.alpha * data.deviation, 2) / data.variance(level);
+        EXPECT_NEAR(loss, expected, 5 * expected * std::sqrt(2.0 / count)) << "t " << t;  // five standard errors
+    }
+}
+
+TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
+    const LevelTable levels(kSchedule, torch::kCPU);
+    const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
+    const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
+    const auto loss = eps_loss(zero, levels, torch::zeros_like(eps), torch::full({8}, 5, torch::kInt64), eps);
+    EXPECT_FLOAT_EQ(loss.item<float>(), eps.square().mean().item<float>());
+}
+
+TEST(Denoiser, SplitsXIntoX0AndEps) {
+    const Network half = [](const torch::Tensor& x, const torch::Tensor&) { return 0.5 * x; };
+    const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0}).to(torch::kFloat64);
+    const NoiseLevel level = kSchedule.at(500);
+    const auto [x0, eps] = eps_denoiser(half)(x, level);
+    EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
+}
+
+TEST(Denoiser, IsNeverAskedBelowTheFirstTrainedLevel) {
+    double asked = -1;
+    const Network spy = [&](const torch::Tensor& x, const torch::Tensor& t) {
+        asked = t.item<double>();
+        return torch::zeros_like(x);
+    };
+    eps_denoiser(spy)(torch::zeros({1, 1, 2, 2}, torch::kFloat64), NoiseLevel{});
+    EXPECT_EQ(asked, 1);
+}
+
+TEST(Denoiser, ClippingBoundsX0AndKeepsX) {
+    const auto x = 3 * normal({2, 1, 4, 4}, {4, Purpose::kDigit, 0}).to(torch::kFloat64);
+    const NoiseLevel level = kSchedule.at(300);
+    const auto [x0, eps] = clip_x0(GaussianData{}.denoiser())(x, level);
+    EXPECT_LE(x0.abs().max().item<double>(), 1);
+    EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
+}
+
+}  // namespace
+}  // namespace diffuse

@@ -1,0 +1,91 @@
+#include "diffuse/optimizer.hpp"
+
+#include <torch/optim/adamw.h>
+
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+Parameters parameters() {
+    torch::manual_seed(1);
+    Parameters result = {torch::randn({4, 3, 3, 3}), torch::randn({4}), torch::randn({5, 2})};
+    for (auto& parameter : result) parameter.requires_grad_();
+    return result;
+}
+
+TEST(Flat, ParametersKeepTheirValuesAndShareOneVector) {
+    Parameters mine = parameters(), before = parameters();
+    auto flat = flatten_parameters(mine);
+    EXPECT_EQ(flat.numel(), 4 * 27 + 4 + 10);
+    for (size_t i = 0; i < mine.size(); ++i) EXPECT_TRUE(torch::equal(mine[i], before[i]));
+    EXPECT_TRUE(mine[0].is_contiguous(torch::MemoryFormat::ChannelsLast));
+    flat.zero_();
+    for (const auto& parameter : mine) EXPECT_EQ(parameter.abs().max().item<float>(), 0);
+}
+
+TEST(Flat, BackwardAddsIntoOneVector) {
+    Parameters mine = parameters();
+    flatten_parameters(mine);
+    auto gradient = flatten_gradients(mine);
+    for (int pass = 1; pass <= 2; ++pass) {
+        (mine[0].sum() + 2 * mine[1].sum() + 3 * mine[2].sum()).backward();
+        EXPECT_EQ(gradient.sum().item<float>(), float(pass * (108 + 2 * 4 + 3 * 10)));
+    }
+}
+
+TEST(AdamW, FollowsLibTorchsOwn) {
+    Parameters mine = parameters(), theirs = parameters();
+    auto weights = flatten_parameters(mine);
+    AdamW optimizer(weights, /*beta2=*/0.99, /*weight_decay=*/0.1);
+    torch::optim::AdamW reference(theirs, torch::optim::AdamWOptions(0.01).betas({0.9, 0.99}).weight_decay(0.1));
+    auto gradient = flatten_gradients(mine);
+    for (int step = 0; step < 20; ++step) {
+        for (auto* set : {&mine, &theirs}) {
+            for (auto& parameter : *set) {
+                const auto pull = (parameter.detach() - 1).pow(3);
+                set == &mine ? void(parameter.mutable_grad().copy_(pull)) : void(parameter.mutable_grad() = pull);
+            }
+        }
+        optimizer.step(gradient, 0.01);
+        reference.step();
+    }
+    for (size_t i = 0; i < mine.size(); ++i) EXPECT_TRUE(torch::allclose(mine[i], theirs[i], 1e-5, 1e-6)) << i;  // float32
+}
+
+TEST(Clip, BoundsTheNormAndReportsTheOneBefore) {
+    auto gradient = torch::tensor({3.0f, 4.0f});
+    EXPECT_FLOAT_EQ(clip_norm_(gradient, 10).item<float>(), 5);
+    EXPECT_FLOAT_EQ(gradient.norm().item<float>(), 5);
+    EXPECT_FLOAT_EQ(clip_norm_(gradient, 1).item<float>(), 5);
+    EXPECT_NEAR(gradient.norm().item<float>(), 1, 1e-6);
+    gradient.mul_(100);
+    clip_norm_(gradient, 0);
+    EXPECT_NEAR(gradient.norm().item<float>(), 100, 1e-3);
+}
+
+TEST(Ema, ForgetsTheStartEarlyAndIsSlowLater) {
+    auto ema = torch::zeros({1});
+    update_ema_(ema, torch::ones({1}), 0.999, 1);
+    EXPECT_FLOAT_EQ(ema.item<float>(), 1 - 2.0f / 11);
+    ema.zero_();
+    update_ema_(ema, torch::ones({1}), 0.999, 1'000'000);
+    EXPECT_NEAR(ema.item<float>(), 0.001, 1e-6);
+}
+
+TEST(LearningRate, RisesThenFallsAsAsked) {
+    TrainConfig config{.steps = 110, .learning_rate = 0.5, .warmup_steps = 10};
+    EXPECT_DOUBLE_EQ(learning_rate(config, 1), 0.05);
+    EXPECT_DOUBLE_EQ(learning_rate(config, 10), 0.5);
+    EXPECT_DOUBLE_EQ(learning_rate(config, 11), 0.5);
+    EXPECT_NEAR(learning_rate(config, 61), 0.25, 1e-12);
+    EXPECT_GT(learning_rate(config, 110), 0);
+    EXPECT_LT(learning_rate(config, 110), 0.001);
+    config.decay = "linear";
+    EXPECT_NEAR(learning_rate(config, 36), 0.375, 1e-12);
+    config.decay = "none";
+    EXPECT_EQ(learning_rate(config, 110), 0.5);
+}
+
+}  // namespace
+}  // namespace diffuse

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every command of the README that begins with "diffuse", in its order, in a folder where the demo's run is a
+# small one:  tests/readme_test.sh PATH/TO/diffuse
+set -euo pipefail
+diffuse=$(realpath "$1")
+project=$(cd "$(dirname "$0")/.." && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+mkdir bin
+cat >bin/diffuse <<END
+#!/usr/bin/env bash
+# Training and whole test sets are cut down: what is tested is that each command does what it says.
+if [ "\$1" = train ]; then
+    exec "$diffuse" "\$@" --set dataset.kind=digits --set dataset.limit=100 --set train.steps=4 --set train.batch_size=8 \\
+        --set train.sample_every=0
+fi
+exec "$diffuse" "\${@//mnist:test/digits:test}"
+END
+chmod +x bin/diffuse
+export PATH=$folder/bin:$PATH
+cp -r "$project/configs" .
+diffuse train --config configs/demo.json >/dev/null 2>&1
+
+commands=$(sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/README.md")
+[ "$(grep -c . <<<"$commands")" -ge 4 ] || { echo "the README shows fewer commands than there are subcommands" >&2; exit 1; }
+while read -r command; do
+    echo "\$ $command"
+    bash -c "$command" </dev/null 2>stderr.txt || { cat stderr.txt >&2; echo "FAILED: $command" >&2; exit 1; }
+done <<<"$commands"
+
+# every preset is a valid config
+for config in configs/*.json; do
+    "$diffuse" train --config "$config" --dry-run --set dataset.kind=digits >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
+done
+
+# the README's table of keys is the program's own
+diffuse train --help | sed -n 's/^  \([a-z][a-z0-9_.]*\) .*/\1/p' | while read -r key; do
+    case $key in train.*|model.*|schedule.*|dataset.*|seed)
+        grep -q "\`$key\`" "$project/README.md" || { echo "FAILED: the README does not list $key" >&2; exit 1; };;
+    esac
+done

@@ -1,0 +1,87 @@
+#include "diffuse/sampler.hpp"
+
+#include <ATen/Parallel.h>
+
+#include "diffuse/random.hpp"
+#include "diffuse/unet.hpp"
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+/// A U-Net with random weights: nothing about these promises needs it to be trained.
+Denoiser random_network() {
+    const torch::NoGradGuard no_grad;
+    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {}, 1, torch::kCPU);
+    for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
+    unet.set_training(false);
+    return eps_denoiser(unet);
+}
+
+Walk stochastic_walk() {
+    return {.solver = [] { return make_ddim(0.7); },
+            .denoiser = clip_x0(random_network()),
+            .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", 4),
+            .seed = 5};
+}
+
+torch::Tensor start(int64_t count) { return sampling_noise(5, 0, count, {1, 28, 28}, 0); }
+
+TEST(Sampler, ImageIDoesNotDependOnHowManyAreDrawn) {
+    const auto all = walk_images(stochastic_walk(), start(19)).images;
+    for (const int64_t count : {1, 7, 8, 9, 16}) {
+        EXPECT_TRUE(torch::equal(walk_images(stochastic_walk(), start(count)).images, all.narrow(0, 0, count))) << count;
+    }
+}
+
+TEST(Sampler, ImagesDependNeitherOnThreadsNorOnTheBatch) {
+    const int threads = at::get_num_threads();
+    at::set_num_threads(1);
+    const auto alone = walk_images(stochastic_walk(), start(19)).images;
+    for (const int count : {2, 3}) {
+        for (const int64_t batch : {0, 1, 8, 12, 100}) {
+            at::set_num_threads(count);
+            Walk walk = stochastic_walk();
+            walk.most_in_flight = batch;
+            EXPECT_TRUE(torch::equal(walk_images(walk, start(19)).images, alone)) << count << " threads, batch " << batch;
+            EXPECT_EQ(at::get_num_threads(), count);
+        }
+    }
+    at::set_num_threads(threads);
+}
+
+TEST(Sampler, TheSeedDecidesTheImages) {
+    Walk other = stochastic_walk();
+    other.seed = 6;
+    const auto first = walk_images(stochastic_walk(), start(8)).images;
+    EXPECT_TRUE(torch::equal(first, walk_images(stochastic_walk(), start(8)).images));
+    EXPECT_FALSE(torch::equal(first, walk_images(other, start(8)).images));
+}
+
+TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
+    Walk walk = stochastic_walk();
+    EXPECT_EQ(walk_images(walk, start(20)).nfe, 4);
+    walk.solver = make_heun;
+    EXPECT_EQ(walk_images(walk, start(20)).nfe, 7);  // two a step, one for the last
+}
+
+TEST(Sampler, ProgressEndsAtTheTotal) {
+    Walk walk = stochastic_walk();
+    std::atomic<int64_t> calls{0}, last{0};
+    walk.progress = [&](int64_t done, int64_t total) {
+        ++calls;
+        if (done == total) last = total;
+    };
+    walk_images(walk, start(20));
+    EXPECT_EQ(calls, 3 * 4);  // three groups of eight, four steps
+    EXPECT_EQ(last, 3 * 4);
+}
+
+TEST(Sampler, ImagesThatAreNoLongerFiniteAreAnError) {
+    Walk walk = stochastic_walk();
+    walk.denoiser = [](const torch::Tensor& x, const NoiseLevel&) -> Prediction { return {x / 0.0, x}; };
+    expect_contains(error_of([&] { walk_images(walk, start(3)); }), "no longer finite after step 1");
+}
+
+}  // namespace
+}  // namespace diffuse

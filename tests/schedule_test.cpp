@@ -1,0 +1,107 @@
+#include "diffuse/schedule.hpp"
+
+#include "diffuse/grid.hpp"
+#include "diffuse/loss.hpp"
+#include "diffuse/random.hpp"
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+Schedule named(const std::string& kind, int64_t steps = 1000) { return make_schedule({.kind = kind, .steps = steps}); }
+double alpha_bar(const Schedule& schedule, double t) { return std::pow(schedule.at(t).alpha, 2); }
+
+TEST(Schedule, LinearHasThePublishedValues) {
+    const Schedule linear = named("linear");
+    EXPECT_NEAR(alpha_bar(linear, 1), 1 - 1e-4, 1e-15);
+    EXPECT_NEAR(alpha_bar(linear, 2), (1 - 1e-4) * (1 - 1e-4 - (0.02 - 1e-4) / 999), 1e-15);
+    // Ho et al. 2020, section 4, need q(x_T) close to N(0, I); alphas_cumprod[-1] of every implementation is 4.0358e-5.
+    EXPECT_NEAR(alpha_bar(linear, 1000), 4.0358e-5, 5e-10);
+}
+
+TEST(Schedule, CosineHasThePublishedValues) {
+    const Schedule cosine = named("cosine");
+    const auto f = [](double u) { return std::pow(std::cos((u + 0.008) / 1.008 * M_PI / 2), 2); };
+    for (const int t : {1, 250, 500, 900, 999}) EXPECT_NEAR(alpha_bar(cosine, t), f(t / 1000.0) / f(0), 1e-12) << t;
+    // beta_T would be 1; clipped at 0.999 it leaves a little signal.
+    EXPECT_NEAR(alpha_bar(cosine, 1000) / alpha_bar(cosine, 999), 1 - 0.999, 1e-12);
+}
+
+TEST(Schedule, StartsAtDataAndLosesSignalAtEveryStep) {
+    for (const auto& kind : schedule_names()) {
+        for (const int64_t steps : {1, 2, 10, 50, 1000, 4000}) {
+            const Schedule schedule = named(kind, steps);
+            EXPECT_EQ(schedule.at(0).alpha, 1);
+            EXPECT_EQ(schedule.at(0).sigma, 0);
+            for (int64_t t = 1; t <= steps; ++t) {
+                const NoiseLevel level = schedule.at(double(t)), before = schedule.at(double(t - 1));
+                ASSERT_LT(level.alpha, before.alpha) << kind << " " << steps << " " << t;
+                ASSERT_GT(level.alpha, 0);
+                ASSERT_NEAR(level.alpha * level.alpha + level.sigma * level.sigma, 1, 1e-15);
+            }
+        }
+    }
+}
+
+TEST(Schedule, InterpolatesInLogSnr) {
+    const Schedule linear = named("linear");
+    const NoiseLevel between = linear.at(10.25);
+    EXPECT_NEAR(between.log_snr(), 0.75 * linear.at(10).log_snr() + 0.25 * linear.at(11).log_snr(), 1e-12);
+    EXPECT_NEAR(between.alpha * between.alpha + between.sigma * between.sigma, 1, 1e-15);
+}
+
+TEST(Schedule, TheForwardProcessHasTheMarginalsItSays) {
+    // q(x_t | x_{t-1}) step by step (Ho et al. 2020, eq. 2): the mean shrinks by sqrt(1 - beta), the variance obeys
+    // v' = (1 - beta) v + beta.
+    const Schedule schedule = named("cosine", 100);
+    double mean = 1, variance = 0;
+    for (int64_t t = 1; t <= 100; ++t) {
+        const double kept = alpha_bar(schedule, double(t)) / alpha_bar(schedule, double(t - 1));
+        mean *= std::sqrt(kept);
+        variance = kept * variance + (1 - kept);
+        ASSERT_NEAR(mean, schedule.at(double(t)).alpha, 1e-12);
+        ASSERT_NEAR(std::sqrt(variance), schedule.at(double(t)).sigma, 1e-12);
+    }
+}
+
+TEST(Schedule, NoisyImagesHaveTheMeanAndVarianceOfTheirLevel) {
+    const Schedule schedule = named("linear");
+    const LevelTable levels(schedule, torch::kCPU);
+    const int64_t count = 20'000;
+    for (const int64_t t : {1, 300, 1000}) {
+        const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
+        const auto x = add_noise(levels, torch::full({count, 1, 2, 2}, 0.7f), torch::full({count}, t, torch::kInt64), eps);
+        const NoiseLevel level = schedule.at(double(t));
+        const double standard_error = level.sigma / std::sqrt(4.0 * count);
+        EXPECT_NEAR(x.mean().item<double>(), 0.7 * level.alpha, 5 * standard_error + 1e-6);  // and float32's rounding
+        EXPECT_NEAR(x.std().item<double>(), level.sigma, 5 * standard_error);
+    }
+}
+
+TEST(Grid, GoesFromTToZeroWithoutRepetition) {
+    const Schedule schedule = named("linear");
+    for (const auto& spacing : spacing_names()) {
+        for (const int64_t steps : {1, 2, 7, 50, 999, 1000}) {
+            const Grid grid = make_grid(schedule, spacing, steps);
+            ASSERT_EQ(int64_t(grid.size()), steps + 1);
+            EXPECT_EQ(grid.front().t, 1000);
+            EXPECT_EQ(grid.back().t, 0);
+            for (size_t i = 1; i < grid.size(); ++i) ASSERT_LT(grid[i].t, grid[i - 1].t) << spacing << " " << steps;
+        }
+    }
+}
+
+TEST(Grid, UniformHasTheExpectedTimes) {
+    const Grid grid = make_grid(named("linear"), "uniform", 4);
+    const std::vector<double> expected = {1000, 750, 500, 250, 0};
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(grid[i].t, expected[i]);
+}
+
+TEST(Grid, RefusesMoreStepsThanLevelsAndUnknownSpacings) {
+    const Schedule schedule = named("linear", 20);
+    expect_contains(error_of([&] { make_grid(schedule, "uniform", 21); }), "expected 1 to 20");
+    expect_contains(error_of([&] { make_grid(schedule, "unifrom", 5); }), "did you mean 'uniform'?");
+}
+
+}  // namespace
+}  // namespace diffuse
