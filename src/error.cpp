@@ -8,14 +8,15 @@
 namespace diffuse {
 namespace {
 
-/// Damerau-Levenshtein distance (adjacent transpositions count once), so that "dimm" and "dddim" are both near "ddim".
+/// How many letters must be put in, left out or swapped with their neighbour. A letter for another counts as two, so that
+/// "dimm" is nearer to "ddim", which has its letters, than to "ddpm".
 size_t edit_distance(std::string_view a, std::string_view b) {
     std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
     for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
     std::iota(d[0].begin(), d[0].end(), size_t{0});
     for (size_t i = 1; i <= a.size(); ++i) {
         for (size_t j = 1; j <= b.size(); ++j) {
-            d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+            d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1] ? 2 : 0)});
             const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
             if (swapped) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
         }

@@ -20,6 +20,7 @@ namespace diffuse {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr int64_t kFewestImagesPerReplica = 8;
 constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
 
 /// The training images in the order of training: position p is image p mod N of epoch p div N, each epoch in its own
@@ -81,7 +82,8 @@ public:
           metrics_(folder_ / "metrics.jsonl", std::ios::app),
           progress_("training: step", config.train.steps) {
         average_.set_training(false);
-        const int64_t replicas = device.is_cpu() ? std::min<int64_t>(at::get_num_threads(), config.train.batch_size) : 1;
+        const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
+        const int64_t replicas = device.is_cpu() ? std::min<int64_t>(at::get_num_threads(), most) : 1;
         for (int64_t i = 0; i < replicas; ++i) {
             UNet network(config.model, shape_, seed_, device);
             view_parameters(network.parameters(), weights_);
@@ -96,7 +98,7 @@ public:
             take_step();
             const bool last = step_ == train.steps;
             if (due(train.log_every) || last) log_metrics();
-            if (due(train.sample_every) || last) save_samples();
+            if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples();
             if (due(train.checkpoint_every) || last) save();
             progress_.update(step_, [&] { return status(); });
         }
@@ -106,6 +108,7 @@ public:
 
 private:
     void take_step() {
+        if (window_.steps == 0) window_ = Window{};  // its clock leaves out the time of samples and checkpoints
         const uint64_t index = uint64_t(step_++);
         const int64_t count = config_.train.batch_size;
         const auto x0 = to_signed(images_.index_select(0, order_.indices(int64_t(index) * count, count).to(device_)));
@@ -141,15 +144,20 @@ private:
         });
     }
 
-    /// t uniform over 1 .. T for each image of a step.
+    /// t uniform over 1 .. T for each image, but spread evenly over the batch, which makes the loss less noisy: one
+    /// random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
     torch::Tensor times(uint64_t index, int64_t count) const {
-        Random random({seed_, Purpose::kTrainingTime, index});
+        const double offset = Random({seed_, Purpose::kTrainingTime, index}).uniform();
         auto t = torch::empty({count}, torch::kInt64);
-        for (int64_t i = 0; i < count; ++i) t.data_ptr<int64_t>()[i] = 1 + int64_t(random.below(uint64_t(schedule_.steps())));
+        for (int64_t i = 0; i < count; ++i) {
+            const double fraction = std::fmod(offset + double(i) / double(count), 1.0);
+            t.data_ptr<int64_t>()[i] = 1 + int64_t(fraction * double(schedule_.steps()));
+        }
         return t.to(device_);
     }
 
     double mean_loss() const { return window_.loss.item<double>() / double(window_.steps); }
+    double mean_norm() const { return window_.norm.item<double>() / double(window_.steps); }
     double images_per_second() const {
         return double(window_.steps * config_.train.batch_size) / window_.watch.seconds();
     }
@@ -165,7 +173,7 @@ private:
         line["step"] = step_;
         line["images"] = step_ * config_.train.batch_size;
         line["loss"] = mean_loss();
-        line["grad_norm"] = window_.norm.item<double>() / double(window_.steps);
+        line["grad_norm"] = mean_norm();
         line["learning_rate"] = learning_rate(config_.train, step_);
         line["images_per_second"] = images_per_second();
         line["wall_seconds"] = watch_.seconds();
@@ -176,8 +184,8 @@ private:
     }
 
     void require_finite() const {
-        if (window_.steps == 0 || std::isfinite(mean_loss())) return;
-        throw Error(fmt::format("the loss is no longer finite at step {}; lower train.learning_rate. The last checkpoint is kept", step_), kRunFailed);
+        if (window_.steps == 0 || (std::isfinite(mean_loss()) && std::isfinite(mean_norm()))) return;
+        throw Error(fmt::format("loss or gradient is no longer finite at step {}; lower train.learning_rate. The last checkpoint is kept", step_), kRunFailed);
     }
 
     void save_samples() {

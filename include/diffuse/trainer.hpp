@@ -20,8 +20,8 @@ struct RunFolder {
 /// steps, a grid of samples from the averaged weights every sample_every, a checkpoint every checkpoint_every and at
 /// the end. Step k draws its images, times and noise from (seed, k) alone. `stop` is asked after every step; when it
 /// says so, a checkpoint is saved and training returns early.
-/// Returns the number of steps taken. Throws Error (exit code 1), keeping the last checkpoint, when the loss is no
-/// longer finite.
+/// Returns the number of steps taken. Throws Error (exit code 1), keeping the last checkpoint, when loss or
+/// gradient is no longer finite.
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::function<bool()>& stop);
 
