@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "diffuse/dataset.hpp"
+#include "diffuse/denoiser.hpp"
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/optimizer.hpp"
@@ -49,6 +50,7 @@ void visit(Visitor& v, ModelConfig& c) {
            "heights of feature maps that get self-attention, e.g. [7]");
     v.number("dropout", c.dropout, Range<double>{0, 0.9}, "probability inside the residual blocks");
     v.number("patch_size", c.patch_size, Range<int64_t>{1, 16}, "2: work on 14x14x4 instead of 28x28x1");
+    v.choice("prediction", c.prediction, prediction_names(), "what the network's output means; the loss is that of eps for both");
 }
 
 template <class Visitor>

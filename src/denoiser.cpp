@@ -1,13 +1,32 @@
 #include "diffuse/denoiser.hpp"
 
-#include <algorithm>
+#include "diffuse/error.hpp"
 
 namespace diffuse {
+namespace {
 
-Denoiser eps_denoiser(Network network) {
-    return [network](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        const auto t = torch::full({1}, std::max(level.t, 1.0), x.options().dtype(torch::kFloat32));
-        const auto eps = network(x.to(torch::kFloat32), t).to(x.scalar_type());
+using torch::Tensor;
+
+const Table<ToEps>& predictions() {
+    static const Table<ToEps> table = {
+        {"eps", [](const Tensor& output, const Tensor&, const Tensor&, const Tensor&) { return output; }},
+        {"v", [](const Tensor& output, const Tensor& x, const Tensor& alpha, const Tensor& sigma) { return sigma * x + alpha * output; }},
+    };
+    return table;
+}
+
+}  // namespace
+
+ToEps to_eps(const std::string& prediction) { return look_up("prediction", predictions(), prediction); }
+
+std::vector<std::string> prediction_names() { return names(predictions()); }
+
+Denoiser network_denoiser(Network network, ToEps to_eps, const NoiseLevel& first) {
+    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        const NoiseLevel& asked = level.t < 1 ? first : level;
+        const auto scalar = [&](double value) { return torch::full({1}, value, x.options()); };
+        const auto output = network(x.to(torch::kFloat32), scalar(asked.t).to(torch::kFloat32)).to(x.scalar_type());
+        const auto eps = to_eps(output, x, scalar(asked.alpha), scalar(asked.sigma));
         return {(x - level.sigma * eps) / level.alpha, eps};
     };
 }

@@ -1,6 +1,14 @@
 #include "diffuse/loss.hpp"
 
 namespace diffuse {
+namespace {
+
+/// The table's entry for each image, [N, 1, 1, 1].
+torch::Tensor at_times(const torch::Tensor& table, const torch::Tensor& t) {
+    return table.index_select(0, t).view({-1, 1, 1, 1});
+}
+
+}  // namespace
 
 LevelTable::LevelTable(const Schedule& schedule, torch::Device device) {
     std::vector<float> alphas, sigmas;
@@ -14,13 +22,13 @@ LevelTable::LevelTable(const Schedule& schedule, torch::Device device) {
 }
 
 torch::Tensor add_noise(const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t, const torch::Tensor& eps) {
-    const auto per_image = [&](const torch::Tensor& table) { return table.index_select(0, t).view({-1, 1, 1, 1}); };
-    return per_image(levels.alpha) * x0 + per_image(levels.sigma) * eps;
+    return at_times(levels.alpha, t) * x0 + at_times(levels.sigma, t) * eps;
 }
 
-torch::Tensor eps_loss(const Network& network, const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t,
+torch::Tensor eps_loss(const Network& network, ToEps to_eps, const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t,
                        const torch::Tensor& eps) {
-    return torch::mse_loss(network(add_noise(levels, x0, t, eps), t), eps);
+    const auto x = add_noise(levels, x0, t, eps);
+    return torch::mse_loss(to_eps(network(x, t), x, at_times(levels.alpha, t), at_times(levels.sigma, t)), eps);
 }
 
 }  // namespace diffuse

@@ -75,6 +75,7 @@ public:
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           levels_(schedule_, device),
+          to_eps_(to_eps(config.model.prediction)),
           average_(config.model, shape_, seed_, device),
           ema_(flatten_parameters(average_.parameters())),
           weights_(ema_.clone()),
@@ -137,7 +138,7 @@ private:
             replica.network.seed_dropout(Random({seed_, Purpose::kDropout, index, uint32_t(i)}).bits());
             const int64_t first = count * i / replicas, size = count * (i + 1) / replicas - first;
             const auto part = [&](const torch::Tensor& whole) { return whole.narrow(0, first, size); };
-            const auto loss = eps_loss(replica.network, levels_, part(x0), part(t), part(eps)) * (double(size) / double(count));
+            const auto loss = eps_loss(replica.network, to_eps_, levels_, part(x0), part(t), part(eps)) * (double(size) / double(count));
             replica.gradient.zero_();
             loss.backward();
             replica.loss = loss.detach();
@@ -190,7 +191,7 @@ private:
 
     void save_samples() {
         const Walk walk{.solver = [] { return make_ddim(0); },
-                        .denoiser = eps_denoiser(average_),
+                        .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
                         .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
                         .device = device_};
         const auto start = sampling_noise(seed_, 0, kPreviewImages, {shape_.channels, shape_.height, shape_.width}, 0);
@@ -212,6 +213,7 @@ private:
     DataOrder order_;
     Schedule schedule_;
     LevelTable levels_;
+    ToEps to_eps_;
     UNet average_;
     torch::Tensor ema_, weights_;
     std::vector<Replica> replicas_;

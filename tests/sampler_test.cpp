@@ -15,7 +15,7 @@ Denoiser random_network() {
     UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {}, 1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
-    return eps_denoiser(unet);
+    return network_denoiser(unet, to_eps("eps"), make_schedule({.kind = "linear", .steps = 1000}).at(1));
 }
 
 Walk stochastic_walk() {

@@ -29,6 +29,7 @@ struct ModelConfig {
     std::vector<int64_t> attention_resolutions;
     double dropout = 0;
     int64_t patch_size = 1;
+    std::string prediction = "eps";
 };
 
 struct TrainConfig {

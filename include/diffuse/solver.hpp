@@ -14,7 +14,7 @@ namespace diffuse {
 using Noise = std::function<torch::Tensor()>;
 
 /// One step from one noise level to another. An object serves one trajectory, so a multistep method keeps its history
-/// in members. Deterministic solvers walk in both directions; from sigma = 0 they evaluate at t = 1 (eps_denoiser).
+/// in members. Deterministic solvers walk in both directions; from sigma = 0 they evaluate at t = 1 (network_denoiser).
 class Solver {
 public:
     virtual ~Solver() = default;

@@ -53,7 +53,7 @@ Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
     const int64_t count = steps.value_or(solver == "ddpm" ? all : std::min<int64_t>(50, all));
     const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
     return {.solver = [make = kind().make, eta = eta] { return make(eta); },
-            .denoiser = eps_denoiser(network),
+            .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction), schedule.at(1)),
             .grid = make_grid(schedule, spacing, count),
             .device = device,
             .most_in_flight = batch};
