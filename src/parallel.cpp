@@ -12,7 +12,6 @@
 namespace diffuse {
 
 void parallel_for_each(int64_t count, int64_t threads, const std::function<void(int64_t)>& work) {
-    const int threads_before = at::get_num_threads();
     std::atomic<int64_t> next{0};
     std::exception_ptr failure;
     std::mutex failure_mutex;
@@ -30,7 +29,6 @@ void parallel_for_each(int64_t count, int64_t threads, const std::function<void(
         std::vector<std::jthread> pool;
         for (int64_t i = 0; i < std::min(threads, count); ++i) pool.emplace_back(worker);
     }
-    at::set_num_threads(threads_before);
     if (failure) std::rethrow_exception(failure);
 }
 

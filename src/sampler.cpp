@@ -1,6 +1,5 @@
 #include "diffuse/sampler.hpp"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <atomic>
@@ -49,7 +48,7 @@ torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch:
 WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
     const int64_t count = x.size(0), group = group_size(walk.device), groups = (count + group - 1) / group;
     const int64_t in_flight = walk.most_in_flight > 0 ? (walk.most_in_flight + group - 1) / group : groups;
-    const int64_t threads = walk.device.is_cpu() ? std::min<int64_t>(in_flight, at::get_num_threads()) : 1;
+    const int64_t threads = walk.device.is_cpu() ? std::min(in_flight, walk.threads) : 1;
     const int64_t steps = int64_t(walk.grid.size()) - 1;
     WalkResult result{torch::empty_like(x)};
     std::atomic<int64_t> evaluations{0}, done{0};

@@ -71,6 +71,7 @@ public:
           device_(device),
           folder_(folder.path),
           seed_(uint64_t(config.seed)),
+          threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
@@ -84,7 +85,7 @@ public:
           progress_("training: step", config.train.steps) {
         average_.set_training(false);
         const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
-        const int64_t replicas = device.is_cpu() ? std::min<int64_t>(at::get_num_threads(), most) : 1;
+        const int64_t replicas = device.is_cpu() ? std::min(threads_, most) : 1;
         for (int64_t i = 0; i < replicas; ++i) {
             UNet network(config.model, shape_, seed_, device);
             view_parameters(network.parameters(), weights_);
@@ -93,6 +94,7 @@ public:
     }
 
     int64_t run(const std::function<bool()>& stop) {
+        at::set_num_threads(1);  // the replicas keep the cores busy; LibTorch's own threads would spin beside them
         const TrainConfig& train = config_.train;
         const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
         while (step_ < train.steps && !stop()) {
@@ -110,11 +112,10 @@ public:
 private:
     void take_step() {
         if (window_.steps == 0) window_ = Window{};  // its clock leaves out the time of samples and checkpoints
-        const uint64_t index = uint64_t(step_++);
-        const int64_t count = config_.train.batch_size;
-        const auto x0 = to_signed(images_.index_select(0, order_.indices(int64_t(index) * count, count).to(device_)));
-        const auto eps = normal(x0.sizes(), {seed_, Purpose::kTrainingNoise, index}).to(device_);
-        backward(index, x0, times(index, count), eps);
+        const int64_t replicas = int64_t(replicas_.size()), batch = config_.train.batch_size;
+        indices_ = order_.indices(step_ * batch, batch).to(device_);
+        parallel_for_each(replicas, replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
+        ++step_;
 
         const torch::NoGradGuard no_grad;
         auto& [network, gradient, loss] = replicas_.front();
@@ -130,28 +131,28 @@ private:
         ++window_.steps;
     }
 
-    /// Each replica's share of the batch's loss, and its gradient.
-    void backward(uint64_t index, const torch::Tensor& x0, const torch::Tensor& t, const torch::Tensor& eps) {
-        const int64_t count = x0.size(0), replicas = int64_t(replicas_.size());
-        parallel_for_each(replicas, replicas, [&](int64_t i) {
-            Replica& replica = replicas_[size_t(i)];
-            replica.network.seed_dropout(Random({seed_, Purpose::kDropout, index, uint32_t(i)}).bits());
-            const int64_t first = count * i / replicas, size = count * (i + 1) / replicas - first;
-            const auto part = [&](const torch::Tensor& whole) { return whole.narrow(0, first, size); };
-            const auto loss = eps_loss(replica.network, to_eps_, levels_, part(x0), part(t), part(eps)) * (double(size) / double(count));
-            replica.gradient.zero_();
-            loss.backward();
-            replica.loss = loss.detach();
-        });
+    /// Loss and gradient of replica i's share of the batch: images `first` and on of this step.
+    void backward(Replica& replica, int64_t i) {
+        const int64_t batch = config_.train.batch_size, replicas = int64_t(replicas_.size());
+        const int64_t first = batch * i / replicas, count = batch * (i + 1) / replicas - first;
+        const int64_t position = step_ * batch + first;
+        const auto x0 = to_signed(images_.index_select(0, indices_.narrow(0, first, count)));
+        const auto eps = normal(x0.sizes(), {seed_, Purpose::kTrainingNoise, uint64_t(position)}).to(device_);
+        replica.network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position)}).bits());
+        const auto loss = eps_loss(replica.network, to_eps_, levels_, x0, times(first, count), eps) * (double(count) / double(batch));
+        replica.gradient.zero_();
+        loss.backward();
+        replica.loss = loss.detach();
     }
 
-    /// t uniform over 1 .. T for each image, but spread evenly over the batch, which makes the loss less noisy: one
-    /// random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
-    torch::Tensor times(uint64_t index, int64_t count) const {
-        const double offset = Random({seed_, Purpose::kTrainingTime, index}).uniform();
+    /// t of the images first .. first + count - 1 of this step: uniform over 1 .. T for each, but spread evenly over the
+    /// batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
+    /// appendix I.1).
+    torch::Tensor times(int64_t first, int64_t count) const {
+        const double offset = Random({seed_, Purpose::kTrainingTime, uint64_t(step_)}).uniform();
         auto t = torch::empty({count}, torch::kInt64);
         for (int64_t i = 0; i < count; ++i) {
-            const double fraction = std::fmod(offset + double(i) / double(count), 1.0);
+            const double fraction = std::fmod(offset + double(first + i) / double(config_.train.batch_size), 1.0);
             t.data_ptr<int64_t>()[i] = 1 + int64_t(fraction * double(schedule_.steps()));
         }
         return t.to(device_);
@@ -193,7 +194,8 @@ private:
         const Walk walk{.solver = [] { return make_ddim(0); },
                         .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
                         .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
-                        .device = device_};
+                        .device = device_,
+                        .threads = threads_};
         const auto start = sampling_noise(seed_, 0, kPreviewImages, {shape_.channels, shape_.height, shape_.width}, 0);
         const auto path = folder_ / "samples" / fmt::format("step-{:07}.png", step_);
         write_png(path, tile(to_bytes(walk_images(walk, start).images), kPreviewColumns));
@@ -209,7 +211,8 @@ private:
     const torch::Device device_;
     const fs::path folder_;
     const uint64_t seed_;
-    torch::Tensor images_;
+    const int64_t threads_;
+    torch::Tensor images_, indices_;
     DataOrder order_;
     Schedule schedule_;
     LevelTable levels_;

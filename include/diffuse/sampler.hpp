@@ -14,6 +14,7 @@ struct Walk {
     Grid grid;
     uint64_t seed = 0;                   ///< of the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
+    int64_t threads = 1;                 ///< on the CPU
     int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep every thread busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
 };

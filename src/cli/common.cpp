@@ -1,5 +1,6 @@
 #include "common.hpp"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -56,6 +57,7 @@ Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
             .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction), schedule.at(1)),
             .grid = make_grid(schedule, spacing, count),
             .device = device,
+            .threads = at::get_num_threads(),
             .most_in_flight = batch};
 }
 
