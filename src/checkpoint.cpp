@@ -18,7 +18,8 @@ std::string text_of(const ImageShape& shape) {
     return nlohmann::json{shape.channels, shape.height, shape.width}.dump();
 }
 
-void add(std::map<std::string, torch::Tensor>& to, const std::string& prefix, const std::map<std::string, torch::Tensor>& from) {
+void add(std::map<std::string, torch::Tensor>& to, const std::string& prefix,
+         const std::map<std::string, torch::Tensor>& from) {
     for (const auto& [name, tensor] : from) to[prefix + name] = tensor;
 }
 
@@ -26,11 +27,13 @@ void add(std::map<std::string, torch::Tensor>& to, const std::string& prefix, co
 void read_metadata(const TensorFile& file, const std::filesystem::path& path, Checkpoint& checkpoint) {
     const auto get = [&](const std::string& key) {
         const auto found = file.metadata.find(key);
-        if (found == file.metadata.end()) throw Error(fmt::format("{}: not a checkpoint of diffuse: it has no '{}'", display_path(path), key));
+        if (found == file.metadata.end())
+            throw Error(fmt::format("{}: not a checkpoint of diffuse: it has no '{}'", display_path(path), key));
         return found->second;
     };
     if (get("format") != kFormat) {
-        throw Error(fmt::format("{}: its format is '{}'; this program reads {}", display_path(path), get("format"), kFormat));
+        throw Error(
+            fmt::format("{}: its format is '{}'; this program reads {}", display_path(path), get("format"), kFormat));
     }
     const auto json = [&](const std::string& key) {
         auto value = nlohmann::json::parse(get(key), nullptr, /*allow_exceptions=*/false);
@@ -39,7 +42,8 @@ void read_metadata(const TensorFile& file, const std::filesystem::path& path, Ch
     };
     const auto shape = json("image_shape"), step = json("step");
     const auto side = [](const nlohmann::json& n) { return n.is_number_unsigned() && n >= 1 && n <= 4096; };
-    if (!shape.is_array() || shape.size() != 3 || !std::all_of(shape.begin(), shape.end(), side) || !step.is_number_unsigned()) {
+    if (!shape.is_array() || shape.size() != 3 || !std::all_of(shape.begin(), shape.end(), side) ||
+        !step.is_number_unsigned()) {
         throw Error(fmt::format("{}: its image_shape or step makes no sense", display_path(path)));
     }
     checkpoint.config = config_from_json(json("config"));
@@ -74,9 +78,13 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
     Checkpoint checkpoint;
     read_metadata(file, file_path, checkpoint);
     for (auto& [name, tensor] : file.tensors) {
-        if (name.starts_with("model.")) checkpoint.model[name.substr(6)] = tensor;
-        else if (name.starts_with("ema.")) checkpoint.ema[name.substr(4)] = tensor;
-        else throw Error(fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", display_path(file_path), name));
+        if (name.starts_with("model."))
+            checkpoint.model[name.substr(6)] = tensor;
+        else if (name.starts_with("ema."))
+            checkpoint.ema[name.substr(4)] = tensor;
+        else
+            throw Error(
+                fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", display_path(file_path), name));
     }
     return checkpoint;
 }
@@ -94,9 +102,12 @@ UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device d
     std::vector<std::string> missing, misshaped, extra;
     for (auto& [name, weight] : network.named_parameters()) {
         const auto found = available.find(name);
-        if (found == available.end()) missing.push_back(name);
-        else if (found->second.sizes() != weight.sizes() || found->second.scalar_type() != torch::kFloat32) misshaped.push_back(name);
-        else weight.copy_(found->second);
+        if (found == available.end())
+            missing.push_back(name);
+        else if (found->second.sizes() != weight.sizes() || found->second.scalar_type() != torch::kFloat32)
+            misshaped.push_back(name);
+        else
+            weight.copy_(found->second);
         if (found != available.end()) available.erase(found);
     }
     for (const auto& [name, tensor] : available) extra.push_back(name);

@@ -50,7 +50,8 @@ void visit(Visitor& v, ModelConfig& c) {
            "heights of feature maps that get self-attention, e.g. [7]");
     v.number("dropout", c.dropout, Range<double>{0, 0.9}, "probability inside the residual blocks");
     v.number("patch_size", c.patch_size, Range<int64_t>{1, 16}, "2: work on 14x14x4 instead of 28x28x1");
-    v.choice("prediction", c.prediction, prediction_names(), "what the network's output means; the loss is that of eps for both");
+    v.choice("prediction", c.prediction, prediction_names(),
+             "what the network's output means; the loss is that of eps for both");
 }
 
 template <class Visitor>
@@ -102,7 +103,8 @@ bool has_type(const Json& json, double) { return json.is_number(); }
 class Reader {
 public:
     Reader(const Json& json, std::string prefix) : json_(json), prefix_(std::move(prefix)) {
-        if (!json_.is_object()) reject(prefix_.empty() ? "the file" : prefix_.substr(0, prefix_.size() - 1), json_, "an object");
+        if (!json_.is_object())
+            reject(prefix_.empty() ? "the file" : prefix_.substr(0, prefix_.size() - 1), json_, "an object");
     }
 
     template <class T>
@@ -170,10 +172,16 @@ private:
 class Writer {
 public:
     template <class T>
-    void number(const char* key, T& value, Range<T>, const char*) { json[key] = value; }
+    void number(const char* key, T& value, Range<T>, const char*) {
+        json[key] = value;
+    }
     void text(const char* key, std::string& value, const char*) { json[key] = value; }
-    void choice(const char* key, std::string& value, const std::vector<std::string>&, const char*) { json[key] = value; }
-    void list(const char* key, std::vector<int64_t>& value, Range<int64_t>, Range<size_t>, const char*) { json[key] = value; }
+    void choice(const char* key, std::string& value, const std::vector<std::string>&, const char*) {
+        json[key] = value;
+    }
+    void list(const char* key, std::vector<int64_t>& value, Range<int64_t>, Range<size_t>, const char*) {
+        json[key] = value;
+    }
     template <class Section>
     void section(const char* key, Section& value) {
         Writer writer;
@@ -195,8 +203,10 @@ public:
     void choice(const char* key, std::string& value, const std::vector<std::string>& known, const char* meaning) {
         add(key, Json(value), fmt::format("{}", fmt::join(known, ", ")), meaning);
     }
-    void list(const char* key, std::vector<int64_t>& value, Range<int64_t> range, Range<size_t> length, const char* meaning) {
-        add(key, Json(value), fmt::format("{} to {} numbers from {} to {}", length.low, length.high, range.low, range.high), meaning);
+    void list(const char* key, std::vector<int64_t>& value, Range<int64_t> range, Range<size_t> length,
+              const char* meaning) {
+        add(key, Json(value),
+            fmt::format("{} to {} numbers from {} to {}", length.low, length.high, range.low, range.high), meaning);
     }
     template <class Section>
     void section(const char* key, Section& value) {

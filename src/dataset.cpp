@@ -27,9 +27,10 @@ fs::path mnist_folder(const DatasetConfig& config) {
 fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
     if (fs::exists(folder / name)) return folder / name;
     if (fs::exists(folder / (name + ".gz"))) return folder / (name + ".gz");
-    throw Error(fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
-                            "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",
-                            name, display_path(folder)));
+    throw Error(
+        fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
+                    "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",
+                    name, display_path(folder)));
 }
 
 Dataset load_mnist(const DatasetConfig& config, Split split) {
@@ -55,7 +56,8 @@ Dataset draw_digits(const DatasetConfig& config, Split split) {
     const int64_t count = !training ? kTestDigits : config.limit > 0 ? config.limit : kTrainDigits;
     const uint64_t first = training ? 0 : uint64_t{1} << 40;
     const uint64_t seed = uint64_t(config.seed);
-    Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8), torch::empty({count}, torch::kInt64)};
+    Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
+                    torch::empty({count}, torch::kInt64)};
     uint8_t* pixels = dataset.images.data_ptr<uint8_t>();
     int64_t* labels = dataset.labels.data_ptr<int64_t>();
     at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {

@@ -10,7 +10,8 @@ using torch::Tensor;
 const Table<ToEps>& predictions() {
     static const Table<ToEps> table = {
         {"eps", [](const Tensor& output, const Tensor&, const Tensor&, const Tensor&) { return output; }},
-        {"v", [](const Tensor& output, const Tensor& x, const Tensor& alpha, const Tensor& sigma) { return sigma * x + alpha * output; }},
+        {"v", [](const Tensor& output, const Tensor& x, const Tensor& alpha,
+                 const Tensor& sigma) { return sigma * x + alpha * output; }},
     };
     return table;
 }

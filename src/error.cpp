@@ -8,8 +8,8 @@
 namespace diffuse {
 namespace {
 
-/// How many letters must be put in, left out or swapped with their neighbour. A letter for another counts as two, so that
-/// "dimm" is nearer to "ddim", which has its letters, than to "ddpm".
+/// How many letters must be put in, left out or swapped with their neighbour. A letter for another counts as two, so
+/// that "dimm" is nearer to "ddim", which has its letters, than to "ddpm".
 size_t edit_distance(std::string_view a, std::string_view b) {
     std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
     for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;

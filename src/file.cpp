@@ -83,7 +83,9 @@ void write_file(const fs::path& path, std::string_view bytes) {
 std::string read_file(const fs::path& path, uintmax_t most_bytes) {
     struct Descriptor {
         int value;
-        ~Descriptor() { if (value >= 0) close(value); }
+        ~Descriptor() {
+            if (value >= 0) close(value);
+        }
     } const file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     struct stat status {};
     if (file.value < 0 || fstat(file.value, &status) != 0) {

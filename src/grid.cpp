@@ -24,7 +24,8 @@ const Table<Spacing>& spacings() {
 Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps) {
     const Spacing time_left = look_up("spacing", spacings(), spacing);
     if (steps < 1 || steps > schedule.steps()) {
-        throw Error(fmt::format("{} steps asked of a schedule that has {}; expected 1 to {}", steps, schedule.steps(), schedule.steps()));
+        throw Error(fmt::format("{} steps asked of a schedule that has {}; expected 1 to {}", steps, schedule.steps(),
+                                schedule.steps()));
     }
     Grid grid;
     for (int64_t left = steps; left >= 0; --left) {

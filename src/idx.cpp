@@ -54,12 +54,15 @@ int64_t big_endian(const uint8_t* bytes) {
 
 void check_magic(const GzipFile& file, const uint8_t* magic, int dimensions) {
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8) {
-        file.fail(fmt::format("not an IDX file of bytes: it begins {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x}",
-                              magic[0], magic[1], magic[2], magic[3], dimensions));
+        file.fail(
+            fmt::format("not an IDX file of bytes: it begins {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x}",
+                        magic[0], magic[1], magic[2], magic[3], dimensions));
     }
     if (magic[3] != dimensions) {
-        file.fail(fmt::format("holds {}-dimensional data where {}-dimensional is expected (images have 3, labels 1); "
-                              "are the files mixed up?", magic[3], dimensions));
+        file.fail(
+            fmt::format("holds {}-dimensional data where {}-dimensional is expected (images have 3, labels 1); "
+                        "are the files mixed up?",
+                        magic[3], dimensions));
     }
 }
 
@@ -90,16 +93,19 @@ torch::Tensor read_idx(const std::filesystem::path& path, int dimensions) {
     // Grown as the data comes, so that a header that lies costs no more memory than the file has bytes.
     std::vector<uint8_t> bytes;
     while (int64_t(bytes.size()) < payload) {
-        const int64_t chunk = std::min<int64_t>(payload - int64_t(bytes.size()), std::max<int64_t>(1 << 20, int64_t(bytes.size())));
+        const int64_t chunk =
+            std::min<int64_t>(payload - int64_t(bytes.size()), std::max<int64_t>(1 << 20, int64_t(bytes.size())));
         const size_t before = bytes.size();
         bytes.resize(before + size_t(chunk));
         const int64_t got = file.read(bytes.data() + before, chunk);
         if (got < chunk) {
-            file.fail(fmt::format("truncated: {} bytes of data, the header promises {}", int64_t(before) + got, payload));
+            file.fail(
+                fmt::format("truncated: {} bytes of data, the header promises {}", int64_t(before) + got, payload));
         }
     }
     uint8_t extra;
-    if (file.read(&extra, 1) != 0) file.fail(fmt::format("too long: more data than the {} bytes the header promises", payload));
+    if (file.read(&extra, 1) != 0)
+        file.fail(fmt::format("too long: more data than the {} bytes the header promises", payload));
     return torch::from_blob(bytes.data(), shape, torch::kUInt8).clone();
 }
 

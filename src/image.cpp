@@ -35,7 +35,8 @@ torch::Tensor tile(const torch::Tensor& images, int64_t columns) {
     const int64_t count = images.size(0), channels = images.size(1), height = images.size(2), width = images.size(3);
     columns = std::min(columns, count);
     const int64_t rows = (count + columns - 1) / columns;
-    auto sheet = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey, torch::kUInt8);
+    auto sheet = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey,
+                             torch::kUInt8);
     for (int64_t i = 0; i < count; ++i) {
         const int64_t top = kGap + i / columns * (height + kGap), left = kGap + i % columns * (width + kGap);
         sheet.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
@@ -50,7 +51,8 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image) {
     const auto append = [](void* out, void* data, int size) {
         static_cast<std::string*>(out)->append(static_cast<char*>(data), size_t(size));
     };
-    const int written = stbi_write_png_to_func(append, &bytes, width, height, channels, rows.data_ptr(), width * channels);
+    const int written =
+        stbi_write_png_to_func(append, &bytes, width, height, channels, rows.data_ptr(), width * channels);
     TORCH_INTERNAL_ASSERT(written != 0);
     write_file(path, bytes);
 }
@@ -70,7 +72,8 @@ torch::Tensor read_png(const std::filesystem::path& path) {
 torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path) {
     if (image.size(0) == 1) return image;
     const auto first = image.narrow(0, 0, 1);
-    if (image.size(0) != 3) throw Error(fmt::format("{}: has transparency; expected a greyscale picture", display_path(path)));
+    if (image.size(0) != 3)
+        throw Error(fmt::format("{}: has transparency; expected a greyscale picture", display_path(path)));
     if (!image.eq(first).all().item<bool>()) {
         throw Error(fmt::format("{}: is in colour; expected a greyscale picture", display_path(path)));
     }

@@ -2,8 +2,8 @@
 
 namespace diffuse {
 
-torch::Tensor integrate(Solver& solver, const Denoiser& denoiser, torch::Tensor x, const Grid& grid, const StepNoise& noise,
-                        const Observer& observer) {
+torch::Tensor integrate(Solver& solver, const Denoiser& denoiser, torch::Tensor x, const Grid& grid,
+                        const StepNoise& noise, const Observer& observer) {
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const int64_t step = int64_t(i);
         x = solver.step(denoiser, x, grid[i], grid[i + 1], [&] { return noise(step); });

@@ -21,12 +21,13 @@ LevelTable::LevelTable(const Schedule& schedule, torch::Device device) {
     sigma = torch::tensor(sigmas).to(device);
 }
 
-torch::Tensor add_noise(const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t, const torch::Tensor& eps) {
+torch::Tensor add_noise(const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t,
+                        const torch::Tensor& eps) {
     return at_times(levels.alpha, t) * x0 + at_times(levels.sigma, t) * eps;
 }
 
-torch::Tensor eps_loss(const Network& network, ToEps to_eps, const LevelTable& levels, const torch::Tensor& x0, const torch::Tensor& t,
-                       const torch::Tensor& eps) {
+torch::Tensor eps_loss(const Network& network, ToEps to_eps, const LevelTable& levels, const torch::Tensor& x0,
+                       const torch::Tensor& t, const torch::Tensor& eps) {
     const auto x = add_noise(levels, x0, t, eps);
     return torch::mse_loss(to_eps(network(x, t), x, at_times(levels.alpha, t), at_times(levels.sigma, t)), eps);
 }

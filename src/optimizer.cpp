@@ -53,12 +53,14 @@ torch::Tensor flatten_parameters(Parameters parameters) {
 }
 
 void view_parameters(Parameters parameters, const torch::Tensor& flat) {
-    for_each_view(parameters, flat, [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.set_data(view); });
+    for_each_view(parameters, flat,
+                  [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.set_data(view); });
 }
 
 torch::Tensor flatten_gradients(Parameters parameters) {
     const auto flat = zeros_for(parameters);
-    for_each_view(parameters, flat, [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.mutable_grad() = view; });
+    for_each_view(parameters, flat,
+                  [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.mutable_grad() = view; });
     return flat;
 }
 
@@ -93,7 +95,8 @@ void update_ema_(torch::Tensor& ema, const torch::Tensor& weights, double decay,
 
 double learning_rate(const TrainConfig& config, int64_t step) {
     if (step <= config.warmup_steps) return config.learning_rate * double(step) / double(config.warmup_steps);
-    const double after = double(step - 1 - config.warmup_steps), span = double(std::max<int64_t>(1, config.steps - config.warmup_steps));
+    const double after = double(step - 1 - config.warmup_steps),
+                 span = double(std::max<int64_t>(1, config.steps - config.warmup_steps));
     return config.learning_rate * look_up("decay", decays(), config.decay)(after / span);
 }
 

@@ -34,9 +34,12 @@ void Progress::update(int64_t done, const std::function<std::string()>& details)
 
 void Progress::draw(int64_t done, const std::string& details) {
     const double left = watch_.seconds() / double(done) * double(total_ - done);
-    const auto line = fmt::format("{} {}/{}{}{}  {} left", what_, done, total_, details.empty() ? "" : "  ", details, format_duration(left));
-    if (terminal_) fmt::print(stderr, "\r\033[K{}", line);
-    else log_line(line);
+    const auto line = fmt::format("{} {}/{}{}{}  {} left", what_, done, total_, details.empty() ? "" : "  ", details,
+                                  format_duration(left));
+    if (terminal_)
+        fmt::print(stderr, "\r\033[K{}", line);
+    else
+        log_line(line);
     std::fflush(stderr);
     drawn_ = true;
 }

@@ -29,12 +29,15 @@ torch::Tensor padded(const torch::Tensor& x, int64_t count) {
 void require_finite(const torch::Tensor& x, int64_t step) {
     if (x.isfinite().all().item<bool>()) return;
     throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More --steps or "
-                            "--clip-x0 may help", step), kRunFailed);
+                            "--clip-x0 may help",
+                            step),
+                kRunFailed);
 }
 
 }  // namespace
 
-torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape, int64_t draw) {
+torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape,
+                             int64_t draw) {
     std::vector<int64_t> shape = {count};
     shape.insert(shape.end(), image_shape.begin(), image_shape.end());
     auto noise = torch::empty(shape);
@@ -59,7 +62,8 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
         const int64_t first = g * group, size = std::min(group, count - first);
         const auto in = padded(x.narrow(0, first, size), group);
         const auto noise = [&](int64_t step) {
-            return sampling_noise(walk.seed, first, group, in.sizes().slice(1), step + 1).to(walk.device, torch::kFloat64);
+            return sampling_noise(walk.seed, first, group, in.sizes().slice(1), step + 1)
+                .to(walk.device, torch::kFloat64);
         };
         const auto observer = [&](int64_t step, const torch::Tensor& state) {
             require_finite(state, step);

@@ -40,7 +40,9 @@ std::string header_of(const TensorFile& file) {
     uint64_t offset = 0;
     for (const auto& [name, tensor] : file.tensors) {
         const uint64_t end = offset + tensor.nbytes();
-        header[name] = {{"dtype", type_name(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+        header[name] = {{"dtype", type_name(tensor.scalar_type())},
+                        {"shape", tensor.sizes().vec()},
+                        {"data_offsets", {offset, end}}};
         offset = end;
     }
     std::string text = header.dump();
@@ -57,8 +59,10 @@ public:
         const Json header = read_header();
         TensorFile file;
         for (const auto& [name, entry] : header.items()) {
-            if (name == "__metadata__") file.metadata = metadata(entry);
-            else file.tensors[name] = tensor(name, entry);
+            if (name == "__metadata__")
+                file.metadata = metadata(entry);
+            else
+                file.tensors[name] = tensor(name, entry);
         }
         check_coverage();
         return file;
@@ -73,7 +77,8 @@ private:
         uint64_t size = 0;
         if (bytes_.size() < 8) fail(fmt::format("{} bytes, shorter than its header's length", bytes_.size()));
         std::memcpy(&size, bytes_.data(), 8);
-        if (size > kLargestHeader || size > bytes_.size() - 8) fail(fmt::format("a header of {} bytes does not fit", size));
+        if (size > kLargestHeader || size > bytes_.size() - 8)
+            fail(fmt::format("a header of {} bytes does not fit", size));
         data_ = std::string_view(bytes_).substr(8 + size);
         const std::string_view text = std::string_view(bytes_).substr(8, size);
         if (!text.starts_with('{')) fail("the header does not start with '{'");
@@ -128,14 +133,17 @@ private:
             fail(fmt::format("tensor '{}' must have just dtype, shape and data_offsets", name));
         }
         const std::string dtype = entry["dtype"].get<std::string>();
-        const auto type = std::find_if(types().begin(), types().end(), [&](const auto& row) { return row.first == dtype; });
-        if (type == types().end()) fail(fmt::format("tensor '{}' has dtype {}; known: {}", name, dtype, fmt::join(names(types()), ", ")));
+        const auto type =
+            std::find_if(types().begin(), types().end(), [&](const auto& row) { return row.first == dtype; });
+        if (type == types().end())
+            fail(fmt::format("tensor '{}' has dtype {}; known: {}", name, dtype, fmt::join(names(types()), ", ")));
         if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_.size()) {
             fail(fmt::format("tensor '{}' lies outside the file's {} bytes of data", name, data_.size()));
         }
         uint64_t bytes = c10::elementSize(type->second);
         for (const uint64_t size : sizes) {
-            if (__builtin_mul_overflow(bytes, size, &bytes)) fail(fmt::format("the size of tensor '{}' overflows", name));
+            if (__builtin_mul_overflow(bytes, size, &bytes))
+                fail(fmt::format("the size of tensor '{}' overflows", name));
         }
         if (bytes != offsets[1] - offsets[0]) {
             fail(fmt::format("tensor '{}' has {} bytes, its shape needs {}", name, offsets[1] - offsets[0], bytes));
@@ -150,10 +158,13 @@ private:
         std::sort(extents_.begin(), extents_.end());
         uint64_t covered = 0;
         for (const auto& [begin, end] : extents_) {
-            if (begin != covered) fail(fmt::format("the tensors {} at byte {} of the data", begin < covered ? "overlap" : "leave a gap", covered));
+            if (begin != covered)
+                fail(fmt::format("the tensors {} at byte {} of the data", begin < covered ? "overlap" : "leave a gap",
+                                 covered));
             covered = end;
         }
-        if (covered != data_.size()) fail(fmt::format("{} bytes at the end belong to no tensor", data_.size() - covered));
+        if (covered != data_.size())
+            fail(fmt::format("{} bytes at the end belong to no tensor", data_.size() - covered));
     }
 
     std::filesystem::path path_;

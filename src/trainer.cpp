@@ -139,14 +139,15 @@ private:
         const auto x0 = to_signed(images_.index_select(0, indices_.narrow(0, first, count)));
         const auto eps = normal(x0.sizes(), {seed_, Purpose::kTrainingNoise, uint64_t(position)}).to(device_);
         replica.network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position)}).bits());
-        const auto loss = eps_loss(replica.network, to_eps_, levels_, x0, times(first, count), eps) * (double(count) / double(batch));
+        const auto loss =
+            eps_loss(replica.network, to_eps_, levels_, x0, times(first, count), eps) * (double(count) / double(batch));
         replica.gradient.zero_();
         loss.backward();
         replica.loss = loss.detach();
     }
 
-    /// t of the images first .. first + count - 1 of this step: uniform over 1 .. T for each, but spread evenly over the
-    /// batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
+    /// t of the images first .. first + count - 1 of this step: uniform over 1 .. T for each, but spread evenly over
+    /// the batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
     /// appendix I.1).
     torch::Tensor times(int64_t first, int64_t count) const {
         const double offset = Random({seed_, Purpose::kTrainingTime, uint64_t(step_)}).uniform();
@@ -180,14 +181,19 @@ private:
         line["images_per_second"] = images_per_second();
         line["wall_seconds"] = watch_.seconds();
         metrics_ << line.dump() << std::endl;
-        if (!metrics_) throw Error(fmt::format("cannot write {}; is the disk full?", display_path(folder_ / "metrics.jsonl")), kRunFailed);
+        if (!metrics_)
+            throw Error(fmt::format("cannot write {}; is the disk full?", display_path(folder_ / "metrics.jsonl")),
+                        kRunFailed);
         last_status_ = status();
         window_ = Window{};
     }
 
     void require_finite() const {
         if (window_.steps == 0 || (std::isfinite(mean_loss()) && std::isfinite(mean_norm()))) return;
-        throw Error(fmt::format("loss or gradient is no longer finite at step {}; lower train.learning_rate. The last checkpoint is kept", step_), kRunFailed);
+        throw Error(fmt::format("loss or gradient is no longer finite at step {}; lower train.learning_rate. The last "
+                                "checkpoint is kept",
+                                step_),
+                    kRunFailed);
     }
 
     void save_samples() {
@@ -203,7 +209,8 @@ private:
 
     void save() {
         require_finite();
-        save_checkpoint(folder_ / kCheckpointName, {config_, shape_, step_, weights_of(replicas_.front().network), weights_of(average_)});
+        save_checkpoint(folder_ / kCheckpointName,
+                        {config_, shape_, step_, weights_of(replicas_.front().network), weights_of(average_)});
     }
 
     const Config config_;
@@ -232,10 +239,12 @@ private:
 }  // namespace
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
-    const std::vector<fs::path> files = {path / "config.json", path / "metrics.jsonl", path / kCheckpointName, path / "samples"};
+    const std::vector<fs::path> files = {path / "config.json", path / "metrics.jsonl", path / kCheckpointName,
+                                         path / "samples"};
     const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return fs::exists(file); });
     if (taken && !replace) {
-        throw Error(fmt::format("{} already holds a run; give another folder with --out, or --force to replace it", display_path(path)));
+        throw Error(fmt::format("{} already holds a run; give another folder with --out, or --force to replace it",
+                                display_path(path)));
     }
     create_folder(path);
     std::error_code error;

@@ -41,16 +41,19 @@ void check(const ModelConfig& config, const ImageShape& shape) {
     const int64_t halvings = int64_t(config.channel_multipliers.size()) - 1;
     const int64_t unit = config.patch_size << halvings;
     if (shape.height % unit != 0 || shape.width % unit != 0) {
-        throw Error(fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
-                                "are {}x{}; use fewer model.channel_multipliers or another model.patch_size",
-                                config.patch_size, halvings + 1, unit, shape.height, shape.width));
+        throw Error(
+            fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
+                        "are {}x{}; use fewer model.channel_multipliers or another model.patch_size",
+                        config.patch_size, halvings + 1, unit, shape.height, shape.width));
     }
     for (const int64_t resolution : config.attention_resolutions) {
         bool found = false;
-        for (int64_t level = 0; level <= halvings; ++level) found |= shape.height / config.patch_size >> level == resolution;
+        for (int64_t level = 0; level <= halvings; ++level)
+            found |= shape.height / config.patch_size >> level == resolution;
         if (!found) {
-            throw Error(fmt::format("config: model.attention_resolutions has {}, but no level of this network is {} high",
-                                    resolution, resolution));
+            throw Error(
+                fmt::format("config: model.attention_resolutions has {}, but no level of this network is {} high",
+                            resolution, resolution));
         }
     }
 }
@@ -110,7 +113,8 @@ struct AttentionImpl : nn::Module {
     /// [N, C, H, W] -> the same
     torch::Tensor forward(const torch::Tensor& x) {
         const int64_t n = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3), d = channels / heads;
-        const auto parts = qkv(norm(x)).reshape({n * heads, 3 * d, height * width}).chunk(3, 1);  // q, k, v: [N heads, d, HW]
+        const auto parts =
+            qkv(norm(x)).reshape({n * heads, 3 * d, height * width}).chunk(3, 1);  // q, k, v: [N heads, d, HW]
         const auto weights = torch::softmax(torch::bmm(parts[0].transpose(1, 2), parts[1]) / std::sqrt(double(d)), -1);
         const auto mixed = torch::bmm(parts[2], weights.transpose(1, 2)).reshape({n, channels, height, width});
         return x + proj(mixed.contiguous(torch::MemoryFormat::ChannelsLast));
@@ -166,7 +170,8 @@ UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch:
     stem = register_module("stem", conv(pixels, base, 3));
     std::vector<int64_t> skips = {base};
     build_down(skips);
-    middle = {make_block("middle0", channels, channels, resolution), make_block("middle1", channels, channels, /*no attention*/ 0)};
+    middle = {make_block("middle0", channels, channels, resolution),
+              make_block("middle1", channels, channels, /*no attention*/ 0)};
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(conv(channels, pixels, 3)));
@@ -174,7 +179,8 @@ UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch:
 
 Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
     Block block;
-    block.residual = register_module(name, ResBlock(in, out, 4 * config.base_channels, Dropout{config.dropout, generator}));
+    block.residual =
+        register_module(name, ResBlock(in, out, 4 * config.base_channels, Dropout{config.dropout, generator}));
     const auto& attended = config.attention_resolutions;
     if (std::find(attended.begin(), attended.end(), at) != attended.end()) {
         block.attention = register_module(name + "_attention", Attention(out));
@@ -193,14 +199,16 @@ void UNet::Modules::build_down(std::vector<int64_t>& skips) {
             skips.push_back(channels = width);
         }
         if (level + 1 == levels) break;
-        downsample.push_back(register_module(fmt::format("downsample{}", level), conv(channels, channels, 3, /*stride=*/2)));
+        downsample.push_back(
+            register_module(fmt::format("downsample{}", level), conv(channels, channels, 3, /*stride=*/2)));
         skips.push_back(channels);
         resolution /= 2;
     }
 }
 
 /// Upsampling narrows to the next level's channels, as its convolution is the dearest of all at the higher resolution.
-/// One block more than on the way down, as each takes one skip connection and the stem or the downsampling made one too.
+/// One block more than on the way down, as each takes one skip connection and the stem or the downsampling made one
+/// too.
 void UNet::Modules::build_up(std::vector<int64_t>& skips) {
     for (size_t level = config.channel_multipliers.size(); level-- > 0;) {
         const int64_t width = config.base_channels * config.channel_multipliers[level];

@@ -25,7 +25,9 @@ TEST(CheckpointTest, HoldsBothSetsOfWeightsAndTheConfig) {
     const Checkpoint read = load_checkpoint(folder.path());  // a run folder will do
     EXPECT_EQ(read.step, 12);
     EXPECT_EQ(to_json(read.config), to_json(tiny()));
-    const auto weight = [&](Weights which) { return make_network(read, which, torch::kCPU).named_parameters().front().second; };
+    const auto weight = [&](Weights which) {
+        return make_network(read, which, torch::kCPU).named_parameters().front().second;
+    };
     EXPECT_TRUE(torch::equal(weight(Weights::kRaw), UNet(tiny().model, {}, 1, torch::kCPU).parameters().front()));
     EXPECT_TRUE(torch::equal(weight(Weights::kEma), UNet(tiny().model, {}, 2, torch::kCPU).parameters().front()));
 }

@@ -20,11 +20,15 @@ TEST(Config, AMistypedKeyIsNamedByItsPathWithAGuess) {
 }
 
 TEST(Config, AWrongTypeSaysWhatWasFoundAndWhatIsExpected) {
-    EXPECT_EQ(error_in({{"train", {{"batch_size", "many"}}}}), "config: train.batch_size is \"many\"; expected a whole number from 1 to 65536");
-    EXPECT_EQ(error_in({{"train", {{"batch_size", 6.5}}}}), "config: train.batch_size is 6.5; expected a whole number from 1 to 65536");
-    EXPECT_EQ(error_in({{"train", {{"learning_rate", true}}}}), "config: train.learning_rate is true; expected a number from 0 to 10");
+    EXPECT_EQ(error_in({{"train", {{"batch_size", "many"}}}}),
+              "config: train.batch_size is \"many\"; expected a whole number from 1 to 65536");
+    EXPECT_EQ(error_in({{"train", {{"batch_size", 6.5}}}}),
+              "config: train.batch_size is 6.5; expected a whole number from 1 to 65536");
+    EXPECT_EQ(error_in({{"train", {{"learning_rate", true}}}}),
+              "config: train.learning_rate is true; expected a number from 0 to 10");
     EXPECT_EQ(error_in({{"model", 3}}), "config: model is 3; expected an object");
-    expect_contains(error_in({{"model", {{"channel_multipliers", {1, "x"}}}}}), "model.channel_multipliers[1] is \"x\"");
+    expect_contains(error_in({{"model", {{"channel_multipliers", {1, "x"}}}}}),
+                    "model.channel_multipliers[1] is \"x\"");
     expect_contains(error_in({{"dataset", {{"dir", 5}}}}), "dataset.dir is 5; expected a text");
 }
 
@@ -53,12 +57,15 @@ TEST(Config, WhatIsWrittenReadsBackTheSame) {
 TEST(Config, SettingsReplaceSingleKeys) {
     const TemporaryFolder folder;
     std::ofstream(folder / "c.json") << R"({"train": {"steps": 5}})";
-    const Config config = load_config(folder / "c.json", {"train.batch_size=3", "model.channel_multipliers=[1,2,3]", "dataset.dir=a b"});
+    const Config config =
+        load_config(folder / "c.json", {"train.batch_size=3", "model.channel_multipliers=[1,2,3]", "dataset.dir=a b"});
     EXPECT_EQ(config.train.steps, 5);
     EXPECT_EQ(config.train.batch_size, 3);
     EXPECT_EQ(config.model.channel_multipliers, (std::vector<int64_t>{1, 2, 3}));
     EXPECT_EQ(config.dataset.dir, "a b");
-    const auto error = [&](const std::string& setting) { return error_of([&] { load_config(folder / "c.json", {setting}); }); };
+    const auto error = [&](const std::string& setting) {
+        return error_of([&] { load_config(folder / "c.json", {setting}); });
+    };
     expect_contains(error("train.steps"), "expected key.path=value");
     expect_contains(error("train.stps=3"), "did you mean 'train.steps'?");
     expect_contains(error("train.steps.x=3"), "train.steps is 5; expected an object");

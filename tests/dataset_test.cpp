@@ -20,7 +20,9 @@ std::string images_file(uint32_t count = 3, uint32_t side = 4) {
 std::string labels_file(const std::string& labels = {1, 2, 3}) {
     return big_endian(0x801) + big_endian(uint32_t(labels.size())) + labels;
 }
-void write(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+void write(const std::filesystem::path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+}
 void write_gz(const std::filesystem::path& path, const std::string& bytes) {
     gzFile file = gzopen(path.c_str(), "wb");
     gzwrite(file, bytes.data(), unsigned(bytes.size()));
@@ -49,7 +51,8 @@ TEST_F(Idx, ReadsPlainAndGzippedFilesAlike) {
 
 TEST_F(Idx, AFileCutAtAnyByteIsRefused) {
     const std::string whole = images_file(2, 3);
-    for (size_t length = 0; length < whole.size(); ++length) expect_contains(error(whole.substr(0, length)), "truncated");
+    for (size_t length = 0; length < whole.size(); ++length)
+        expect_contains(error(whole.substr(0, length)), "truncated");
 }
 
 TEST_F(Idx, AGzippedFileCutAtAnyByteIsRefused) {
@@ -63,13 +66,16 @@ TEST_F(Idx, TooLongMislabelledAndForeignFilesAreRefused) {
     expect_contains(error(labels_file()), "1-dimensional data where 3-dimensional");
     expect_contains(error(images_file(), 1), "mixed up?");
     expect_contains(error("\x89PNG\r\n\x1a\n and so on and on"), "not an IDX file of bytes: it begins 89 50 4e 47");
-    expect_contains(error(big_endian(0xd03) + big_endian(1) + big_endian(1) + big_endian(1) + "abcd"), "not an IDX file of bytes");
+    expect_contains(error(big_endian(0xd03) + big_endian(1) + big_endian(1) + big_endian(1) + "abcd"),
+                    "not an IDX file of bytes");
 }
 
 TEST_F(Idx, AbsurdSizesAreRefusedWithoutTakingTheMemory) {
-    expect_contains(error(big_endian(0x803) + big_endian(0xffffffff) + big_endian(0xffffffff) + big_endian(0xffffffff)), "impossible size");
+    expect_contains(error(big_endian(0x803) + big_endian(0xffffffff) + big_endian(0xffffffff) + big_endian(0xffffffff)),
+                    "impossible size");
     expect_contains(error(big_endian(0x803) + big_endian(0) + big_endian(4) + big_endian(4)), "impossible size");
-    expect_contains(error(big_endian(0x803) + big_endian(1 << 20) + big_endian(28) + big_endian(28) + "abc"), "truncated");
+    expect_contains(error(big_endian(0x803) + big_endian(1 << 20) + big_endian(28) + big_endian(28) + "abc"),
+                    "truncated");
 }
 
 TEST_F(Idx, AMissingFileAndAFolderAreErrors) {
@@ -84,7 +90,9 @@ protected:
         write(folder / "train-images-idx3-ubyte", images);
         write_gz(folder / "train-labels-idx1-ubyte.gz", labels);
     }
-    std::string error() { return error_of([&] { load_dataset(config, Split::kTrain); }); }
+    std::string error() {
+        return error_of([&] { load_dataset(config, Split::kTrain); });
+    }
     TemporaryFolder folder;
     DatasetConfig config;
 };
@@ -132,7 +140,8 @@ TEST_F(Mnist, TheRealOneIsAsPublished) {
     EXPECT_EQ(train.size(), 60'000);
     EXPECT_EQ(test.size(), 10'000);
     EXPECT_EQ(train.shape(), (ImageShape{1, 28, 28}));
-    EXPECT_NEAR(train.images.to(torch::kFloat64).mean().item<double>() / 255, 0.1307, 5e-5);  // the mean everybody normalises by
+    EXPECT_NEAR(train.images.to(torch::kFloat64).mean().item<double>() / 255, 0.1307,
+                5e-5);  // the mean everybody normalises by
     EXPECT_EQ(train.labels[0].item<int64_t>(), 5);
     EXPECT_EQ(test.labels[0].item<int64_t>(), 7);
 }

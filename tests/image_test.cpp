@@ -59,11 +59,17 @@ TEST(Tile, PutsImagesInRows) {
 TEST(File, IsReplacedWholeOrNotAtAll) {
     const TemporaryFolder folder;
     write_file(folder / "a", "old");
-    EXPECT_THROW(write_file(folder / "a", [](const Put& put) { put("half"); throw Error("broken"); }), Error);
+    EXPECT_THROW(write_file(folder / "a",
+                            [](const Put& put) {
+                                put("half");
+                                throw Error("broken");
+                            }),
+                 Error);
     EXPECT_EQ(read_file(folder / "a", 100), "old");
     write_file(folder / "a", "new");
     EXPECT_EQ(read_file(folder / "a", 100), "new");
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1) << "a temporary file was left behind";
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
+        << "a temporary file was left behind";
 }
 
 TEST(File, AMissingFolderIsRefusedBeforeWork) {

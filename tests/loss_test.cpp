@@ -15,10 +15,13 @@ TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
     const int64_t count = 50'000;
     for (const int64_t t : {1, 100, 400, 1000}) {
         const NoiseLevel level = kSchedule.at(double(t));
-        const Network best = [&](const torch::Tensor& x, const torch::Tensor&) { return data.denoiser()(x, level).eps; };
+        const Network best = [&](const torch::Tensor& x, const torch::Tensor&) {
+            return data.denoiser()(x, level).eps;
+        };
         const auto x0 = data.mean + data.deviation * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
         const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
-        const double loss = eps_loss(best, to_eps("eps"), levels, x0, torch::full({count}, t, torch::kInt64), eps).item<double>();
+        const double loss =
+            eps_loss(best, to_eps("eps"), levels, x0, torch::full({count}, t, torch::kInt64), eps).item<double>();
         const double expected = std::pow(level.alpha * data.deviation, 2) / data.variance(level);
         EXPECT_NEAR(loss, expected, 5 * expected * std::sqrt(2.0 / count)) << "t " << t;  // five standard errors
     }
@@ -28,7 +31,8 @@ TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
     const LevelTable levels(kSchedule, torch::kCPU);
     const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
     const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
-    const auto loss = eps_loss(zero, to_eps("eps"), levels, torch::zeros_like(eps), torch::full({8}, 5, torch::kInt64), eps);
+    const auto loss =
+        eps_loss(zero, to_eps("eps"), levels, torch::zeros_like(eps), torch::full({8}, 5, torch::kInt64), eps);
     EXPECT_FLOAT_EQ(loss.item<float>(), eps.square().mean().item<float>());
 }
 
@@ -54,8 +58,11 @@ TEST(Denoiser, APredictedVIsTurnedIntoTheSameEpsAndX0) {
     const auto x0 = normal({2, 1, 4, 4}, {5, Purpose::kDigit, 0}).to(torch::kFloat64);
     const auto noise = normal({2, 1, 4, 4}, {5, Purpose::kTrainingNoise, 0}).to(torch::kFloat64);
     const NoiseLevel level = kSchedule.at(400);
-    const Network exact = [&](const torch::Tensor&, const torch::Tensor&) { return level.alpha * noise - level.sigma * x0; };
-    const auto found = network_denoiser(exact, to_eps("v"), kSchedule.at(1))(level.alpha * x0 + level.sigma * noise, level);
+    const Network exact = [&](const torch::Tensor&, const torch::Tensor&) {
+        return level.alpha * noise - level.sigma * x0;
+    };
+    const auto found =
+        network_denoiser(exact, to_eps("v"), kSchedule.at(1))(level.alpha * x0 + level.sigma * noise, level);
     EXPECT_TRUE(torch::allclose(found.eps, noise, 0, 1e-12));
     EXPECT_TRUE(torch::allclose(found.x0, x0, 0, 1e-12));
 }

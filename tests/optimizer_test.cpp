@@ -50,7 +50,8 @@ TEST(AdamW, FollowsLibTorchsOwn) {
         optimizer.step(gradient, 0.01);
         reference.step();
     }
-    for (size_t i = 0; i < mine.size(); ++i) EXPECT_TRUE(torch::allclose(mine[i], theirs[i], 1e-5, 1e-6)) << i;  // float32
+    for (size_t i = 0; i < mine.size(); ++i)
+        EXPECT_TRUE(torch::allclose(mine[i], theirs[i], 1e-5, 1e-6)) << i;  // float32
 }
 
 TEST(Clip, BoundsTheNormAndReportsTheOneBefore) {

@@ -12,7 +12,8 @@ namespace {
 TEST(Random, IsPhilox4x32_10) {
     // The known answer for counter 0 and key 0 in the authors' library Random123 (kat_vectors).
     Random random(Key{});
-    for (const uint32_t expected : {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}) EXPECT_EQ(random.bits(), expected);
+    for (const uint32_t expected : {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u})
+        EXPECT_EQ(random.bits(), expected);
 }
 
 TEST(Random, NormalNumbersHaveTheMomentsOfTheStandardNormal) {
@@ -36,8 +37,12 @@ TEST(Random, NormalNumbersDoNotDependOnTheThreadCount) {
 }
 
 TEST(Random, EveryPartOfTheKeyMatters) {
-    const std::vector<Key> keys = {{0, Purpose::kDigit, 0, 0}, {1, Purpose::kDigit, 0, 0}, {0, Purpose::kLabel, 0, 0},
-                                   {0, Purpose::kDigit, 1, 0}, {0, Purpose::kDigit, 0, 1}, {uint64_t{1} << 32, Purpose::kDigit, 0, 0},
+    const std::vector<Key> keys = {{0, Purpose::kDigit, 0, 0},
+                                   {1, Purpose::kDigit, 0, 0},
+                                   {0, Purpose::kLabel, 0, 0},
+                                   {0, Purpose::kDigit, 1, 0},
+                                   {0, Purpose::kDigit, 0, 1},
+                                   {uint64_t{1} << 32, Purpose::kDigit, 0, 0},
                                    {0, Purpose::kDigit, uint64_t{1} << 32, 0}};
     std::set<uint32_t> first;
     for (const Key& key : keys) first.insert(Random(key).bits());

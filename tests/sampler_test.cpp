@@ -12,7 +12,8 @@ namespace {
 /// A U-Net with random weights: nothing about these promises needs it to be trained.
 Denoiser random_network() {
     const torch::NoGradGuard no_grad;
-    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {}, 1, torch::kCPU);
+    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {},
+              1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
     return network_denoiser(unet, to_eps("eps"), make_schedule({.kind = "linear", .steps = 1000}).at(1));
@@ -30,7 +31,8 @@ torch::Tensor start(int64_t count) { return sampling_noise(5, 0, count, {1, 28, 
 TEST(Sampler, ImageIDoesNotDependOnHowManyAreDrawn) {
     const auto all = walk_images(stochastic_walk(), start(19)).images;
     for (const int64_t count : {1, 7, 8, 9, 16}) {
-        EXPECT_TRUE(torch::equal(walk_images(stochastic_walk(), start(count)).images, all.narrow(0, 0, count))) << count;
+        EXPECT_TRUE(torch::equal(walk_images(stochastic_walk(), start(count)).images, all.narrow(0, 0, count)))
+            << count;
     }
 }
 
@@ -41,7 +43,8 @@ TEST(Sampler, ImagesDependNeitherOnThreadsNorOnTheBatch) {
             Walk walk = stochastic_walk();
             walk.threads = count;
             walk.most_in_flight = batch;
-            EXPECT_TRUE(torch::equal(walk_images(walk, start(19)).images, alone)) << count << " threads, batch " << batch;
+            EXPECT_TRUE(torch::equal(walk_images(walk, start(19)).images, alone))
+                << count << " threads, batch " << batch;
         }
     }
 }

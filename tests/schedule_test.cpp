@@ -70,7 +70,8 @@ TEST(Schedule, NoisyImagesHaveTheMeanAndVarianceOfTheirLevel) {
     const int64_t count = 20'000;
     for (const int64_t t : {1, 300, 1000}) {
         const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
-        const auto x = add_noise(levels, torch::full({count, 1, 2, 2}, 0.7f), torch::full({count}, t, torch::kInt64), eps);
+        const auto x =
+            add_noise(levels, torch::full({count, 1, 2, 2}, 0.7f), torch::full({count}, t, torch::kInt64), eps);
         const NoiseLevel level = schedule.at(double(t));
         const double standard_error = level.sigma / std::sqrt(4.0 * count);
         EXPECT_NEAR(x.mean().item<double>(), 0.7 * level.alpha, 5 * standard_error + 1e-6);  // and float32's rounding

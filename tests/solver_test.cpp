@@ -37,7 +37,8 @@ double measured_order(const std::string& solver) {
     for (const int64_t steps : counts) {
         const Grid grid = even_in_ratio(3, 0.1, steps);
         const auto exact = kData.flow(x, grid.front(), grid.back());
-        const double h = std::log(1.0 / double(steps)), e = std::log((walk(solver, grid, x) - exact).abs().max().item<double>());
+        const double h = std::log(1.0 / double(steps)),
+                     e = std::log((walk(solver, grid, x) - exact).abs().max().item<double>());
         sum_h += h, sum_e += e, sum_hh += h * h, sum_he += h * e;
     }
     const double n = double(counts.size());
@@ -71,7 +72,8 @@ TEST(Solver, DdpmSamplesHaveTheMeanAndVarianceOfTheData) {
     const int64_t count = 20'000;
     const auto fresh = [&](int64_t step) { return noise(count, 1000 + uint64_t(step)); };
     const auto ddpm = make_ddpm();
-    const auto x = integrate(*ddpm, kData.denoiser(), noise(count, 3), make_grid(kSchedule, "uniform", 1000), fresh, ignore_step);
+    const auto x =
+        integrate(*ddpm, kData.denoiser(), noise(count, 3), make_grid(kSchedule, "uniform", 1000), fresh, ignore_step);
     const double standard_error = kData.deviation / std::sqrt(double(count));
     EXPECT_NEAR(x.mean().item<double>(), kData.mean, 5 * standard_error);
     // The posterior's variance is a lower bound (Ho et al. 2020, section 3.2): at 1000 steps it costs 1% of deviation.

@@ -12,7 +12,8 @@ TensorFile example() {
     return {{{"a", torch::arange(6, torch::kFloat32).view({2, 3})},
              {"b", torch::tensor({int64_t{-5}})},
              {"bytes", torch::tensor({1, 2, 255}, torch::kUInt8)},
-             {"channels_last", torch::arange(8, torch::kFloat64).view({1, 2, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast)},
+             {"channels_last",
+              torch::arange(8, torch::kFloat64).view({1, 2, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast)},
              {"empty", torch::empty({0, 4})}},
             {{"step", "7"}, {"note", "quotes \" and \xc3\xa9"}}};
 }
@@ -52,9 +53,11 @@ TEST_F(TensorFileTest, IsReadByPythonInOneLine) {
         GTEST_SKIP() << "no Python with numpy and safetensors in .venv";
     }
     write_tensor_file(folder / "t", example());
-    const std::string script = "from safetensors.numpy import load_file; t = load_file('" + (folder / "t").string() + "'); "
-                               "assert t['a'].tolist() == [[0, 1, 2], [3, 4, 5]] and t['b'].tolist() == [-5]; "
-                               "assert t['channels_last'].ravel().tolist() == list(range(8)) and t['empty'].shape == (0, 4)";
+    const std::string script =
+        "from safetensors.numpy import load_file; t = load_file('" + (folder / "t").string() +
+        "'); "
+        "assert t['a'].tolist() == [[0, 1, 2], [3, 4, 5]] and t['b'].tolist() == [-5]; "
+        "assert t['channels_last'].ravel().tolist() == list(range(8)) and t['empty'].shape == (0, 4)";
     EXPECT_EQ(std::system((python + " -c \"" + script + "\"").c_str()), 0);
 }
 
@@ -90,22 +93,40 @@ TEST_F(TensorFileTest, RefusesWhatTheFormatForbids) {
     expect_contains(error(with_header(f32, 3)), "lies outside");
     expect_contains(error(with_header(R"([1])", 0)), "does not start with '{'");
     expect_contains(error(with_header(R"({"a":)", 0)), "not valid JSON");
-    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4)), "its shape needs 8");
+    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4)),
+                    "its shape needs 8");
     expect_contains(error(with_header(R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 4)), "dtype F16");
-    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)), "'shape' holds -1");
+    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)),
+                    "'shape' holds -1");
     expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4)), "lies outside");
-    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4)), "must have just");
-    expect_contains(error(with_header(R"({"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4)), "overflows");
-    expect_contains(error(with_header(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3)), "overlap");
-    expect_contains(error(with_header(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})", 3)), "gap");
-    expect_contains(error(with_header(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0)), "occurs twice");
+    expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4)),
+                    "must have just");
+    expect_contains(
+        error(with_header(R"({"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4)),
+        "overflows");
+    expect_contains(
+        error(with_header(
+            R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+            3)),
+        "overlap");
+    expect_contains(
+        error(with_header(
+            R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+            3)),
+        "gap");
+    expect_contains(
+        error(with_header(
+            R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+            0)),
+        "occurs twice");
     expect_contains(error(with_header(R"({"__metadata__":{"a":1}})", 0)), "is not a text");
     expect_contains(error(std::string(8, '\xff') + "{}"), "does not fit");
 }
 
 TEST_F(TensorFileTest, AMissingTensorIsNamedWithWhatIsThere) {
     write_tensor_file(folder / "t", example());
-    expect_contains(error_of([&] { read_tensor_file(folder / "t").at("latents", folder / "t"); }), "has no tensor 'latents' (it has: a, b,");
+    expect_contains(error_of([&] { read_tensor_file(folder / "t").at("latents", folder / "t"); }),
+                    "has no tensor 'latents' (it has: a, b,");
 }
 
 }  // namespace

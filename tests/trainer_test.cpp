@@ -25,7 +25,8 @@ Config small() {
 bool never() { return false; }
 
 int64_t run(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, RunFolder::create(path, /*replace=*/false), stop);
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU,
+                 RunFolder::create(path, /*replace=*/false), stop);
 }
 
 std::vector<nlohmann::json> metrics(const std::filesystem::path& path) {
@@ -41,7 +42,8 @@ TEST(Trainer, LearnsAndFillsTheRunFolder) {
     const auto lines = metrics(folder / "run");
     ASSERT_EQ(lines.size(), 6u);
     EXPECT_LT(lines.back()["loss"], 0.9 * lines.front()["loss"].get<double>());  // measured: 0.83
-    for (const char* key : {"step", "images", "loss", "grad_norm", "learning_rate", "images_per_second", "wall_seconds"}) {
+    for (const char* key :
+         {"step", "images", "loss", "grad_norm", "learning_rate", "images_per_second", "wall_seconds"}) {
         EXPECT_TRUE(lines.back().contains(key)) << key;
     }
     EXPECT_EQ(lines.back()["images"], 60 * 16);

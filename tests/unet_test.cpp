@@ -7,9 +7,15 @@ namespace diffuse {
 namespace {
 
 ModelConfig tiny() {
-    return {.base_channels = 16, .channel_multipliers = {1, 2}, .blocks_per_level = 1, .attention_resolutions = {7}, .patch_size = 2};
+    return {.base_channels = 16,
+            .channel_multipliers = {1, 2},
+            .blocks_per_level = 1,
+            .attention_resolutions = {7},
+            .patch_size = 2};
 }
-UNet network(const ModelConfig& config, const ImageShape& shape = {}) { return UNet(config, shape, /*seed=*/1, torch::kCPU); }
+UNet network(const ModelConfig& config, const ImageShape& shape = {}) {
+    return UNet(config, shape, /*seed=*/1, torch::kCPU);
+}
 torch::Tensor images(const ImageShape& shape, int64_t count = 3) {
     return normal({count, shape.channels, shape.height, shape.width}, {1, Purpose::kDigit, 0});
 }

@@ -14,10 +14,12 @@ namespace diffuse {
 enum ExitCode : int { kSuccess = 0, kRunFailed = 1, kBadInput = 2, kInterrupted = 130 };
 
 /// Everything a user can cause: a wrong option, a broken file, a run that diverges. The message is one line that says
-/// what is wrong and what to do; main prints it and exits with `exit_code`. A programmer's mistake is an assert instead.
+/// what is wrong and what to do; main prints it and exits with `exit_code`. A programmer's mistake is an assert
+/// instead.
 class Error : public std::runtime_error {
 public:
-    explicit Error(const std::string& message, ExitCode code = kBadInput) : std::runtime_error(message), exit_code(code) {}
+    explicit Error(const std::string& message, ExitCode code = kBadInput)
+        : std::runtime_error(message), exit_code(code) {}
     ExitCode exit_code;
 };
 
@@ -25,7 +27,8 @@ public:
 /// (more than two edits, or a third of the name).
 std::string unknown_name(std::string_view kind, std::string_view name, std::span<const std::string> known);
 
-/// A table per kind of thing with a name (solver, schedule, dataset, spacing): what `--help` lists and what is looked up.
+/// A table per kind of thing with a name (solver, schedule, dataset, spacing): what `--help` lists and what is looked
+/// up.
 template <class T>
 using Table = std::vector<std::pair<std::string, T>>;
 

@@ -14,7 +14,7 @@ using StepNoise = std::function<torch::Tensor(int64_t step)>;
 using Observer = std::function<void(int64_t steps_done, const torch::Tensor& x)>;
 
 /// Walks x along the grid, from its first level to its last. The only loop over levels there is.
-torch::Tensor integrate(Solver& solver, const Denoiser& denoiser, torch::Tensor x, const Grid& grid, const StepNoise& noise,
-                        const Observer& observer);
+torch::Tensor integrate(Solver& solver, const Denoiser& denoiser, torch::Tensor x, const Grid& grid,
+                        const StepNoise& noise, const Observer& observer);
 
 }  // namespace diffuse

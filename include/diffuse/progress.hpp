@@ -33,7 +33,8 @@ public:
     Progress& operator=(const Progress&) = delete;
 
     /// `details` is only called, to be shown behind the count, when the line is drawn.
-    void update(int64_t done, const std::function<std::string()>& details = [] { return std::string(); });
+    void update(
+        int64_t done, const std::function<std::string()>& details = [] { return std::string(); });
     /// A line of text that does not tear the progress line.
     void note(const std::string& text);
 

@@ -23,11 +23,11 @@ struct Key {
 class Random {
 public:
     explicit Random(const Key& key);
-    uint32_t bits();                            ///< uniform over 0 .. 2^32 - 1
-    double uniform();                           ///< uniform over [0, 1)
-    double uniform(double low, double high);    ///< uniform over [low, high)
-    uint64_t below(uint64_t bound);             ///< uniform over 0 .. bound - 1, without modulo bias
-    double normal();                            ///< standard normal
+    uint32_t bits();                          ///< uniform over 0 .. 2^32 - 1
+    double uniform();                         ///< uniform over [0, 1)
+    double uniform(double low, double high);  ///< uniform over [low, high)
+    uint64_t below(uint64_t bound);           ///< uniform over 0 .. bound - 1, without modulo bias
+    double normal();                          ///< standard normal
 private:
     uint32_t counter_[4];
     uint32_t key_[2];

@@ -19,8 +19,8 @@ class Solver {
 public:
     virtual ~Solver() = default;
     /// x at `from` -> x at `to`, same shape and type.
-    virtual torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to,
-                               const Noise& noise) = 0;
+    virtual torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,
+                               const NoiseLevel& to, const Noise& noise) = 0;
 };
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;

@@ -21,7 +21,9 @@ CLI::Validator known_name(const std::string& kind, std::vector<std::string> know
 
 void RuntimeOptions::add_to(CLI::App& command) {
     command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    command.add_option("--threads", threads, "CPU threads; 0: one a core")->check(CLI::Range(0, 1024))->capture_default_str();
+    command.add_option("--threads", threads, "CPU threads; 0: one a core")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
 }
 
 torch::Device RuntimeOptions::apply() const {
@@ -31,16 +33,27 @@ torch::Device RuntimeOptions::apply() const {
 
 void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
     command.add_option("--checkpoint", checkpoint, "checkpoint file or run folder")->required();
-    command.add_option("--solver", solver, "method")->check(known_name("solver", names(solvers())))->capture_default_str();
-    command.add_option("--steps", steps, "steps of the grid, 1 to T; default 50 (ddpm: T)")->check(CLI::Range(1, 100'000));
+    command.add_option("--solver", solver, "method")
+        ->check(known_name("solver", names(solvers())))
+        ->capture_default_str();
+    command.add_option("--steps", steps, "steps of the grid, 1 to T; default 50 (ddpm: T)")
+        ->check(CLI::Range(1, 100'000));
     command.add_option("--spacing", spacing, "of the grid's levels between T and 0")
-        ->check(known_name("spacing", spacing_names()))->capture_default_str();
+        ->check(known_name("spacing", spacing_names()))
+        ->capture_default_str();
     command.add_option("--weights", weights, "averaged or raw weights")
-        ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))->capture_default_str();
-    command.add_option("--batch", batch, "images worked on at once, for less memory; the pictures stay the same, bit for bit; 0: as many as keep the machine busy")
-        ->check(CLI::Range(0, 1'000'000))->capture_default_str();
+        ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))
+        ->capture_default_str();
+    command
+        .add_option("--batch", batch,
+                    "images worked on at once, for less memory; the pictures stay the same, bit for bit; 0: as many as "
+                    "keep the machine busy")
+        ->check(CLI::Range(0, 1'000'000))
+        ->capture_default_str();
     if (with_stochastic) {
-        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1")
+            ->check(CLI::Range(0.0, 1.0))
+            ->capture_default_str();
     }
 }
 
@@ -73,10 +86,12 @@ TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x)
 }
 
 void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what) {
-    const bool fits = x.dim() == 4 && x.size(0) > 0 && x.sizes().slice(1) == torch::IntArrayRef{shape.channels, shape.height, shape.width};
+    const bool fits = x.dim() == 4 && x.size(0) > 0 &&
+                      x.sizes().slice(1) == torch::IntArrayRef{shape.channels, shape.height, shape.width};
     if (!fits || x.scalar_type() != torch::kFloat32) {
-        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}, {}, {}]", what, fmt::join(x.sizes(), ", "),
-                                c10::toString(x.scalar_type()), shape.channels, shape.height, shape.width));
+        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}, {}, {}]", what,
+                                fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), shape.channels,
+                                shape.height, shape.width));
     }
 }
 

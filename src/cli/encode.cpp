@@ -21,7 +21,8 @@ struct Options {
 void check_before_work(const Options& options) {
     options.solver.check();
     if (options.solver.stochastic()) {
-        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use ddim or heun", options.solver.solver));
+        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use ddim or heun",
+                                options.solver.solver));
     }
     for (const auto& path : {options.out, options.png, options.reconstruct}) {
         if (!path.empty()) require_writable(path);
@@ -38,8 +39,8 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
     }
     const ImageShape found{image.size(0), image.size(1), image.size(2)};
     if (found != shape) {
-        throw Error(fmt::format("{} is {}x{} with {} channels; this checkpoint needs {}x{} with {}", path, found.width, found.height, found.channels,
-                                shape.width, shape.height, shape.channels));
+        throw Error(fmt::format("{} is {}x{} with {} channels; this checkpoint needs {}x{} with {}", path, found.width,
+                                found.height, found.channels, shape.width, shape.height, shape.channels));
     }
     return image.unsqueeze(0);
 }
@@ -56,7 +57,8 @@ std::optional<torch::Tensor> read_split(const std::string& input, DatasetConfig 
     if (begin >= end || end > dataset.size()) {
         throw Error(fmt::format("--input {}: expected 0 <= A < B <= {}", input, dataset.size()));
     }
-    if (dataset.shape() != shape) throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
+    if (dataset.shape() != shape)
+        throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
     return dataset.images.narrow(0, begin, end - begin);
 }
 
@@ -104,10 +106,12 @@ void run(const Options& options) {
     json["latent_std"] = deviation;
     json["roundtrip_mse"] = error;
     json["seconds"] = encoded.seconds;
-    std::string text = fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
-                                   "latents: mean {:.4f}, standard deviation {:.4f}\n"
-                                   "round trip: mean squared error {:.3g} per pixel in [0, 1]\n{}",
-                                   images.size(0), options.solver.solver, steps, encoded.nfe, encoded.seconds, mean, deviation, error, display_path(options.out));
+    std::string text = fmt::format(
+        "{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
+        "latents: mean {:.4f}, standard deviation {:.4f}\n"
+        "round trip: mean squared error {:.3g} per pixel in [0, 1]\n{}",
+        images.size(0), options.solver.solver, steps, encoded.nfe, encoded.seconds, mean, deviation, error,
+        display_path(options.out));
     for (const auto& path : {options.png, options.reconstruct}) {
         if (!path.empty()) text += "\n" + display_path(path);
     }
@@ -121,9 +125,11 @@ void add_encode(CLI::App& app) {
     auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
     options->solver.add_to(*command, /*stochastic=*/false);
     command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
-    command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")->capture_default_str();
+    command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")
+        ->capture_default_str();
     command->add_option("--png", options->png, "write the latents as a picture, from -3 (black) to 3 (white)");
-    command->add_option("--reconstruct", options->reconstruct, "write a picture with three rows: originals, latents, reconstructions");
+    command->add_option("--reconstruct", options->reconstruct,
+                        "write a picture with three rows: originals, latents, reconstructions");
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
     command->callback([options] { run(*options); });

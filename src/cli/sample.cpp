@@ -29,12 +29,14 @@ void check_before_work(const Options& options) {
 /// What sampling starts from: the latents of a file, or noise.
 torch::Tensor starting_noise(const Options& options, const ImageShape& shape) {
     if (options.latents.empty()) {
-        return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), {shape.channels, shape.height, shape.width}, 0);
+        return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64),
+                              {shape.channels, shape.height, shape.width}, 0);
     }
     const auto latents = read_tensor_file(options.latents).at("latents", options.latents);
     require_shape(latents, shape, options.latents);
     if (options.num && *options.num != latents.size(0)) {
-        throw Error(fmt::format("--num {} contradicts --latents: {} holds {}; leave --num out", *options.num, options.latents, latents.size(0)));
+        throw Error(fmt::format("--num {} contradicts --latents: {} holds {}; leave --num out", *options.num,
+                                options.latents, latents.size(0)));
     }
     return latents;
 }
@@ -64,8 +66,10 @@ void run(const Options& options) {
     json["seed"] = options.seed;
     json["seconds"] = result.seconds;
     json["images_per_second"] = double(count) / result.seconds;
-    std::string text = fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s\n{}", count,
-                                   options.solver.solver, steps, result.nfe, result.seconds, double(count) / result.seconds, display_path(options.out));
+    std::string text =
+        fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s\n{}", count,
+                    options.solver.solver, steps, result.nfe, result.seconds, double(count) / result.seconds,
+                    display_path(options.out));
     if (!options.tensors.empty()) text += "\n" + display_path(options.tensors);
     print_result(options.json, json, text);
 }
@@ -76,13 +80,20 @@ void add_sample(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("sample", "draw images from noise");
     options->solver.add_to(*command, /*stochastic=*/true);
-    command->add_option("--seed", options->seed, "of the noise")->check(CLI::Range(int64_t{0}, INT64_MAX))->capture_default_str();
+    command->add_option("--seed", options->seed, "of the noise")
+        ->check(CLI::Range(int64_t{0}, INT64_MAX))
+        ->capture_default_str();
     command->add_option("--num", options->num, "how many images; default 64")->check(CLI::Range(1, 1'000'000));
-    command->add_option("--latents", options->latents, "start from this file's 'latents' (what encode writes) instead of noise");
-    command->add_flag("--clip-x0,!--no-clip-x0", options->clip_x0, "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
+    command->add_option("--latents", options->latents,
+                        "start from this file's 'latents' (what encode writes) instead of noise");
+    command->add_flag("--clip-x0,!--no-clip-x0", options->clip_x0,
+                      "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
     command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
-    command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")->check(CLI::Range(0, 10'000))->capture_default_str();
-    command->add_option("--save-tensors", options->tensors, "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
+    command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")
+        ->check(CLI::Range(0, 10'000))
+        ->capture_default_str();
+    command->add_option("--save-tensors", options->tensors,
+                        "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
     command->callback([options] { run(*options); });

@@ -5,8 +5,9 @@
 namespace diffuse {
 namespace {
 
-/// Draws from the posterior q(x_s | x_t, x0), s < t (Ho et al. 2020, arXiv:2006.11239, eqs. 6 and 7), written for any two
-/// levels: a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2 are the signal kept and the noise added from s to t.
+/// Draws from the posterior q(x_s | x_t, x0), s < t (Ho et al. 2020, arXiv:2006.11239, eqs. 6 and 7), written for any
+/// two levels: a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2 are the signal kept and the noise added from s
+/// to t.
 class Ddpm : public Solver {
 public:
     torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to,
