@@ -63,6 +63,18 @@ struct Replica {
     torch::Tensor gradient, loss;
 };
 
+/// Keeps LibTorch's own threads asleep: they would spin beside the replicas, which keep the cores busy.
+class SingleThreaded {
+public:
+    SingleThreaded() { at::set_num_threads(1); }
+    ~SingleThreaded() { at::set_num_threads(before_); }
+    SingleThreaded(const SingleThreaded&) = delete;
+    SingleThreaded& operator=(const SingleThreaded&) = delete;
+
+private:
+    const int before_ = at::get_num_threads();
+};
+
 class Trainer {
 public:
     Trainer(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder)
@@ -94,7 +106,7 @@ public:
     }
 
     int64_t run(const std::function<bool()>& stop) {
-        at::set_num_threads(1);  // the replicas keep the cores busy; LibTorch's own threads would spin beside them
+        const SingleThreaded guard;
         const TrainConfig& train = config_.train;
         const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
         while (step_ < train.steps && !stop()) {

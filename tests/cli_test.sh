@@ -103,7 +103,7 @@ unknown solver 'dimm'; did you mean 'ddim'.*known: ddpm, ddim, heun|sample --che
 unknown spacing 'unifrom'; did you mean 'uniform'|sample --checkpoint runs/tiny --spacing unifrom
 --checkpoint is required|sample
 --config is required|train
-expected argument|sample --checkpoint runs/tiny --stpes 4
+arguments were not expected: 4 --stpes|sample --checkpoint runs/tiny --stpes 4
 --eta belongs to ddim|sample --checkpoint runs/tiny --solver heun --eta 0.5
 --eta|sample --checkpoint runs/tiny --eta -1
 --num|sample --checkpoint runs/tiny --num 0

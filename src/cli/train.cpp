@@ -71,7 +71,7 @@ void run(const Options& options) {
 std::string keys_help() {
     std::string text = "Keys of the config, with their defaults:\n";
     for (const auto& key : config_keys()) {
-        text += fmt::format("  {:<29} {:<9} {} ({})\n", key.path, key.default_value, key.meaning, key.range);
+        text += fmt::format("  {:<29} {:<9} {} [{}]\n", key.path, key.default_value, key.meaning, key.range);
     }
     return text;
 }
