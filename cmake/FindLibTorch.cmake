@@ -7,24 +7,32 @@
 #
 #   cmake -DLIBTORCH_QUERY=ON -P cmake/FindLibTorch.cmake    succeeds when 1 to 3 has one
 
-# The folder of TorchConfig.cmake inside a Python's torch package; the package is located, not imported.
+# The folder of TorchConfig.cmake inside a Python's torch package; the package is located, not imported. Packages that
+# could not be built on are passed over: for CUDA where there is no CUDA compiler, and those with the old C++ ABI.
 function(libtorch_of_python python out)
     execute_process(
         COMMAND ${python} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
         OUTPUT_VARIABLE package OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
-    if(NOT failed AND EXISTS "${package}/share/cmake/Torch/TorchConfig.cmake")
+    set(config "${package}/share/cmake/Torch/TorchConfig.cmake")
+    if(failed OR NOT EXISTS "${config}")
+        return()
+    endif()
+    file(STRINGS "${config}" old_abi REGEX "_GLIBCXX_USE_CXX11_ABI=0")
+    file(STRINGS "${package}/version.py" cuda REGEX "^cuda.*= *'")
+    find_program(NVCC nvcc HINTS "$ENV{CUDA_HOME}/bin" /usr/local/cuda/bin NO_CACHE)
+    if(NOT old_abi AND (NOT cuda OR NVCC))
         set(${out} "${package}/share/cmake/Torch" PARENT_SCOPE)
     endif()
 endfunction()
 
 function(find_libtorch_dir out)
-    set(dir "${Torch_DIR}")
-    foreach(prefix ${CMAKE_PREFIX_PATH} $ENV{CMAKE_PREFIX_PATH} $ENV{Torch_DIR})
-        if(NOT dir AND EXISTS "${prefix}/share/cmake/Torch/TorchConfig.cmake")
-            set(dir "${prefix}/share/cmake/Torch")
-        elseif(NOT dir AND EXISTS "${prefix}/TorchConfig.cmake")
-            set(dir "${prefix}")
-        endif()
+    set(dir)
+    foreach(folder "${Torch_DIR}" "$ENV{Torch_DIR}" ${CMAKE_PREFIX_PATH} $ENV{CMAKE_PREFIX_PATH})
+        foreach(candidate "${folder}" "${folder}/share/cmake/Torch")
+            if(NOT dir AND EXISTS "${candidate}/TorchConfig.cmake")
+                set(dir "${candidate}")
+            endif()
+        endforeach()
     endforeach()
     foreach(python python3 "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../.venv/bin/python")
         if(NOT dir)
@@ -44,15 +52,22 @@ if(LIBTORCH_QUERY)
 endif()
 
 set(DIFFUSE_LIBTORCH "auto" CACHE STRING "auto: the first LibTorch that is found; system: the system's libtorch-dev")
+set(dir)
 if(NOT DIFFUSE_LIBTORCH STREQUAL "system")
     find_libtorch_dir(dir)
-    if(dir)
-        set(Torch_DIR "${dir}" CACHE PATH "folder of TorchConfig.cmake")
-        # With libtorch-dev installed too, the wheel's own CMake files would pick up the system's libraries, and the
-        # program would abort at start with two copies of libc10.
-        cmake_path(SET lib NORMALIZE "${dir}/../../../lib")
-        set(TORCH_LIBRARY "${lib}/libtorch.so" CACHE FILEPATH "" FORCE)
-        set(c10_LIBRARY "${lib}/libc10.so" CACHE FILEPATH "" FORCE)
+endif()
+# An earlier configuration may have left another LibTorch in the cache.
+unset(Torch_DIR CACHE)
+unset(TORCH_LIBRARY CACHE)
+unset(c10_LIBRARY CACHE)
+if(dir)
+    set(Torch_DIR "${dir}" CACHE PATH "folder of TorchConfig.cmake")
+    # With libtorch-dev installed too, the wheel's own CMake files would pick up the system's libraries, and the program
+    # would abort at start with two copies of libc10.
+    cmake_path(SET lib NORMALIZE "${dir}/../../../lib")
+    if(EXISTS "${lib}/libtorch.so")
+        set(TORCH_LIBRARY "${lib}/libtorch.so" CACHE FILEPATH "")
+        set(c10_LIBRARY "${lib}/libc10.so" CACHE FILEPATH "")
     endif()
 endif()
 find_package(Torch REQUIRED)

@@ -46,7 +46,11 @@ void read_metadata(const TensorFile& file, const std::filesystem::path& path, Ch
         !step.is_number_unsigned()) {
         throw Error(fmt::format("{}: its image_shape or step makes no sense", display_path(path)));
     }
-    checkpoint.config = config_from_json(json("config"));
+    try {
+        checkpoint.config = config_from_json(json("config"));
+    } catch (const Error& error) {
+        throw Error(fmt::format("{}: {}", display_path(path), error.what()));
+    }
     checkpoint.shape = {shape[0], shape[1], shape[2]};
     checkpoint.step = step;
 }
@@ -63,17 +67,18 @@ void report(std::string& message, const std::vector<std::string>& names, const c
 
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
     TensorFile file;
-    file.metadata = {{"format", kFormat},
-                     {"step", std::to_string(checkpoint.step)},
-                     {"image_shape", text_of(checkpoint.shape)},
-                     {"config", to_json(checkpoint.config).dump()}};
+    file.metadata = {
+        {"format", kFormat},
+        {"step", std::to_string(checkpoint.step)},
+        {"image_shape", text_of(checkpoint.shape)},
+        {"config", to_json(checkpoint.config).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}};
     add(file.tensors, "model.", checkpoint.model);
     add(file.tensors, "ema.", checkpoint.ema);
     write_tensor_file(path, file);
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
-    const auto file_path = std::filesystem::is_directory(path) ? path / kCheckpointName : path;
+    const auto file_path = is_folder(path) ? path / kCheckpointName : path;
     TensorFile file = read_tensor_file(file_path);
     Checkpoint checkpoint;
     read_metadata(file, file_path, checkpoint);

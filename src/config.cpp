@@ -86,12 +86,13 @@ std::string type_name(double) { return "a number"; }
 
 template <class T>
 std::string expected(Range<T> range) {
-    if (range.high >= T(kMany)) return fmt::format("{} of at least {}", type_name(T{}), range.low);
     return fmt::format("{} from {} to {}", type_name(T{}), range.low, range.high);
 }
 
 [[noreturn]] void reject(const std::string& path, const Json& found, const std::string& wanted) {
-    throw Error(fmt::format("config: {} is {}; expected {}", path, found.dump(), wanted));
+    const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name())
+                                                    : found.dump(-1, ' ', false, Json::error_handler_t::replace);
+    throw Error(fmt::format("config: {} is {}; expected {}", path, shown, wanted));
 }
 
 bool has_type(const Json& json, int64_t) {

@@ -25,8 +25,8 @@ fs::path mnist_folder(const DatasetConfig& config) {
 }
 
 fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
-    if (fs::exists(folder / name)) return folder / name;
-    if (fs::exists(folder / (name + ".gz"))) return folder / (name + ".gz");
+    if (is_there(folder / name)) return folder / name;
+    if (is_there(folder / (name + ".gz"))) return folder / (name + ".gz");
     throw Error(
         fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
                     "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",

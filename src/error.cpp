@@ -35,7 +35,7 @@ std::string unknown_name(std::string_view kind, std::string_view name, std::span
     if (nearest != known.end() && edit_distance(name, *nearest) <= tolerated) {
         message += fmt::format("; did you mean '{}'?", *nearest);
     }
-    return message + fmt::format(" known: {}", fmt::join(known, ", "));
+    return message + fmt::format("{} known: {}", message.ends_with('?') ? "" : ";", fmt::join(known, ", "));
 }
 
 }  // namespace diffuse

@@ -68,7 +68,21 @@ private:
 
 }  // namespace
 
-std::string display_path(const fs::path& path) { return fs::absolute(path).lexically_normal().string(); }
+std::string display_path(const fs::path& path) {
+    std::error_code error;
+    const fs::path absolute = fs::absolute(path, error);
+    return error || path.empty() ? fmt::format("'{}'", path.string()) : absolute.lexically_normal().string();
+}
+
+bool is_there(const fs::path& path) {
+    std::error_code error;
+    return fs::exists(path, error);
+}
+
+bool is_folder(const fs::path& path) {
+    std::error_code error;
+    return fs::is_directory(path, error);
+}
 
 void write_file(const fs::path& path, const std::function<void(const Put&)>& write) {
     TemporaryFile file(path);
@@ -114,11 +128,12 @@ void create_folder(const fs::path& path) {
 }
 
 void require_writable(const fs::path& path) {
+    if (path.empty()) throw Error("an output path is empty");
     const fs::path folder = fs::absolute(path).parent_path();
-    if (!fs::is_directory(folder)) {
+    if (!is_folder(folder)) {
         throw Error(fmt::format("cannot write {}: there is no folder {}", display_path(path), folder.string()));
     }
-    if (fs::is_directory(path)) throw Error(fmt::format("cannot write {}: it is a folder", display_path(path)));
+    if (is_folder(path)) throw Error(fmt::format("cannot write {}: it is a folder", display_path(path)));
     if (access(folder.c_str(), W_OK | X_OK) != 0) {
         throw Error(fmt::format("cannot write {}: {}", display_path(path), std::strerror(errno)));
     }

@@ -88,8 +88,7 @@ std::vector<int64_t> read_shape(GzipFile& file, int dimensions) {
 torch::Tensor read_idx(const std::filesystem::path& path, int dimensions) {
     GzipFile file(path);
     const auto shape = read_shape(file, dimensions);
-    int64_t payload = 1;
-    for (const int64_t size : shape) payload *= size;
+    const int64_t payload = c10::multiply_integers(shape);
     // Grown as the data comes, so that a header that lies costs no more memory than the file has bytes.
     std::vector<uint8_t> bytes;
     while (int64_t(bytes.size()) < payload) {

@@ -18,7 +18,8 @@ std::string format_duration(double seconds) {
     return fmt::format("{}:{:02}", minutes, whole % 60);
 }
 
-void log_line(const std::string& text) { fmt::print(stderr, "{}\n", text); }
+// Nothing is done about a stderr that takes no text: it must not end a training.
+void log_line(const std::string& text) { std::fputs((text + "\n").c_str(), stderr); }
 
 Progress::Progress(std::string what, int64_t total)
     : what_(std::move(what)), total_(total), terminal_(isatty(STDERR_FILENO)), next_draw_(kFirstDraw) {}
@@ -37,21 +38,15 @@ void Progress::draw(int64_t done, const std::string& details) {
     const auto line = fmt::format("{} {}/{}{}{}  {} left", what_, done, total_, details.empty() ? "" : "  ", details,
                                   format_duration(left));
     if (terminal_)
-        fmt::print(stderr, "\r\033[K{}", line);
+        std::fputs(("\r\033[K" + line).c_str(), stderr);
     else
         log_line(line);
     std::fflush(stderr);
     drawn_ = true;
 }
 
-void Progress::note(const std::string& text) {
-    const std::lock_guard lock(mutex_);
-    erase();
-    log_line(text);
-}
-
 void Progress::erase() {
-    if (terminal_ && drawn_) fmt::print(stderr, "\r\033[K");
+    if (terminal_ && drawn_) std::fputs("\r\033[K", stderr);
     drawn_ = false;
 }
 

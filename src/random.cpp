@@ -94,6 +94,19 @@ torch::Tensor normal(torch::IntArrayRef shape, const Key& key) {
     return result;
 }
 
+torch::Tensor normal_images(uint64_t seed, Purpose purpose, int64_t first, int64_t count,
+                            torch::IntArrayRef image_shape, int64_t draw) {
+    std::vector<int64_t> shape = {count};
+    shape.insert(shape.end(), image_shape.begin(), image_shape.end());
+    auto noise = torch::empty(shape);
+    const int64_t numbers = noise.numel() / count;
+    for (int64_t i = 0; i < count; ++i) {
+        fill_normal(noise.data_ptr<float>() + i * numbers, numbers,
+                    {seed, purpose, uint64_t(first + i), uint32_t(draw)});
+    }
+    return noise;
+}
+
 std::vector<int64_t> permutation(int64_t count, const Key& key) {
     std::vector<int64_t> order(static_cast<size_t>(count));
     std::iota(order.begin(), order.end(), int64_t{0});

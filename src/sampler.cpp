@@ -38,14 +38,7 @@ void require_finite(const torch::Tensor& x, int64_t step) {
 
 torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape,
                              int64_t draw) {
-    std::vector<int64_t> shape = {count};
-    shape.insert(shape.end(), image_shape.begin(), image_shape.end());
-    auto noise = torch::empty(shape);
-    for (int64_t i = 0; i < count; ++i) {
-        fill_normal(noise[i].data_ptr<float>(), noise[i].numel(),
-                    {seed, Purpose::kSamplingNoise, uint64_t(first + i), uint32_t(draw)});
-    }
-    return noise;
+    return normal_images(seed, Purpose::kSamplingNoise, first, count, image_shape, draw);
 }
 
 WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {

@@ -141,9 +141,12 @@ private:
             fail(fmt::format("tensor '{}' lies outside the file's {} bytes of data", name, data_.size()));
         }
         uint64_t bytes = c10::elementSize(type->second);
+        uint64_t extent = bytes;  // as if no size were 0, since LibTorch computes strides even of empty tensors
         for (const uint64_t size : sizes) {
-            if (__builtin_mul_overflow(bytes, size, &bytes))
+            bytes *= size;
+            if (__builtin_mul_overflow(extent, std::max<uint64_t>(size, 1), &extent) || extent > uint64_t{INT64_MAX}) {
                 fail(fmt::format("the size of tensor '{}' overflows", name));
+            }
         }
         if (bytes != offsets[1] - offsets[0]) {
             fail(fmt::format("tensor '{}' has {} bytes, its shape needs {}", name, offsets[1] - offsets[0], bytes));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "diffuse/batch.hpp"
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/image.hpp"
@@ -22,32 +23,6 @@ namespace {
 
 constexpr int64_t kFewestImagesPerReplica = 8;
 constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
-
-/// The training images in the order of training: position p is image p mod N of epoch p div N, each epoch in its own
-/// random order.
-class DataOrder {
-public:
-    DataOrder(uint64_t seed, int64_t count) : seed_(seed), count_(count) {}
-
-    torch::Tensor indices(int64_t first, int64_t count) {
-        auto result = torch::empty({count}, torch::kInt64);
-        for (int64_t i = 0; i < count; ++i) result.data_ptr<int64_t>()[i] = index(first + i);
-        return result;
-    }
-
-private:
-    int64_t index(int64_t position) {
-        if (position / count_ != epoch_) {
-            epoch_ = position / count_;
-            order_ = permutation(count_, {seed_, Purpose::kPermutation, uint64_t(epoch_)});
-        }
-        return order_[size_t(position % count_)];
-    }
-
-    uint64_t seed_;
-    int64_t count_, epoch_ = -1;
-    std::vector<int64_t> order_;
-};
 
 /// Loss and gradient norm since the last line of metrics; kept as tensors so that no step waits for a number.
 struct Window {
@@ -126,6 +101,7 @@ private:
         if (window_.steps == 0) window_ = Window{};  // its clock leaves out the time of samples and checkpoints
         const int64_t replicas = int64_t(replicas_.size()), batch = config_.train.batch_size;
         indices_ = order_.indices(step_ * batch, batch).to(device_);
+        times_ = training_times(seed_, step_, batch, schedule_.steps()).to(device_);
         parallel_for_each(replicas, replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
         ++step_;
 
@@ -149,26 +125,13 @@ private:
         const int64_t first = batch * i / replicas, count = batch * (i + 1) / replicas - first;
         const int64_t position = step_ * batch + first;
         const auto x0 = to_signed(images_.index_select(0, indices_.narrow(0, first, count)));
-        const auto eps = normal(x0.sizes(), {seed_, Purpose::kTrainingNoise, uint64_t(position)}).to(device_);
+        const auto eps = training_noise(seed_, position, count, x0.sizes().slice(1)).to(device_);
         replica.network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position)}).bits());
-        const auto loss =
-            eps_loss(replica.network, to_eps_, levels_, x0, times(first, count), eps) * (double(count) / double(batch));
+        const auto loss = eps_loss(replica.network, to_eps_, levels_, x0, times_.narrow(0, first, count), eps) *
+                          (double(count) / double(batch));
         replica.gradient.zero_();
         loss.backward();
         replica.loss = loss.detach();
-    }
-
-    /// t of the images first .. first + count - 1 of this step: uniform over 1 .. T for each, but spread evenly over
-    /// the batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
-    /// appendix I.1).
-    torch::Tensor times(int64_t first, int64_t count) const {
-        const double offset = Random({seed_, Purpose::kTrainingTime, uint64_t(step_)}).uniform();
-        auto t = torch::empty({count}, torch::kInt64);
-        for (int64_t i = 0; i < count; ++i) {
-            const double fraction = std::fmod(offset + double(first + i) / double(config_.train.batch_size), 1.0);
-            t.data_ptr<int64_t>()[i] = 1 + int64_t(fraction * double(schedule_.steps()));
-        }
-        return t.to(device_);
     }
 
     double mean_loss() const { return window_.loss.item<double>() / double(window_.steps); }
@@ -209,11 +172,14 @@ private:
     }
 
     void save_samples() {
-        const Walk walk{.solver = [] { return make_ddim(0); },
-                        .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
-                        .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
-                        .device = device_,
-                        .threads = threads_};
+        require_finite();
+        const Walk walk{
+            .solver = [] { return make_ddim(0); },
+            .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
+            .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
+            .device = device_,
+            .threads = threads_,
+            .progress = [&](int64_t, int64_t) { progress_.update(step_, [] { return "drawing samples"; }); }};
         const auto start = sampling_noise(seed_, 0, kPreviewImages, {shape_.channels, shape_.height, shape_.width}, 0);
         const auto path = folder_ / "samples" / fmt::format("step-{:07}.png", step_);
         write_png(path, tile(to_bytes(walk_images(walk, start).images), kPreviewColumns));
@@ -231,7 +197,7 @@ private:
     const fs::path folder_;
     const uint64_t seed_;
     const int64_t threads_;
-    torch::Tensor images_, indices_;
+    torch::Tensor images_, indices_, times_;
     DataOrder order_;
     Schedule schedule_;
     LevelTable levels_;
@@ -253,7 +219,7 @@ private:
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
     const std::vector<fs::path> files = {path / "config.json", path / "metrics.jsonl", path / kCheckpointName,
                                          path / "samples"};
-    const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return fs::exists(file); });
+    const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return is_there(file); });
     if (taken && !replace) {
         throw Error(fmt::format("{} already holds a run; give another folder with --out, or --force to replace it",
                                 display_path(path)));
@@ -268,7 +234,8 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
 
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::function<bool()>& stop) {
-    write_file(folder.path / "config.json", to_json(config).dump(2) + "\n");
+    write_file(folder.path / "config.json",
+               to_json(config).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return Trainer(config, dataset, device, folder).run(stop);
 }
 

@@ -52,7 +52,10 @@ expect_error 2 "already holds a run" train --config tiny.json
 # an interrupted training keeps what it learned
 "$diffuse" train --config tiny.json --set train.steps=100000 --set train.sample_every=0 --out interrupted >/dev/null 2>&1 &
 process=$!
-while [ ! -s interrupted/metrics.jsonl ]; do sleep 0.1; done
+while [ ! -s interrupted/metrics.jsonl ]; do
+    kill -0 $process || fail "training died"
+    sleep 0.1
+done
 kill -INT $process
 status=0
 wait $process || status=$?

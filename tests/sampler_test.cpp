@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "diffuse/random.hpp"
+#include "diffuse/tensor_file.hpp"
 #include "diffuse/unet.hpp"
 #include "testing.hpp"
 
@@ -55,6 +56,17 @@ TEST(Sampler, TheSeedDecidesTheImages) {
     const auto first = walk_images(stochastic_walk(), start(8)).images;
     EXPECT_TRUE(torch::equal(first, walk_images(stochastic_walk(), start(8)).images));
     EXPECT_FALSE(torch::equal(first, walk_images(other, start(8)).images));
+}
+
+TEST(Sampler, DecodingLatentsFromAFileIsTheReconstruction) {
+    const TemporaryFolder folder;
+    Walk decode = stochastic_walk(), encode = stochastic_walk();
+    decode.solver = encode.solver = [] { return make_ddim(0); };
+    encode.grid = reversed(decode.grid);
+    const auto latents = walk_images(encode, start(5).clamp(-1, 1)).images;
+    write_tensor_file(folder / "l", {{{"latents", latents}}, {}});
+    const auto read = read_tensor_file(folder / "l").at("latents", folder / "l");
+    EXPECT_TRUE(torch::equal(walk_images(decode, latents).images, walk_images(decode, read).images));
 }
 
 TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {

@@ -119,6 +119,9 @@ TEST_F(TensorFileTest, RefusesWhatTheFormatForbids) {
             R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
             0)),
         "occurs twice");
+    expect_contains(
+        error(with_header(R"({"a":{"dtype":"U8","shape":[0,18446744073709551615],"data_offsets":[0,0]}})", 0)),
+        "overflows");
     expect_contains(error(with_header(R"({"__metadata__":{"a":1}})", 0)), "is not a text");
     expect_contains(error(std::string(8, '\xff') + "{}"), "does not fit");
 }

@@ -17,6 +17,10 @@ void write_file(const std::filesystem::path& path, std::string_view bytes);
 /// The bytes of a regular file. Throws Error when it cannot be read or is larger than `most_bytes`.
 std::string read_file(const std::filesystem::path& path, uintmax_t most_bytes);
 
+/// Whether something, or a folder, is there; where that cannot be told, it is not.
+bool is_there(const std::filesystem::path& path);
+bool is_folder(const std::filesystem::path& path);
+
 /// Creates a folder and its parents. Throws Error where that cannot be done.
 void create_folder(const std::filesystem::path& path);
 

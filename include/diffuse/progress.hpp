@@ -35,8 +35,6 @@ public:
     /// `details` is only called, to be shown behind the count, when the line is drawn.
     void update(
         int64_t done, const std::function<std::string()>& details = [] { return std::string(); });
-    /// A line of text that does not tear the progress line.
-    void note(const std::string& text);
 
 private:
     void draw(int64_t done, const std::string& details);

@@ -45,9 +45,10 @@ void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
         ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))
         ->capture_default_str();
     command
-        .add_option("--batch", batch,
-                    "images worked on at once, for less memory; the pictures stay the same, bit for bit; 0: as many as "
-                    "keep the machine busy")
+        .add_option(
+            "--batch", batch,
+            "images worked on at once, in groups of 8 (256 on a GPU), for less memory; never changes a picture; "
+            "0: as many as keep the machine busy")
         ->check(CLI::Range(0, 1'000'000))
         ->capture_default_str();
     if (with_stochastic) {
@@ -96,7 +97,9 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
 }
 
 void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text) {
-    fmt::print("{}\n", as_json ? json.dump() : text);
+    const std::string line = as_json ? json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : text;
+    const bool written = std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+    if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
 }
 
 }  // namespace diffuse::cli

@@ -31,11 +31,10 @@ void check_before_work(const Options& options) {
 
 torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
     auto image = read_png(path);
-    if (shape.channels == 1 && image.size(0) == 3) {
+    if (shape.channels == 1) {
+        const bool rgb = image.size(0) == 3;
         image = to_grey(image, path);
-        log_line(fmt::format("{}: grey in RGB, taken as one channel", path));
-    } else if (shape.channels == 1) {
-        image = to_grey(image, path);
+        if (rgb) log_line(fmt::format("{}: grey in RGB, taken as one channel", path));
     }
     const ImageShape found{image.size(0), image.size(1), image.size(2)};
     if (found != shape) {

@@ -34,6 +34,10 @@ int main(int argc, char** argv) {
     } catch (const diffuse::Error& error) {
         fmt::print(stderr, "error: {}\n", error.what());
         return error.exit_code;
+    } catch (const std::exception& error) {  // memory that cannot be had, and what LibTorch refuses
+        const std::string_view message = error.what();
+        fmt::print(stderr, "error: {}\n", message.substr(0, message.find('\n')));
+        return diffuse::kRunFailed;
     }
     return diffuse::kSuccess;
 }

@@ -49,7 +49,8 @@ void run(const Options& options) {
     walk.seed = uint64_t(options.seed);
     if (options.clip_x0.value_or(options.solver.stochastic())) walk.denoiser = clip_x0(walk.denoiser);
     const auto start = starting_noise(options, checkpoint.shape);
-    const auto result = run_walk("sampling: step", walk, start);
+    auto result = run_walk("sampling: step", walk, start);
+    result.images.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
     const int64_t count = start.size(0), steps = int64_t(walk.grid.size()) - 1;
     const int64_t columns = options.columns > 0 ? options.columns : int64_t(std::ceil(std::sqrt(double(count))));

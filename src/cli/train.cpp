@@ -33,7 +33,7 @@ void stop_on_signals() {
 
 void print_plan(const Config& config, const Dataset& dataset) {
     const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
-    fmt::print("{}\n", to_json(config).dump(2));
+    fmt::print("{}\n", to_json(config).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
     log_line(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                          dataset.shape().channels, dataset.shape().height, dataset.shape().width,
                          network.parameter_count(),

@@ -1,0 +1,54 @@
+#include "diffuse/batch.hpp"
+
+#include <set>
+
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+std::vector<int64_t> numbers(const torch::Tensor& t) { return {t.data_ptr<int64_t>(), t.data_ptr<int64_t>() + t.numel()}; }
+
+TEST(DataOrder, EveryEpochHoldsEveryImageOnceInAnotherOrder) {
+    DataOrder order(3, 50);
+    const auto first = numbers(order.indices(0, 50)), second = numbers(order.indices(50, 50));
+    EXPECT_EQ(std::set<int64_t>(first.begin(), first.end()).size(), 50u);
+    EXPECT_EQ(std::set<int64_t>(second.begin(), second.end()).size(), 50u);
+    EXPECT_NE(first, second);
+}
+
+TEST(DataOrder, AStepIsTheSameWhereverOneBegins) {
+    DataOrder from_start(3, 50), from_there(3, 50);
+    for (int64_t step = 0; step < 10; ++step) from_start.indices(step * 16, 16);
+    EXPECT_EQ(numbers(from_start.indices(160, 16)), numbers(from_there.indices(160, 16)));
+}
+
+TEST(TrainingTimes, AreUniformOverOneToT) {
+    std::vector<int> counts(11);
+    for (int64_t step = 0; step < 5000; ++step) {
+        for (const int64_t t : numbers(training_times(7, step, 4, 10))) {
+            ASSERT_GE(t, 1);
+            ASSERT_LE(t, 10);
+            ++counts[size_t(t)];
+        }
+    }
+    // 20,000 draws; five standard deviations of independent ones, which spreading only narrows.
+    for (int t = 1; t <= 10; ++t) EXPECT_NEAR(counts[size_t(t)], 2000, 5 * 42) << "t " << t;
+}
+
+TEST(TrainingTimes, AreSpreadOverTheBatch) {
+    const auto t = numbers(training_times(7, 0, 100, 1000));
+    for (size_t tenth = 0; tenth < 10; ++tenth) {
+        const auto inside = [&](int64_t value) { return (value - 1) / 100 == int64_t(tenth); };
+        EXPECT_NEAR(double(std::count_if(t.begin(), t.end(), inside)), 10, 1);
+    }
+}
+
+TEST(TrainingNoise, OfAnImageDoesNotDependOnTheBatchItIsIn) {
+    const auto batch = training_noise(1, 40, 8, {1, 28, 28});
+    EXPECT_TRUE(torch::equal(batch.narrow(0, 3, 2), training_noise(1, 43, 2, {1, 28, 28})));
+    EXPECT_FALSE(torch::equal(batch[0], batch[1]));
+}
+
+}  // namespace
+}  // namespace diffuse
