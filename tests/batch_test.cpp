@@ -7,7 +7,9 @@
 namespace diffuse {
 namespace {
 
-std::vector<int64_t> numbers(const torch::Tensor& t) { return {t.data_ptr<int64_t>(), t.data_ptr<int64_t>() + t.numel()}; }
+std::vector<int64_t> numbers(const torch::Tensor& t) {
+    return {t.data_ptr<int64_t>(), t.data_ptr<int64_t>() + t.numel()};
+}
 
 TEST(DataOrder, EveryEpochHoldsEveryImageOnceInAnotherOrder) {
     DataOrder order(3, 50);
