@@ -57,17 +57,22 @@ if(NOT DIFFUSE_LIBTORCH STREQUAL "system")
     find_libtorch_dir(dir)
 endif()
 # An earlier configuration may have left another LibTorch in the cache.
-unset(Torch_DIR CACHE)
-unset(TORCH_LIBRARY CACHE)
-unset(c10_LIBRARY CACHE)
+foreach(variable Torch_DIR Caffe2_DIR TORCH_LIBRARY c10_LIBRARY)
+    unset(${variable} CACHE)
+endforeach()
+set(LIBTORCH_LIBRARY_DIR)
 if(dir)
     set(Torch_DIR "${dir}" CACHE PATH "folder of TorchConfig.cmake")
-    # With libtorch-dev installed too, the wheel's own CMake files would pick up the system's libraries, and the program
-    # would abort at start with two copies of libc10.
+    # With libtorch-dev installed too, the wheel's own CMake files would pick up the system's, and the program would not
+    # link, or abort at start with two copies of libc10.
+    if(EXISTS "${dir}/../Caffe2/Caffe2Config.cmake")
+        set(Caffe2_DIR "${dir}/../Caffe2" CACHE PATH "")
+    endif()
     cmake_path(SET lib NORMALIZE "${dir}/../../../lib")
     if(EXISTS "${lib}/libtorch.so")
         set(TORCH_LIBRARY "${lib}/libtorch.so" CACHE FILEPATH "")
         set(c10_LIBRARY "${lib}/libc10.so" CACHE FILEPATH "")
+        set(LIBTORCH_LIBRARY_DIR "${lib}")
     endif()
 endif()
 find_package(Torch REQUIRED)
