@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
-#include <memory>
+#include <cstring>
 
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
@@ -12,14 +12,24 @@ namespace diffuse {
 namespace {
 
 constexpr int64_t kLargestPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
+constexpr int64_t kLargestHeader = 4 + 4 * 3;
 
-/// zlib reads plain files and gzip'd ones alike.
-class GzipFile {
+/// The bytes of a file, unpacked on the way when they are gzip's.
+class ByteSource {
 public:
-    explicit GzipFile(const std::filesystem::path& path) : path_(path), file_(gzopen(path.c_str(), "rb")) {
-        if (!file_ || std::filesystem::is_directory(path)) fail("cannot be read");
-        gzbuffer(file_.get(), 1 << 17);
+    explicit ByteSource(const std::filesystem::path& path)
+        : path_(path),
+          file_(read_file(path, kLargestPayload + kLargestHeader)),
+          packed_(file_.starts_with("\x1f\x8b")) {
+        stream_.next_in = reinterpret_cast<uint8_t*>(file_.data());
+        stream_.avail_in = unsigned(file_.size());
+        if (packed_ && inflateInit2(&stream_, kGzipWindow) != Z_OK) fail("zlib cannot be started");
     }
+    ~ByteSource() {
+        if (packed_) inflateEnd(&stream_);
+    }
+    ByteSource(const ByteSource&) = delete;
+    ByteSource& operator=(const ByteSource&) = delete;
 
     [[noreturn]] void fail(const std::string& what) const {
         throw Error(fmt::format("{}: {}", display_path(path_), what));
@@ -27,32 +37,42 @@ public:
 
     /// Reads up to `count` bytes; fewer only at the end of the file.
     int64_t read(uint8_t* out, int64_t count) {
-        int64_t filled = 0;
-        while (filled < count) {
-            const unsigned wanted = unsigned(std::min<int64_t>(count - filled, 1 << 20));
-            const int got = gzread(file_.get(), out + filled, wanted);
-            int error = Z_OK;
-            gzerror(file_.get(), &error);
-            if (got < 0 || (error != Z_OK && error != Z_STREAM_END)) fail("the gzip data is damaged or cut short");
-            if (got == 0) break;
-            filled += got;
-        }
-        return filled;
+        stream_.next_out = out;
+        stream_.avail_out = unsigned(count);
+        if (packed_)
+            unpack();
+        else
+            copy();
+        return count - int64_t(stream_.avail_out);
     }
 
 private:
-    struct Close {
-        void operator()(gzFile file) const { gzclose(file); }
-    };
+    void copy() {
+        const unsigned count = std::min(stream_.avail_in, stream_.avail_out);
+        std::memcpy(stream_.next_out, stream_.next_in, count);
+        stream_.next_in += count, stream_.avail_in -= count, stream_.avail_out -= count;
+    }
+    void unpack() {
+        while (stream_.avail_out > 0 && !ended_) {
+            const int result = inflate(&stream_, Z_NO_FLUSH);
+            ended_ = result == Z_STREAM_END;
+            if (result != Z_OK && !ended_) fail("the gzip data is damaged or cut short");
+        }
+        if (ended_ && stream_.avail_in > 0) fail(fmt::format("{} bytes follow the gzip data", stream_.avail_in));
+    }
+
+    static constexpr int kGzipWindow = 15 + 16;  ///< the largest window; and gzip's header and checksum
     std::filesystem::path path_;
-    std::unique_ptr<std::remove_pointer_t<gzFile>, Close> file_;
+    std::string file_;
+    bool packed_, ended_ = false;
+    z_stream stream_{};
 };
 
 int64_t big_endian(const uint8_t* bytes) {
     return int64_t{bytes[0]} << 24 | int64_t{bytes[1]} << 16 | int64_t{bytes[2]} << 8 | int64_t{bytes[3]};
 }
 
-void check_magic(const GzipFile& file, const uint8_t* magic, int dimensions) {
+void check_magic(const ByteSource& file, const uint8_t* magic, int dimensions) {
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8) {
         file.fail(
             fmt::format("not an IDX file of bytes: it begins {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x}",
@@ -66,7 +86,7 @@ void check_magic(const GzipFile& file, const uint8_t* magic, int dimensions) {
     }
 }
 
-std::vector<int64_t> read_shape(GzipFile& file, int dimensions) {
+std::vector<int64_t> read_shape(ByteSource& file, int dimensions) {
     std::vector<uint8_t> header(size_t(4 + 4 * dimensions));
     const int64_t got = file.read(header.data(), int64_t(header.size()));
     if (got >= 4) check_magic(file, header.data(), dimensions);
@@ -86,7 +106,7 @@ std::vector<int64_t> read_shape(GzipFile& file, int dimensions) {
 }  // namespace
 
 torch::Tensor read_idx(const std::filesystem::path& path, int dimensions) {
-    GzipFile file(path);
+    ByteSource file(path);
     const auto shape = read_shape(file, dimensions);
     const int64_t payload = c10::multiply_integers(shape);
     // Grown as the data comes, so that a header that lies costs no more memory than the file has bytes.

@@ -1,6 +1,7 @@
 #include "diffuse/image.hpp"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <memory>
 
@@ -27,7 +28,39 @@ namespace {
 
 constexpr uintmax_t kLargestPng = uintmax_t{64} << 20;
 constexpr int64_t kGap = 2;
+constexpr uint64_t kDeflateLimit = 1032;
 constexpr uint8_t kGapGrey = 128;
+
+/// What stb takes no notice of: that chunks lie within the file and end with it, that their checksums are right, and
+/// that the size which the header claims can be in so few bytes. Returns what is wrong, or nothing.
+/// PNG specification (W3C), sections 5.2, 5.3 and 11.2.2.
+std::string problem_of_png(std::string_view bytes) {
+    const auto number = [&](size_t at) {
+        uint32_t value = 0;
+        for (size_t i = at; i < at + 4; ++i) value = value << 8 | uint8_t(bytes[i]);
+        return value;
+    };
+    const std::string_view signature("\x89PNG\r\n\x1a\n", 8);
+    if (!bytes.starts_with(signature)) return "it does not begin as one";
+    uint64_t pixels = 0, compressed = 0;
+    for (size_t at = signature.size();;) {
+        if (bytes.size() - at < 12 || number(at) > bytes.size() - at - 12) return "it is cut short";
+        const size_t length = number(at);
+        const auto type = bytes.substr(at + 4, 4), body = bytes.substr(at + 4, 4 + length);
+        const auto checksum = crc32_z(0, reinterpret_cast<const uint8_t*>(body.data()), body.size());
+        if (checksum != number(at + 8 + length)) return fmt::format("a chunk at byte {} is damaged", at);
+        if ((type == "IHDR") != (at == signature.size()) || (type == "IHDR" && length != 13)) {
+            return "its header is not where it belongs";
+        }
+        if (type == "IHDR") pixels = uint64_t{number(at + 8)} * number(at + 12);
+        if (type == "IDAT") compressed += length;
+        at += 12 + length;
+        if (type != "IEND") continue;
+        // A pixel takes at least a bit, and deflate packs at most 1032 bytes into one.
+        if (pixels / 8 > kDeflateLimit * compressed) return "its size cannot be in so few bytes";
+        return at == bytes.size() ? "" : "bytes follow its end";
+    }
+}
 
 }  // namespace
 
@@ -59,12 +92,15 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image) {
 
 torch::Tensor read_png(const std::filesystem::path& path) {
     const std::string bytes = read_file(path, kLargestPng);
+    if (const auto problem = problem_of_png(bytes); !problem.empty()) {
+        throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), problem));
+    }
     int width = 0, height = 0, channels = 0;
     const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_memory(data, int(bytes.size()), &width, &height, &channels, 0), stbi_image_free);
     if (!pixels) {
-        throw Error(fmt::format("{}: not a readable PNG file ({})", display_path(path), stbi_failure_reason()));
+        throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), stbi_failure_reason()));
     }
     return torch::from_blob(pixels.get(), {height, width, channels}, torch::kUInt8).permute({2, 0, 1}).clone();
 }

@@ -79,8 +79,8 @@ TEST_F(Idx, AbsurdSizesAreRefusedWithoutTakingTheMemory) {
 }
 
 TEST_F(Idx, AMissingFileAndAFolderAreErrors) {
-    expect_contains(error_of([&] { read_idx(folder / "nothing", 3); }), "cannot be read");
-    expect_contains(error_of([&] { read_idx(folder.path(), 3); }), "cannot be read");
+    expect_contains(error_of([&] { read_idx(folder / "nothing", 3); }), "No such file");
+    expect_contains(error_of([&] { read_idx(folder.path(), 3); }), "it is not a file");
 }
 
 class Mnist : public testing::Test {

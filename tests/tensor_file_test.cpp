@@ -118,7 +118,7 @@ TEST_F(TensorFileTest, RefusesWhatTheFormatForbids) {
         error(with_header(
             R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
             0)),
-        "occurs twice");
+        "has the name 'a' twice");
     expect_contains(
         error(with_header(R"({"a":{"dtype":"U8","shape":[0,18446744073709551615],"data_offsets":[0,0]}})", 0)),
         "overflows");

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace diffuse {
+
+/// Strict JSON: one value and nothing behind it, no name twice in an object, no number too large for a double, at most
+/// 8 levels deep. Throws Error that begins with `what`, the name of the text, and says what is wrong with it.
+nlohmann::json parse_json(std::string_view text, const std::string& what);
+
+/// JSON as one line, or with `indent` spaces a level; bytes that are not UTF-8 are replaced.
+template <class Json>
+std::string to_text(const Json& json, int indent = -1) {
+    return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace diffuse
