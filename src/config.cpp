@@ -7,6 +7,7 @@
 #include "diffuse/denoiser.hpp"
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
+#include "diffuse/json.hpp"
 #include "diffuse/optimizer.hpp"
 #include "diffuse/schedule.hpp"
 
@@ -66,10 +67,14 @@ void visit(Visitor& v, TrainConfig& c) {
     v.number("gradient_clip", c.gradient_clip, Range<double>{0, 1e9}, "largest gradient norm; 0: no clipping");
     v.number("ema_decay", c.ema_decay, Range<double>{0, 0.9999999},
              "of the averaged weights; warmed up as (1 + step) / (10 + step)");
+    v.number("max_bad_steps", c.max_bad_steps, Range<int64_t>{1, kMany},
+             "steps in a row without a finite loss and gradient, each skipped, that end the run");
     v.number("log_every", c.log_every, Range<int64_t>{1, kMany}, "steps between lines of metrics.jsonl");
     v.number("sample_every", c.sample_every, Range<int64_t>{0, kMany}, "steps between sample grids; 0: none");
     v.number("checkpoint_every", c.checkpoint_every, Range<int64_t>{0, kMany},
              "steps between checkpoints; 0: only at the end");
+    v.number("keep_checkpoints", c.keep_checkpoints, Range<int64_t>{0, 10'000},
+             "also keep this many of the latest checkpoints, each under its step");
 }
 
 template <class Visitor>
@@ -90,8 +95,7 @@ std::string expected(Range<T> range) {
 }
 
 [[noreturn]] void reject(const std::string& path, const Json& found, const std::string& wanted) {
-    const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name())
-                                                    : found.dump(-1, ' ', false, Json::error_handler_t::replace);
+    const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name()) : to_text(found);
     throw Error(fmt::format("config: {} is {}; expected {}", path, shown, wanted));
 }
 
@@ -245,6 +249,11 @@ void apply_setting(Json& json, const std::string& setting) {
     *target = parse_value(setting.substr(equals + 1));
 }
 
+Config apply_settings(Json json, const std::vector<std::string>& settings) {
+    for (const auto& setting : settings) apply_setting(json, setting);
+    return config_from_json(json);
+}
+
 }  // namespace
 
 Config config_from_json(const Json& json) {
@@ -263,17 +272,11 @@ OrderedJson to_json(const Config& config) {
 }
 
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings) {
-    const std::string text = read_file(path, kLargestConfig);
-    Json json;
-    try {
-        json = Json::parse(text);
-    } catch (const Json::parse_error& error) {
-        const std::string_view before = std::string_view(text).substr(0, std::min(error.byte, text.size()));
-        const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-        throw Error(fmt::format("{}: not valid JSON near line {}", display_path(path), line));
-    }
-    for (const auto& setting : settings) apply_setting(json, setting);
-    return config_from_json(json);
+    return apply_settings(parse_json(read_file(path, kLargestConfig), display_path(path)), settings);
+}
+
+Config with_settings(const Config& config, const std::vector<std::string>& settings) {
+    return apply_settings(to_json(config), settings);
 }
 
 std::vector<ConfigKey> config_keys() {
@@ -281,6 +284,18 @@ std::vector<ConfigKey> config_keys() {
     Documenter documenter;
     visit(documenter, defaults);
     return documenter.keys;
+}
+
+std::vector<ConfigChange> changes(const Config& before, const Config& after) {
+    const Json a = to_json(before), b = to_json(after);
+    std::vector<ConfigChange> result;
+    for (const auto& key : config_keys()) {
+        std::string pointer = "/" + key.path;
+        std::replace(pointer.begin(), pointer.end(), '.', '/');
+        const Json &x = a.at(Json::json_pointer(pointer)), &y = b.at(Json::json_pointer(pointer));
+        if (x != y) result.push_back({key.path, to_text(x), to_text(y)});
+    }
+    return result;
 }
 
 }  // namespace diffuse

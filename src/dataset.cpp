@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <cstdlib>
 
@@ -85,6 +86,13 @@ Dataset load_dataset(const DatasetConfig& config, Split split) {
         dataset = {dataset.images.narrow(0, 0, count).clone(), dataset.labels.narrow(0, 0, count).clone()};
     }
     return dataset;
+}
+
+std::string fingerprint(const Dataset& dataset) {
+    const auto images = dataset.images.contiguous();
+    const auto crc = crc32_z(0, images.data_ptr<uint8_t>(), images.nbytes());
+    const auto [channels, height, width] = dataset.shape();
+    return fmt::format("{} images of {}x{}x{}, CRC-32 {:08x}", dataset.size(), channels, height, width, crc);
 }
 
 std::vector<std::string> dataset_kinds() { return names(kinds()); }

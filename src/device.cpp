@@ -1,9 +1,10 @@
 #include "diffuse/device.hpp"
 
 #include <ATen/Parallel.h>
-#include <torch/cuda.h>
-
+#include <ATen/Version.h>
 #include <fmt/format.h>
+#include <torch/cuda.h>
+#include <torch/version.h>
 
 #include <thread>
 
@@ -24,6 +25,11 @@ torch::Device parse_device(const std::string& name) {
         throw Error(fmt::format("no device '{}': LibTorch sees {} CUDA devices; use --device cpu", name, gpus));
     }
     return {torch::kCUDA, c10::DeviceIndex(index)};
+}
+
+std::string describe(torch::Device device) {
+    return fmt::format("LibTorch {} on {} ({}) with {} threads", TORCH_VERSION, device.str(), at::get_cpu_capability(),
+                       at::get_num_threads());
 }
 
 void set_threads(int64_t threads) {

@@ -26,16 +26,19 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string unknown_name(std::string_view kind, std::string_view name, std::span<const std::string> known) {
-    std::string message = fmt::format("unknown {} '{}'", kind, name);
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known) {
     const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
         return edit_distance(name, a) < edit_distance(name, b);
     });
     const size_t tolerated = std::max<size_t>(2, name.size() / 3);
-    if (nearest != known.end() && edit_distance(name, *nearest) <= tolerated) {
-        message += fmt::format("; did you mean '{}'?", *nearest);
-    }
-    return message + fmt::format("{} known: {}", message.ends_with('?') ? "" : ";", fmt::join(known, ", "));
+    if (nearest == known.end() || edit_distance(name, *nearest) > tolerated) return std::nullopt;
+    return *nearest;
+}
+
+std::string unknown_name(std::string_view kind, std::string_view name, std::span<const std::string> known) {
+    const auto nearest = nearest_name(name, known);
+    const std::string guess = nearest ? fmt::format(" did you mean '{}'?", *nearest) : "";
+    return fmt::format("unknown {} '{}';{} known: {}", kind, name, guess, fmt::join(known, ", "));
 }
 
 }  // namespace diffuse

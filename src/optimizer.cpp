@@ -17,15 +17,6 @@ torch::Tensor view_like(const torch::Tensor& flat, int64_t offset, const torch::
     return part.view({like.size(0), like.size(2), like.size(3), like.size(1)}).permute({0, 3, 1, 2});
 }
 
-template <class Use>
-void for_each_view(Parameters& parameters, const torch::Tensor& flat, const Use& use) {
-    int64_t offset = 0;
-    for (auto& parameter : parameters) {
-        use(parameter, view_like(flat, offset, parameter));
-        offset += parameter.numel();
-    }
-}
-
 torch::Tensor zeros_for(const Parameters& parameters) {
     int64_t count = 0;
     for (const auto& parameter : parameters) count += parameter.numel();
@@ -47,45 +38,54 @@ const Table<Decay>& decays() {
 torch::Tensor flatten_parameters(Parameters parameters) {
     const torch::NoGradGuard no_grad;
     const auto flat = zeros_for(parameters);
-    for_each_view(parameters, flat, [](torch::Tensor& parameter, const torch::Tensor& view) { view.copy_(parameter); });
+    const auto views = views_of(flat, parameters);
+    for (size_t i = 0; i < views.size(); ++i) views[i].copy_(parameters[i]);
     view_parameters(parameters, flat);
     return flat;
 }
 
-void view_parameters(Parameters parameters, const torch::Tensor& flat) {
-    for_each_view(parameters, flat,
-                  [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.set_data(view); });
-}
-
 torch::Tensor flatten_gradients(Parameters parameters) {
     const auto flat = zeros_for(parameters);
-    for_each_view(parameters, flat,
-                  [](torch::Tensor& parameter, const torch::Tensor& view) { parameter.mutable_grad() = view; });
+    const auto views = views_of(flat, parameters);
+    for (size_t i = 0; i < views.size(); ++i) parameters[i].mutable_grad() = views[i];
     return flat;
 }
 
-torch::Tensor clip_norm_(torch::Tensor& gradient, double most) {
-    const auto norm = gradient.norm();
-    if (most > 0) gradient.mul_((most / (norm + 1e-6)).clamp_max(1));
-    return norm;
+Parameters views_of(const torch::Tensor& flat, const Parameters& parameters) {
+    Parameters views;
+    int64_t offset = 0;
+    for (const auto& parameter : parameters) {
+        views.push_back(view_like(flat, offset, parameter));
+        offset += parameter.numel();
+    }
+    return views;
+}
+
+void view_parameters(Parameters parameters, const torch::Tensor& flat) {
+    const auto views = views_of(flat, parameters);
+    for (size_t i = 0; i < views.size(); ++i) parameters[i].set_data(views[i]);
+}
+
+void clip_norm_(torch::Tensor& gradient, double norm, double most) {
+    if (most > 0 && norm > most) gradient.mul_(most / norm);
 }
 
 AdamW::AdamW(torch::Tensor weights, double beta2, double weight_decay)
-    : weights_(std::move(weights)),
-      mean_(torch::zeros_like(weights_)),
-      square_(torch::zeros_like(weights_)),
+    : mean(torch::zeros_like(weights)),
+      square(torch::zeros_like(weights)),
+      weights_(std::move(weights)),
       beta2_(beta2),
       weight_decay_(weight_decay) {}
 
 void AdamW::step(const torch::Tensor& gradient, double learning_rate) {
-    ++steps_;
-    mean_.lerp_(gradient, 1 - kBeta1);
-    square_.mul_(beta2_).addcmul_(gradient, gradient, 1 - beta2_);
-    const double mean_correction = 1 - std::pow(kBeta1, double(steps_));
-    const double square_correction = 1 - std::pow(beta2_, double(steps_));
-    const auto root = (square_ / square_correction).sqrt_().add_(kEpsilon);
+    ++steps;
+    mean.lerp_(gradient, 1 - kBeta1);
+    square.mul_(beta2_).addcmul_(gradient, gradient, 1 - beta2_);
+    const double mean_correction = 1 - std::pow(kBeta1, double(steps));
+    const double square_correction = 1 - std::pow(beta2_, double(steps));
+    const auto root = (square / square_correction).sqrt_().add_(kEpsilon);
     if (weight_decay_ > 0) weights_.mul_(1 - learning_rate * weight_decay_);
-    weights_.addcdiv_(mean_, root, -learning_rate / mean_correction);
+    weights_.addcdiv_(mean, root, -learning_rate / mean_correction);
 }
 
 void update_ema_(torch::Tensor& ema, const torch::Tensor& weights, double decay, int64_t step) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace diffuse {
@@ -21,8 +22,12 @@ std::string format_duration(double seconds) {
 // Nothing is done about a stderr that takes no text: it must not end a training.
 void log_line(const std::string& text) { std::fputs((text + "\n").c_str(), stderr); }
 
-Progress::Progress(std::string what, int64_t total)
-    : what_(std::move(what)), total_(total), terminal_(isatty(STDERR_FILENO)), next_draw_(kFirstDraw) {}
+Progress::Progress(std::string what, int64_t total, int64_t done)
+    : what_(std::move(what)),
+      total_(total),
+      done_before_(done),
+      terminal_(isatty(STDERR_FILENO)),
+      next_draw_(kFirstDraw) {}
 
 Progress::~Progress() { erase(); }
 
@@ -34,7 +39,7 @@ void Progress::update(int64_t done, const std::function<std::string()>& details)
 }
 
 void Progress::draw(int64_t done, const std::string& details) {
-    const double left = watch_.seconds() / double(done) * double(total_ - done);
+    const double left = watch_.seconds() / double(std::max<int64_t>(1, done - done_before_)) * double(total_ - done);
     const auto line = fmt::format("{} {}/{}{}{}  {} left", what_, done, total_, details.empty() ? "" : "  ", details,
                                   format_duration(left));
     if (terminal_)

@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <fstream>
+#include <cstdio>
+#include <map>
 
 #include "diffuse/batch.hpp"
+#include "diffuse/device.hpp"
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/image.hpp"
+#include "diffuse/json.hpp"
 #include "diffuse/loss.hpp"
 #include "diffuse/optimizer.hpp"
 #include "diffuse/parallel.hpp"
@@ -22,14 +25,9 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kFewestImagesPerReplica = 8;
+constexpr const char *kMetricsName = "metrics.jsonl", *kCopiesName = "checkpoints";
+constexpr uintmax_t kLargestMetrics = uintmax_t{1} << 32;
 constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
-
-/// Loss and gradient norm since the last line of metrics; kept as tensors so that no step waits for a number.
-struct Window {
-    torch::Tensor loss, norm;
-    int64_t steps = 0;
-    Stopwatch watch;
-};
 
 /// One of several networks that share the weights and work on different parts of a batch at the same time, each on a
 /// core of its own: faster than sharing out every layer, and a busy neighbour does not stall the others.
@@ -50,13 +48,21 @@ private:
     const int before_ = at::get_num_threads();
 };
 
+/// Images a second since the last line of metrics, without the time that samples and checkpoints take.
+struct Speed {
+    int64_t steps = 0;
+    Stopwatch watch;
+};
+
 class Trainer {
 public:
     Trainer(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder)
         : config_(config),
           shape_(dataset.shape()),
           device_(device),
-          folder_(folder.path),
+          folder_(folder.path()),
+          data_(fingerprint(dataset)),
+          machine_(describe(device)),
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
@@ -68,42 +74,66 @@ public:
           ema_(flatten_parameters(average_.parameters())),
           weights_(ema_.clone()),
           optimizer_(weights_, config.train.beta2, config.train.weight_decay),
-          metrics_(folder_ / "metrics.jsonl", std::ios::app),
-          progress_("training: step", config.train.steps) {
+          metrics_(folder_ / kMetricsName) {
         average_.set_training(false);
         const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
         const int64_t replicas = device.is_cpu() ? std::min(threads_, most) : 1;
         for (int64_t i = 0; i < replicas; ++i) {
             UNet network(config.model, shape_, seed_, device);
             view_parameters(network.parameters(), weights_);
-            replicas_.push_back({network, flatten_gradients(network.parameters()), {}});
+            replicas_.push_back({network, flatten_gradients(network.parameters())});
         }
+    }
+
+    void go_on_from(const Checkpoint& checkpoint, double wall_seconds) {
+        const TrainingState& training = checkpoint.training;
+        if (training.data != data_) {
+            throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data_,
+                                    training.data));
+        }
+        if (training.machine != machine_) {
+            log_line(fmt::format("so far trained by {}, now by {}: the last digits will differ", training.machine,
+                                 machine_));
+        }
+        restore(named(weights_), checkpoint.model, "the weights");
+        restore(named(ema_), checkpoint.ema, "the averaged weights");
+        restore(named(optimizer_.mean), training.mean, "the optimizer's means");
+        restore(named(optimizer_.square), training.square, "the optimizer's squares");
+        step_ = saved_step_ = checkpoint.step;
+        bad_steps_ = training.bad_steps;
+        optimizer_.steps = step_ - bad_steps_;
+        window_ = training.window;
+        last_loss_ = training.loss;
+        wall_seconds_before_ = wall_seconds;
     }
 
     int64_t run(const std::function<bool()>& stop) {
         const SingleThreaded guard;
         const TrainConfig& train = config_.train;
         const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
+        Progress progress("training: step", train.steps, step_);
+        if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
         while (step_ < train.steps && !stop()) {
             take_step();
             const bool last = step_ == train.steps;
             if (due(train.log_every) || last) log_metrics();
-            if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples();
+            if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples(progress);
             if (due(train.checkpoint_every) || last) save();
-            progress_.update(step_, [&] { return status(); });
+            progress.update(step_, [&] { return status(); });
         }
-        if (step_ < train.steps && step_ > 0) save();
+        save();
         return step_;
     }
 
 private:
     void take_step() {
-        if (window_.steps == 0) window_ = Window{};  // its clock leaves out the time of samples and checkpoints
+        if (speed_.steps == 0) speed_ = Speed{};
         const int64_t replicas = int64_t(replicas_.size()), batch = config_.train.batch_size;
         indices_ = order_.indices(step_ * batch, batch).to(device_);
         times_ = training_times(seed_, step_, batch, schedule_.steps()).to(device_);
         parallel_for_each(replicas, replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
         ++step_;
+        ++speed_.steps;
 
         const torch::NoGradGuard no_grad;
         auto& [network, gradient, loss] = replicas_.front();
@@ -111,12 +141,28 @@ private:
             gradient.add_(replicas_[i].gradient);
             loss.add_(replicas_[i].loss);
         }
-        const auto norm = clip_norm_(gradient, config_.train.gradient_clip);
+        const double step_loss = loss.item<double>(), norm = gradient.norm().item<double>();
+        if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
+        bad_in_a_row_ = 0;
+        clip_norm_(gradient, norm, config_.train.gradient_clip);
         optimizer_.step(gradient, learning_rate(config_.train, step_));
         update_ema_(ema_, weights_, config_.train.ema_decay, step_);
-        window_.loss = window_.steps == 0 ? loss : window_.loss + loss;
-        window_.norm = window_.steps == 0 ? norm : window_.norm + norm;
+        window_.loss += step_loss;
+        window_.grad_norm += norm;
         ++window_.steps;
+    }
+
+    /// Leaves the weights as they are. The next step draws other images, times and noise, and may be good again.
+    void skip_bad_step() {
+        ++bad_steps_;
+        if (++bad_in_a_row_ < config_.train.max_bad_steps && step_ < config_.train.steps) return;
+        throw Error(
+            fmt::format(
+                "neither loss nor gradient was finite in the last {} steps, up to step {}; the "
+                "checkpoint of step {} is kept; go on from it with a lower learning rate: diffuse train --resume {} "
+                "--set train.learning_rate={}",
+                bad_in_a_row_, step_, saved_step_, display_path(folder_), config_.train.learning_rate / 10),
+            kRunFailed);
     }
 
     /// Loss and gradient of replica i's share of the batch: images `first` and on of this step.
@@ -134,67 +180,94 @@ private:
         replica.loss = loss.detach();
     }
 
-    double mean_loss() const { return window_.loss.item<double>() / double(window_.steps); }
-    double mean_norm() const { return window_.norm.item<double>() / double(window_.steps); }
+    double mean_loss() const { return window_.loss / double(window_.steps); }
     double images_per_second() const {
-        return double(window_.steps * config_.train.batch_size) / window_.watch.seconds();
+        return double(speed_.steps * config_.train.batch_size) / speed_.watch.seconds();
     }
 
     std::string status() const {
-        if (window_.steps == 0) return last_status_;
+        if (window_.steps == 0 || speed_.steps == 0) return last_status_;
         return fmt::format("loss {:.4f}  {:.0f} images/s", mean_loss(), images_per_second());
     }
 
     void log_metrics() {
-        require_finite();
+        const double seconds = wall_seconds_before_ + watch_.seconds();
+        last_loss_ = window_.steps > 0 ? std::optional(mean_loss()) : std::nullopt;
         nlohmann::ordered_json line;
         line["step"] = step_;
         line["images"] = step_ * config_.train.batch_size;
         line["loss"] = mean_loss();
-        line["grad_norm"] = mean_norm();
+        line["grad_norm"] = window_.grad_norm / double(window_.steps);
         line["learning_rate"] = learning_rate(config_.train, step_);
+        line["bad_steps"] = bad_steps_;
         line["images_per_second"] = images_per_second();
-        line["wall_seconds"] = watch_.seconds();
-        metrics_ << line.dump() << std::endl;
-        if (!metrics_)
-            throw Error(fmt::format("cannot write {}; is the disk full?", display_path(folder_ / "metrics.jsonl")),
-                        kRunFailed);
+        line["wall_seconds"] = seconds;
+        metrics_.append(to_text(line));
         last_status_ = status();
-        window_ = Window{};
+        window_ = {};
+        speed_ = {};
     }
 
-    void require_finite() const {
-        if (window_.steps == 0 || (std::isfinite(mean_loss()) && std::isfinite(mean_norm()))) return;
-        throw Error(fmt::format("loss or gradient is no longer finite at step {}; lower train.learning_rate. The last "
-                                "checkpoint is kept",
-                                step_),
-                    kRunFailed);
-    }
-
-    void save_samples() {
-        require_finite();
+    void save_samples(Progress& progress) {
         const Walk walk{
             .solver = [] { return make_ddim(0); },
             .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
             .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
             .device = device_,
             .threads = threads_,
-            .progress = [&](int64_t, int64_t) { progress_.update(step_, [] { return "drawing samples"; }); }};
+            .progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); }};
         const auto start = sampling_noise(seed_, 0, kPreviewImages, {shape_.channels, shape_.height, shape_.width}, 0);
         const auto path = folder_ / "samples" / fmt::format("step-{:07}.png", step_);
         write_png(path, tile(to_bytes(walk_images(walk, start).images), kPreviewColumns));
     }
 
+    /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
     void save() {
-        require_finite();
-        save_checkpoint(folder_ / kCheckpointName,
-                        {config_, shape_, step_, weights_of(replicas_.front().network), weights_of(average_)});
+        if (bad_in_a_row_ > 0 || saved_step_ == step_) return;
+        const Checkpoint checkpoint{
+            config_,
+            shape_,
+            step_,
+            named(weights_),
+            named(ema_),
+            {bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)}};
+        metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
+        keep_copy(checkpoint);
+        save_checkpoint(folder_ / kCheckpointName, checkpoint);
+        saved_step_ = step_;
+    }
+
+    void keep_copy(const Checkpoint& checkpoint) const {
+        if (config_.train.keep_checkpoints == 0 || step_ == 0) return;
+        const fs::path copies = folder_ / kCopiesName;
+        create_folder(copies);
+        save_checkpoint(copies / fmt::format("step-{:07}.safetensors", step_), checkpoint);
+        std::error_code error;
+        std::map<int64_t, fs::path> by_step;
+        for (const auto& entry : fs::directory_iterator(copies, error)) {
+            long long step = 0;
+            if (std::sscanf(entry.path().filename().c_str(), "step-%lld.safetensors", &step) == 1)
+                by_step[step] = entry;
+        }
+        for (int64_t extra = std::ssize(by_step) - config_.train.keep_checkpoints; extra > 0; --extra) {
+            fs::remove(by_step.begin()->second, error);
+            by_step.erase(by_step.begin());
+        }
+    }
+
+    /// The parts of a flat vector under the names of the weights.
+    NamedTensors named(const torch::Tensor& flat) const {
+        NamedTensors result = average_.named_parameters();
+        const auto views = views_of(flat, average_.parameters());
+        for (size_t i = 0; i < views.size(); ++i) result[i].second = views[i];
+        return result;
     }
 
     const Config config_;
     const ImageShape shape_;
     const torch::Device device_;
     const fs::path folder_;
+    const std::string data_, machine_;
     const uint64_t seed_;
     const int64_t threads_;
     torch::Tensor images_, indices_, times_;
@@ -206,37 +279,91 @@ private:
     torch::Tensor ema_, weights_;
     std::vector<Replica> replicas_;
     AdamW optimizer_;
-    int64_t step_ = 0;
-    Window window_;
+    int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
+    MetricsWindow window_;
+    std::optional<double> last_loss_;
+    Speed speed_;
     std::string last_status_;
+    double wall_seconds_before_ = 0;
     Stopwatch watch_;
-    std::ofstream metrics_;
-    Progress progress_;
+    LineFile metrics_;
 };
+
+/// Cuts metrics.jsonl before the first line after `step`: what a run that was killed wrote after its last checkpoint
+/// will be written again. A line cut short by the end goes too. Returns the wall_seconds of the last line that stays.
+double trim_metrics(const fs::path& path, int64_t step) {
+    if (!is_there(path)) return 0;
+    const std::string text = read_file(path, kLargestMetrics);
+    double seconds = 0;
+    size_t kept = 0;
+    for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', kept)) {
+        const auto line = nlohmann::json::parse(std::string_view(text).substr(kept, end - kept), nullptr, false);
+        const auto number = [&](const char* key) {
+            return line.is_object() && line.contains(key) && line[key].is_number() ? line[key].get<double>() : 0;
+        };
+        if (number("step") > double(step)) break;
+        seconds = number("wall_seconds");
+        kept = end + 1;
+    }
+    std::error_code error;
+    if (kept < text.size()) fs::resize_file(path, kept, error);
+    if (error) throw Error(fmt::format("cannot cut {}: {}", display_path(path), error.message()), kRunFailed);
+    return seconds;
+}
+
+/// Images, times and noise of a step are functions of these (batch.hpp), and so are the shapes of the weights.
+bool must_not_change(const std::string& key) {
+    return (!key.starts_with("train.") && key != "dataset.dir") || key == "train.batch_size";
+}
 
 }  // namespace
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
-    const std::vector<fs::path> files = {path / "config.json", path / "metrics.jsonl", path / kCheckpointName,
-                                         path / "samples"};
+    const std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName,
+                                         path / "samples", path / kCopiesName};
     const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return is_there(file); });
     if (taken && !replace) {
-        throw Error(fmt::format("{} already holds a run; give another folder with --out, or --force to replace it",
-                                display_path(path)));
+        throw Error(
+            fmt::format("{0} already holds a run; go on with it by diffuse train --resume {0}, give another "
+                        "folder with --out, or --force to replace it",
+                        display_path(path)));
     }
     create_folder(path);
+    RunFolder folder(path);
     std::error_code error;
     for (const auto& file : files) fs::remove_all(file, error);
     create_folder(path / "samples");
-    require_writable(path / "config.json");
-    return {path};
+    return folder;
+}
+
+RunFolder RunFolder::open(const fs::path& path) {
+    if (!is_there(path / kConfigName)) {
+        throw Error(fmt::format("{} holds no run: there is no {}", display_path(path), kConfigName));
+    }
+    RunFolder folder(path);
+    create_folder(path / "samples");
+    for (const auto& place : {path, path / "samples", path / kCopiesName}) remove_temporaries(place);
+    return folder;
+}
+
+std::vector<ConfigChange> allowed_changes(const Config& before, const Config& after) {
+    const auto all = changes(before, after);
+    for (const auto& [key, old_value, new_value] : all) {
+        if (must_not_change(key)) {
+            throw Error(fmt::format("{} is {} in this run and cannot become {}; start another run for that", key,
+                                    old_value, new_value));
+        }
+    }
+    return all;
 }
 
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
-              const std::function<bool()>& stop) {
-    write_file(folder.path / "config.json",
-               to_json(config).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-    return Trainer(config, dataset, device, folder).run(stop);
+              const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
+    const double wall_seconds = trim_metrics(folder.path() / kMetricsName, start ? start->step : 0);
+    Trainer trainer(config, dataset, device, folder);
+    if (start) trainer.go_on_from(*start, wall_seconds);
+    write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
+    return trainer.run(stop);
 }
 
 }  // namespace diffuse

@@ -1,5 +1,7 @@
 #include "diffuse/checkpoint.hpp"
 
+#include <map>
+
 #include "diffuse/file.hpp"
 #include "diffuse/random.hpp"
 #include "diffuse/tensor_file.hpp"
@@ -15,39 +17,91 @@ Config tiny() {
 }
 
 Checkpoint example() {
-    const UNet raw(tiny().model, {}, 1, torch::kCPU), average(tiny().model, {}, 2, torch::kCPU);
-    return {tiny(), {}, 12, weights_of(raw), weights_of(average)};
+    const auto weights = [](uint64_t seed) { return UNet(tiny().model, {}, seed, torch::kCPU).named_parameters(); };
+    return {tiny(),     {},         12,
+            weights(1), weights(2), {2, 0.1 + 0.2, {1.0 / 3, 1e-300, 7}, "data", "machine", weights(3), weights(4)}};
 }
 
-TEST(CheckpointTest, HoldsBothSetsOfWeightsAndTheConfig) {
+void expect_equal(const NamedTensors& a, const NamedTensors& b) {
+    ASSERT_EQ(a.size(), b.size());
+    const std::map<std::string, torch::Tensor> by_name(b.begin(), b.end());
+    for (const auto& [name, tensor] : a) EXPECT_TRUE(torch::equal(tensor, by_name.at(name))) << name;
+}
+
+TEST(CheckpointTest, HoldsAllThatSamplingAndResumingNeedToTheLastBit) {
     const TemporaryFolder folder;
-    save_checkpoint(folder / kCheckpointName, example());
+    const Checkpoint written = example();
+    save_checkpoint(folder / kCheckpointName, written);
     const Checkpoint read = load_checkpoint(folder.path());  // a run folder will do
     EXPECT_EQ(read.step, 12);
     EXPECT_EQ(to_json(read.config), to_json(tiny()));
-    const auto expect_seed = [&](Weights which, uint64_t seed) {
-        const auto found = make_network(read, which, torch::kCPU).named_parameters();
-        const auto expected = UNet(tiny().model, {}, seed, torch::kCPU).named_parameters();
-        ASSERT_EQ(found.size(), expected.size());
-        for (size_t i = 0; i < found.size(); ++i) {
-            EXPECT_TRUE(torch::equal(found[i].second, expected[i].second)) << found[i].first;
-        }
-    };
-    expect_seed(Weights::kRaw, 1);
-    expect_seed(Weights::kEma, 2);
+    expect_equal(read.model, written.model);
+    expect_equal(read.ema, written.ema);
+    expect_equal(read.training.mean, written.training.mean);
+    expect_equal(read.training.square, written.training.square);
+    EXPECT_EQ(read.training.bad_steps, 2);
+    EXPECT_EQ(read.training.loss, 0.1 + 0.2);
+    EXPECT_EQ(read.training.window.loss, 1.0 / 3);
+    EXPECT_EQ(read.training.window.grad_norm, 1e-300);
+    EXPECT_EQ(read.training.window.steps, 7);
+    EXPECT_EQ(read.training.data, "data");
+    EXPECT_EQ(read.training.machine, "machine");
+}
+
+TEST(CheckpointTest, MakesANetworkOfTheAveragedOrTheRawWeights) {
+    const Checkpoint checkpoint = example();
+    expect_equal(make_network(checkpoint, Weights::kRaw, torch::kCPU).named_parameters(), checkpoint.model);
+    expect_equal(make_network(checkpoint, Weights::kEma, torch::kCPU).named_parameters(), checkpoint.ema);
 }
 
 TEST(CheckpointTest, MissingExtraAndMisshapedWeightsAreListedByName) {
     Checkpoint broken = example();
-    broken.ema.erase("stem.weight");
-    broken.ema["head.bias"] = torch::zeros({7});
-    broken.ema["spare"] = torch::zeros({1});
+    std::erase_if(broken.ema, [](const auto& row) { return row.first == "stem.weight"; });
+    for (auto& [name, tensor] : broken.ema) {
+        if (name == "head.bias") tensor = torch::zeros({7});
+    }
+    broken.ema.emplace_back("spare", torch::zeros({1}));
     const auto error = error_of([&] { make_network(broken, Weights::kEma, torch::kCPU); });
     expect_contains(error, "1 missing (stem.weight)");
     expect_contains(error, "1 of another shape or type (head.bias)");
     expect_contains(error, "1 unknown (spare)");
-    broken.model.clear();
-    expect_contains(error_of([&] { make_network(broken, Weights::kRaw, torch::kCPU); }), ", ...)");
+    const auto network = UNet(tiny().model, {}, 0, torch::kCPU).named_parameters();
+    expect_contains(error_of([&] { restore(network, {}, "the weights"); }), ", ...)");
+}
+
+TEST(CheckpointTest, AConfigOfAHugeNetworkIsRefusedBeforeItIsBuilt) {
+    Checkpoint broken = example();
+    broken.config.model.base_channels = 1024;
+    broken.config.model.channel_multipliers = {32, 32, 32, 32, 32, 32, 32, 32};  // terabytes
+    broken.config.model.patch_size = 1;
+    expect_contains(error_of([&] { make_network(broken, Weights::kEma, torch::kCPU); }), "do not fit its config");
+}
+
+TEST(CheckpointTest, MetadataThatMakeNoSenseAreRefusedByKey) {
+    const TemporaryFolder folder;
+    save_checkpoint(folder / "good", example());
+    const TensorFile good = read_tensor_file(folder / "good");
+    const std::vector<std::pair<std::string, std::vector<std::string>>> wrong = {
+        {"step", {"", "-1", "1.5", "1e400", "null", "18446744073709551615", "[[[[[[[[[["}},
+        {"image_shape", {"[1,28]", "[0,28,28]", "[1,28,5000]", "[1,28,-28]", "{}"}},
+        {"bad_steps", {"13", "true"}},  // more than there were steps
+        {"loss", {"nan", "[]"}},
+        {"window_loss", {"\"1\""}},
+        {"window_steps", {"1.0"}},
+        {"config", {"[]", "{\"modell\":{}}", "{\"seed\":1,\"seed\":2}"}}};
+    for (const auto& [key, values] : wrong) {
+        for (const auto& value : values) {
+            TensorFile file = good;
+            file.metadata[key] = value;
+            write_tensor_file(folder / "bad", file);
+            expect_contains(error_of([&] { load_checkpoint(folder / "bad"); }),
+                            key == "config" ? "config" : "'" + key + "'");
+        }
+        TensorFile file = good;
+        file.metadata.erase(key);
+        write_tensor_file(folder / "bad", file);
+        expect_contains(error_of([&] { load_checkpoint(folder / "bad"); }), "it has no '" + key + "'");
+    }
 }
 
 TEST(CheckpointTest, OtherFilesAreRefused) {

@@ -2,6 +2,7 @@
 # The command line from end to end, on digits that the program draws:  tests/cli_test.sh PATH/TO/diffuse
 set -euo pipefail
 diffuse=$(realpath "$1")
+table=$(realpath "$(dirname "$0")/wrong_commands.txt")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -33,7 +34,7 @@ END
 
 # help and version
 "$diffuse" --version | grep -q '^diffuse .*LibTorch' || fail version
-for command in "" train sample encode; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
+for command in "" train sample encode info; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
 
 # training: a plan without files, then the run folder
 "$diffuse" train --config tiny.json --dry-run --set train.steps=7 2>/dev/null | json "['train']['steps']" | grep -qx 7 || fail dry-run
@@ -45,22 +46,46 @@ for file in config.json metrics.jsonl checkpoint.safetensors samples/step-000001
 done
 [ "$(json "['seed']" <runs/tiny/config.json)" = 3 ] || fail "the seed is not in the resolved config"
 [ "$(wc -l <runs/tiny/metrics.jsonl)" = 3 ] || fail "metrics.jsonl has not three lines"
-expect_error 2 "already holds a run" train --config tiny.json
-"$diffuse" train --config tiny.json --set train.steps=5 --force >/dev/null 2>&1 || fail --force
-"$diffuse" train --config tiny.json --force >/dev/null 2>&1
+mv runs/tiny runs/seeded
+"$diffuse" train --config tiny.json --set train.steps=5 >/dev/null 2>&1
+"$diffuse" train --config tiny.json --force >/dev/null 2>&1 || fail --force
 
-# an interrupted training keeps what it learned
-"$diffuse" train --config tiny.json --set train.steps=100000 --set train.sample_every=0 --out interrupted >/dev/null 2>&1 &
-process=$!
-while [ ! -s interrupted/metrics.jsonl ]; do
-    kill -0 $process || fail "training died"
-    sleep 0.1
+# a training that gets a signal saves, and says how to go on
+interrupt() {  # SIGNAL CODE
+    "$diffuse" train --config tiny.json --set train.sample_every=0 --set train.steps=100000 --out interrupted >/dev/null 2>err.txt &
+    local process=$! status=0
+    while [ ! -s interrupted/metrics.jsonl ]; do
+        kill -0 $process || fail "training died"
+        sleep 0.1
+    done
+    kill -"$1" $process
+    wait $process || status=$?
+    [ $status = "$2" ] || fail "SIG$1 gave exit code $status"
+    tail -n 1 err.txt | grep -q "go on with: diffuse train --resume $folder/interrupted" || fail "SIG$1: $(cat err.txt)"
+}
+for pair in "TERM 143" "HUP 129" "INT 130"; do
+    rm -rf interrupted
+    interrupt $pair
 done
-kill -INT $process
-status=0
-wait $process || status=$?
-[ $status = 130 ] || fail "SIGINT gave exit code $status"
-[ -s interrupted/checkpoint.safetensors ] || fail "SIGINT left no checkpoint"
+steps=$(("$("$diffuse" info interrupted --json | json "['step']")" + 25))
+"$diffuse" train --resume interrupted --set train.steps=$steps >out.txt 2>err.txt || fail "resume: $(cat err.txt)"
+grep -q "train.steps: $steps, was 100000" err.txt || fail "resume does not say what changed: $(cat err.txt)"
+[ "$(cat out.txt)" = "$folder/interrupted" ] || fail "resume printed $(cat out.txt)"
+(cd interrupted && "$diffuse" train --resume) >/dev/null 2>err.txt || fail "resuming a finished run failed: $(cat err.txt)"
+grep -q "is finished: $steps steps of $steps" err.txt || fail "resuming a finished run said: $(cat err.txt)"
+
+# a run of 17 steps that is prolonged to 30 ends as one of 30, bit for bit
+"$diffuse" train --config tiny.json --set train.decay=none --out whole >/dev/null 2>&1
+"$diffuse" train --config tiny.json --set train.decay=none --set train.steps=17 --out parts >/dev/null 2>&1
+"$diffuse" train --resume parts --config tiny.json --set train.decay=none >/dev/null 2>&1 || fail "resume with a config"
+cmp parts/checkpoint.safetensors whole/checkpoint.safetensors || fail "a prolonged run ends differently"
+
+# info: a checkpoint and the machine
+"$diffuse" info runs/tiny >out.txt
+grep -q "trained *30 of 30 steps, 480 images, loss 0" out.txt || fail "info: $(cat out.txt)"
+[ "$("$diffuse" info runs/tiny/checkpoint.safetensors --json | json "['config']['train']['batch_size']")" = 16 ] || fail "info --json"
+"$diffuse" info | grep -q "LibTorch" || fail "info of the machine"
+"$diffuse" info --json | json "['threads']" | grep -q '^[1-9]' || fail "info --json of the machine"
 
 # sampling: every solver; the same pictures whatever the batch, the threads and the number
 for solver in ddpm ddim heun; do
@@ -98,39 +123,24 @@ END
 grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word about the RGB file: $(cat err.txt)"
 
 # what is wrong is said in one line, before work begins, and leaves nothing behind
-while IFS='|' read -r pattern arguments; do
-    expect_error 2 "$pattern" $arguments
-done <<'END'
-subcommand is required|
-unknown solver 'dimm'; did you mean 'ddim'.*known: ddpm, ddim, heun|sample --checkpoint runs/tiny --solver dimm
-unknown spacing 'unifrom'; did you mean 'uniform'|sample --checkpoint runs/tiny --spacing unifrom
---checkpoint is required|sample
---config is required|train
-arguments were not expected: 4 --stpes|sample --checkpoint runs/tiny --stpes 4
---eta belongs to ddim|sample --checkpoint runs/tiny --solver heun --eta 0.5
---eta|sample --checkpoint runs/tiny --eta -1
---num|sample --checkpoint runs/tiny --num 0
---steps|sample --checkpoint runs/tiny --steps 0
-expected 1 to 1000|sample --checkpoint runs/tiny --steps 1001
---num 4 contradicts --latents|sample --checkpoint runs/tiny --latents l.safetensors --num 4
-has no tensor 'latents'|sample --checkpoint runs/tiny --latents a.safetensors
-No such file|sample --checkpoint missing
-not a checkpoint of diffuse|sample --checkpoint a.safetensors
-not a valid safetensors file|sample --checkpoint tiny.json
-there is no folder|sample --checkpoint runs/tiny --out no/such/folder.png
-no device 'cuda:63'|sample --checkpoint runs/tiny --device cuda:63
-unknown device 'gpu'|sample --checkpoint runs/tiny --device gpu
-ddpm is stochastic|encode --checkpoint runs/tiny --solver ddpm --input digits:test[0:1]
-expected 0 <= A < B <= 10000|encode --checkpoint runs/tiny --input digits:test[5:5]
-colour.png: is in colour|encode --checkpoint runs/tiny --input colour.png
-alpha.png: has transparency|encode --checkpoint runs/tiny --input alpha.png
-32x32 with 1 channels; this checkpoint needs 28x28|encode --checkpoint runs/tiny --input one.png
-not a readable PNG file|encode --checkpoint runs/tiny --input tiny.json
-No such file|encode --checkpoint runs/tiny --input missing.png
-No such file|train --config missing.json
-unknown key 'train.stepz'; did you mean 'train.steps'|train --config tiny.json --out new --set train.stepz=3
-train.batch_size is 0; expected a whole number from 1 to 65536|train --config tiny.json --out new --set train.batch_size=0
-model.patch_size|train --config tiny.json --out new --set model.patch_size=3
-no train-images-idx3-ubyte|train --config tiny.json --out new --set dataset.kind=mnist --set dataset.dir=nowhere
+head -c 100 runs/tiny/checkpoint.safetensors >cut.safetensors
+head -c 100000 runs/tiny/checkpoint.safetensors >half.safetensors
+(cat runs/tiny/checkpoint.safetensors && echo) >long.safetensors
+head -c 60 grey.png >cut.png
+printf '{\n"seed": }' >broken.json
+printf '{"seed": 1, "seed": 2}' >twice.json
+printf '{"a\\nb": 1}' >newline.json
+python3 - <<'END'
+import json, struct
+header = json.dumps({'latents': {'dtype': 'F32', 'shape': [1, 1, 8, 8], 'data_offsets': [0, 256]}}).encode()
+open('small.safetensors', 'wb').write(struct.pack('<Q', len(header)) + header + bytes(256))
 END
-echo "the command line works: $("$diffuse" --version)"
+count=0 failures=0
+while IFS='|' read -r pattern arguments; do
+    case $pattern in ''|'#'*) continue ;; esac
+    eval "set -- $arguments"
+    (expect_error 2 "$pattern" "$@") || failures=$((failures + 1))
+    count=$((count + 1))
+done <"$table"
+[ $failures = 0 ] || fail "$failures of $count wrong command lines"
+echo "the command line works, and $count wrong ones are refused: $("$diffuse" --version)"

@@ -75,7 +75,7 @@ TEST(Config, SettingsReplaceSingleKeys) {
 TEST(Config, BrokenJsonSaysWhere) {
     const TemporaryFolder folder;
     std::ofstream(folder / "c.json") << "{\n\"train\": {\n\"steps\": }\n}";
-    expect_contains(error_of([&] { load_config(folder / "c.json"); }), "not valid JSON near line 3");
+    expect_contains(error_of([&] { load_config(folder / "c.json"); }), "not valid JSON (line 3)");
     expect_contains(error_of([&] { load_config(folder / "missing.json"); }), "No such file");
 }
 
@@ -87,6 +87,26 @@ TEST(Config, EveryKeyIsDocumented) {
     count(count, to_json(Config{}));
     EXPECT_EQ(config_keys().size(), documented);
     for (const auto& key : config_keys()) EXPECT_FALSE(key.meaning.empty()) << key.path;
+}
+
+TEST(ConfigTest, ChangesAreListedByKey) {
+    Config before, after = before;
+    EXPECT_TRUE(changes(before, after).empty());
+    after.train.steps = 7;
+    after.model.channel_multipliers = {1};
+    const auto found = changes(before, after);
+    ASSERT_EQ(found.size(), 2u);
+    EXPECT_EQ(found[0].path + found[0].before + found[0].after, "model.channel_multipliers[1,2][1]");
+    EXPECT_EQ(found[1].path + found[1].before + found[1].after, "train.steps50007");
+}
+
+TEST(ConfigTest, SettingsApplyToAConfigToo) {
+    Config config;
+    config.seed = 5;
+    const Config changed = with_settings(config, {"train.steps=9"});
+    EXPECT_EQ(changed.seed, 5);
+    EXPECT_EQ(changed.train.steps, 9);
+    expect_contains(error_of([&] { with_settings(config, {"train.stepz=9"}); }), "did you mean 'train.steps'");
 }
 
 }  // namespace

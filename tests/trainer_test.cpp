@@ -26,13 +26,33 @@ bool never() { return false; }
 
 int64_t run(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
     return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU,
-                 RunFolder::create(path, /*replace=*/false), stop);
+                 RunFolder::create(path, /*replace=*/false), std::nullopt, stop);
 }
+
+int64_t resume(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
+    const auto folder = RunFolder::open(path);
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, folder, load_checkpoint(path), stop);
+}
+
+std::function<bool()> after(int steps) {
+    return [steps, asked = 0]() mutable { return ++asked > steps; };
+}
+
+std::string checkpoint_bytes(const std::filesystem::path& path) { return read_file(path / kCheckpointName, 1 << 26); }
 
 std::vector<nlohmann::json> metrics(const std::filesystem::path& path) {
     std::vector<nlohmann::json> lines;
     std::ifstream file(path / "metrics.jsonl");
     for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+}
+
+/// Metrics without what depends on the clock.
+std::vector<nlohmann::json> timeless(std::vector<nlohmann::json> lines) {
+    for (auto& line : lines) {
+        line.erase("images_per_second");
+        line.erase("wall_seconds");
+    }
     return lines;
 }
 
@@ -62,7 +82,7 @@ TEST(Trainer, TheSameSeedGivesTheSameCheckpointAndAnotherSeedAnother) {
     config.model.dropout = 0.1;
     const auto bytes = [&](const std::string& name) {
         run(config, folder / name);
-        return read_file(folder / name / kCheckpointName, 1 << 26);
+        return checkpoint_bytes(folder / name);
     };
     const std::string first = bytes("first");
     EXPECT_TRUE(bytes("second") == first);
@@ -76,20 +96,102 @@ TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     const auto distance = [](const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); };
     const auto start = UNet(small().model, {}, 0, torch::kCPU).named_parameters().front();
-    const auto& raw = checkpoint.model.at(start.first);
-    const auto& ema = checkpoint.ema.at(start.first);
+    const auto find = [&](const NamedTensors& tensors) {
+        return std::find_if(tensors.begin(), tensors.end(), [&](const auto& row) { return row.first == start.first; })
+            ->second;
+    };
+    const auto raw = find(checkpoint.model), ema = find(checkpoint.ema);
     EXPECT_GT(distance(ema, raw), 0);
     EXPECT_LT(distance(ema, raw), distance(start.second.detach(), raw));
 }
 
 TEST(Trainer, StopsWhenAskedAndSavesWhatItHas) {
     const TemporaryFolder folder;
-    int asked = 0;
-    EXPECT_EQ(run(small(), folder / "run", [&] { return ++asked > 7; }), 7);
+    EXPECT_EQ(run(small(), folder / "run", after(7)), 7);
     EXPECT_EQ(load_checkpoint(folder / "run").step, 7);
 }
 
-TEST(Trainer, ALossThatIsNoLongerFiniteEndsTheRunAndKeepsTheLastCheckpoint) {
+TEST(Trainer, AResumedRunEndsWithTheSameBitsAndTheSameMetricsAsOneThatNeverStopped) {
+    const TemporaryFolder folder;
+    Config config = small();
+    config.model.dropout = 0.1;
+    config.train.keep_checkpoints = 1;
+    run(config, folder / "whole");
+    // Stopped in the first epoch of six steps, amid a line of metrics, at its end, and at a checkpoint's step.
+    run(config, folder / "parts", after(3));
+    for (const int steps : {14, 3, 10}) resume(config, folder / "parts", after(steps));
+    EXPECT_EQ(load_checkpoint(folder / "parts").step, 30);
+    EXPECT_EQ(resume(config, folder / "parts"), 60);
+    EXPECT_TRUE(checkpoint_bytes(folder / "parts") == checkpoint_bytes(folder / "whole"));
+    EXPECT_EQ(timeless(metrics(folder / "parts")), timeless(metrics(folder / "whole")));
+    for (size_t i = 1; i < 6; ++i) {
+        const auto lines = metrics(folder / "parts");
+        EXPECT_GT(lines[i]["wall_seconds"], lines[i - 1]["wall_seconds"]);
+    }
+}
+
+TEST(Trainer, ResumingRewritesTheMetricsAfterTheCheckpointAndNoOthers) {
+    const TemporaryFolder folder;
+    run(small(), folder / "whole");
+    run(small(), folder / "killed", after(30));
+    LineFile file(folder / "killed" / "metrics.jsonl");
+    file.append(R"({"step": 40, "loss": 1e9})");  // written after the checkpoint of step 30, before the process died
+    file.append(R"({"step": 50, "lo)");
+    std::filesystem::resize_file(folder / "killed" / "metrics.jsonl",
+                                 std::filesystem::file_size(folder / "killed" / "metrics.jsonl") - 1);
+    write_file(folder / "killed" / "checkpoint.safetensors.4711.tmp", "half a checkpoi");
+    resume(small(), folder / "killed");
+    EXPECT_EQ(timeless(metrics(folder / "killed")), timeless(metrics(folder / "whole")));
+    EXPECT_FALSE(is_there(folder / "killed" / "checkpoint.safetensors.4711.tmp"));
+}
+
+TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
+    const TemporaryFolder folder;
+    Config config = small();
+    config.train.decay = "none";  // the others depend on the number of steps
+    run(config, folder / "long");
+    config.train.steps = 20;
+    run(config, folder / "short");
+    config.train.steps = 60;
+    EXPECT_EQ(resume(config, folder / "short"), 60);
+    EXPECT_TRUE(checkpoint_bytes(folder / "short") == checkpoint_bytes(folder / "long"));
+    config.dataset.seed = 1;
+    config.train.steps = 70;
+    expect_contains(error_of([&] { resume(config, folder / "short"); }), "not the one this run was trained on");
+}
+
+TEST(Trainer, WhatMustNotChangeInARunIsRefusedByKey) {
+    const Config before = small();
+    const auto refused = [&](const std::string& setting) {
+        return error_of([&] { allowed_changes(before, with_settings(before, {setting})); });
+    };
+    for (const char* setting : {"seed=1", "dataset.limit=99", "dataset.kind=mnist", "dataset.seed=1",
+                                "schedule.kind=cosine", "schedule.steps=500", "model.base_channels=8",
+                                "model.prediction=v", "model.dropout=0.5", "train.batch_size=8"}) {
+        const std::string key = setting;
+        expect_contains(refused(setting), key.substr(0, key.find('=')) + " is ");
+    }
+    const auto allowed =
+        allowed_changes(before, with_settings(before, {"train.steps=90", "train.sample_every=0", "dataset.dir=/data"}));
+    EXPECT_EQ(allowed.size(), 3u);
+}
+
+TEST(Trainer, KeepsAsManyCheckpointsAsAskedEachUnderItsStep) {
+    const TemporaryFolder folder;
+    Config config = small();
+    config.train.checkpoint_every = 10;
+    config.train.keep_checkpoints = 2;
+    run(config, folder / "run");
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / "run" / "checkpoints")) {
+        names.push_back(entry.path().filename());
+    }
+    std::sort(names.begin(), names.end());
+    EXPECT_EQ(names, (std::vector<std::string>{"step-0000050.safetensors", "step-0000060.safetensors"}));
+    EXPECT_EQ(load_checkpoint(folder / "run" / "checkpoints" / names[0]).step, 50);
+}
+
+TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     const TemporaryFolder folder;
     Config config = small();
     config.train.learning_rate = 10;
@@ -97,20 +199,48 @@ TEST(Trainer, ALossThatIsNoLongerFiniteEndsTheRunAndKeepsTheLastCheckpoint) {
     config.train.warmup_steps = 0;
     config.train.checkpoint_every = 1;
     config.train.log_every = 1;
-    expect_contains(error_of([&] { run(config, folder / "run"); }), "lower train.learning_rate");
+    config.train.sample_every = 0;
+    config.train.max_bad_steps = 4;
+    const auto error = error_of([&] { run(config, folder / "run"); });
+    expect_contains(error, "in the last 4 steps");
+    expect_contains(error, "--resume");
     const Checkpoint kept = load_checkpoint(folder / "run");
     for (const auto& [name, weight] : kept.model) EXPECT_TRUE(weight.isfinite().all().item<bool>()) << name;
+    // The first bad step comes after the checkpoint, which is the last of the good ones; the fatal one has no line.
+    const auto lines = metrics(folder / "run");
+    EXPECT_EQ(lines.back()["bad_steps"], 3);
+    EXPECT_TRUE(lines.back()["loss"].is_null());
+    EXPECT_EQ(lines.back()["step"], kept.step + 3);
+    EXPECT_EQ(lines[size_t(kept.step) - 1]["bad_steps"], 0);
 }
 
 TEST(RunFolder, IsNeverOverwrittenUnasked) {
     const TemporaryFolder folder;
     RunFolder::create(folder / "run", false);
-    expect_contains(error_of([&] { RunFolder::create(folder / "run", false); }), "already holds a run");
     write_file(folder / "run" / "metrics.jsonl", "old");
     write_file(folder / "run" / "mine.txt", "keep");
+    expect_contains(error_of([&] { RunFolder::create(folder / "run", false); }), "already holds a run");
     RunFolder::create(folder / "run", true);
     EXPECT_FALSE(std::filesystem::exists(folder / "run" / "metrics.jsonl"));
     EXPECT_TRUE(std::filesystem::exists(folder / "run" / "mine.txt"));
+}
+
+TEST(RunFolder, HasRoomForOneTrainingAtATime) {
+    const TemporaryFolder folder;
+    {
+        const auto held = RunFolder::create(folder / "run", false);
+        write_file(folder / "run" / "config.json", "{}");
+        expect_contains(error_of([&] { RunFolder::create(folder / "run", true); }), "another training is at work");
+        expect_contains(error_of([&] { RunFolder::open(folder / "run"); }), "another training is at work");
+        EXPECT_TRUE(is_there(folder / "run" / "config.json"));
+    }
+    RunFolder::open(folder / "run");
+}
+
+TEST(RunFolder, OpensRunsOnly) {
+    const TemporaryFolder folder;
+    expect_contains(error_of([&] { RunFolder::open(folder.path()); }), "holds no run");
+    EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 }  // namespace

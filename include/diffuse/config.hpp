@@ -42,9 +42,11 @@ struct TrainConfig {
     double beta2 = 0.999;
     double gradient_clip = 1;
     double ema_decay = 0.999;
+    int64_t max_bad_steps = 10;
     int64_t log_every = 50;
     int64_t sample_every = 1000;
     int64_t checkpoint_every = 1000;
+    int64_t keep_checkpoints = 0;
 };
 
 struct Config {
@@ -69,6 +71,15 @@ nlohmann::ordered_json to_json(const Config& config);
 /// JSON where it parses as JSON, else text: train.steps=100, model.channel_multipliers=[1,2], dataset.dir=/data.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
+/// A config with such settings applied to it.
+Config with_settings(const Config& config, const std::vector<std::string>& settings);
+
 std::vector<ConfigKey> config_keys();
+
+/// The keys on which two configs differ, with both values as JSON.
+struct ConfigChange {
+    std::string path, before, after;
+};
+std::vector<ConfigChange> changes(const Config& before, const Config& after);
 
 }  // namespace diffuse

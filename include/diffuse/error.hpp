@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -23,8 +24,11 @@ public:
     ExitCode exit_code;
 };
 
-/// "unknown solver 'dimm'; did you mean 'ddim'? known: ddpm, ddim, heun". The guess is left out when nothing is near
-/// (more than two edits, or a third of the name).
+/// The one of `known` that `name` was probably meant to be; none when nothing is near (more than two edits, or a third
+/// of the name).
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known);
+
+/// "unknown solver 'dimm'; did you mean 'ddim'? known: ddpm, ddim, heun"
 std::string unknown_name(std::string_view kind, std::string_view name, std::span<const std::string> known);
 
 /// A table per kind of thing with a name (solver, schedule, dataset, spacing): what `--help` lists and what is looked

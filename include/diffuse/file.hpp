@@ -4,8 +4,25 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace diffuse {
+
+/// An open file of the operating system, closed on destruction.
+class Descriptor {
+public:
+    explicit Descriptor(int value = -1) : value_(value) {}
+    Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+    Descriptor& operator=(Descriptor&& other) noexcept;
+    ~Descriptor();
+    int get() const { return value_; }
+    explicit operator bool() const { return value_ >= 0; }
+    /// Closes it now; false when that fails, as on a network's full disk.
+    bool close();
+
+private:
+    int value_;
+};
 
 /// Writes a file so that whoever reads it sees the old one or the new one, whole: to a temporary name in the same
 /// folder, flushed to disk, then renamed. `write` calls `put(bytes)` as often as it likes.
@@ -16,6 +33,31 @@ void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 /// The bytes of a regular file. Throws Error when it cannot be read or is larger than `most_bytes`.
 std::string read_file(const std::filesystem::path& path, uintmax_t most_bytes);
+
+/// Removes what a writer that was killed left of its temporary files in a folder.
+void remove_temporaries(const std::filesystem::path& folder);
+
+/// A file that grows by whole lines.
+class LineFile {
+public:
+    explicit LineFile(const std::filesystem::path& path);
+    /// Throws Error, and takes the part that was written back, when the disk is full.
+    void append(std::string_view line);
+    void flush_to_disk();
+
+private:
+    std::filesystem::path path_;
+    Descriptor file_;
+};
+
+/// Holds a folder until it is destroyed or its process ends, however it ends. Throws Error when another holds it.
+class FolderLock {
+public:
+    explicit FolderLock(const std::filesystem::path& folder);
+
+private:
+    Descriptor file_;
+};
 
 /// Whether something, or a folder, is there; where that cannot be told, it is not.
 bool is_there(const std::filesystem::path& path);

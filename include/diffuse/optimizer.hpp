@@ -18,11 +18,14 @@ torch::Tensor flatten_parameters(Parameters parameters);
 /// Likewise one vector for all gradients, zero at first; backward() adds into it.
 torch::Tensor flatten_gradients(Parameters parameters);
 
-/// Points parameters at another vector of the same layout, e.g. the averaged weights.
+/// The parts of another vector of that layout, each with its parameter's shape.
+Parameters views_of(const torch::Tensor& flat, const Parameters& parameters);
+
+/// Points parameters at another vector of that layout, e.g. the averaged weights.
 void view_parameters(Parameters parameters, const torch::Tensor& flat);
 
-/// Scales `gradient` so that its norm is at most `most` (0: leaves it); returns the norm before, a scalar tensor.
-torch::Tensor clip_norm_(torch::Tensor& gradient, double most);
+/// Scales `gradient`, whose norm is `norm`, so that its norm is at most `most` (0: leaves it).
+void clip_norm_(torch::Tensor& gradient, double norm, double most);
 
 /// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2) over one flat vector; beta1 0.9, eps 1e-8.
 class AdamW {
@@ -30,10 +33,13 @@ public:
     AdamW(torch::Tensor weights, double beta2, double weight_decay);
     void step(const torch::Tensor& gradient, double learning_rate);
 
+    /// All it remembers: running means of the gradient and its square, over so many steps.
+    torch::Tensor mean, square;
+    int64_t steps = 0;
+
 private:
-    torch::Tensor weights_, mean_, square_;
+    torch::Tensor weights_;
     double beta2_, weight_decay_;
-    int64_t steps_ = 0;
 };
 
 /// Exponential moving average of the weights with warm-up: after update `step` (from 1), decay is the smaller of

@@ -23,11 +23,11 @@ std::string format_duration(double seconds);
 /// Writes one line to stderr, where everything goes that is not a result.
 void log_line(const std::string& text);
 
-/// A progress line on stderr: redrawn in place on a terminal, else a plain line now and then; nothing for work that is
-/// over within a second. Safe to update from several threads.
+/// A progress line on stderr, for work of which `done` was done before: redrawn in place on a terminal, else a plain
+/// line now and then; nothing for work that is over within a second. Safe to update from several threads.
 class Progress {
 public:
-    Progress(std::string what, int64_t total);
+    Progress(std::string what, int64_t total, int64_t done = 0);
     ~Progress();
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
@@ -41,7 +41,7 @@ private:
     void erase();
 
     std::string what_;
-    int64_t total_;
+    int64_t total_, done_before_;
     bool terminal_, drawn_ = false;
     double next_draw_;
     Stopwatch watch_;

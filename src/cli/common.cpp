@@ -7,6 +7,8 @@
 #include <cstdio>
 
 #include "diffuse/device.hpp"
+#include "diffuse/file.hpp"
+#include "diffuse/json.hpp"
 
 namespace diffuse::cli {
 
@@ -22,7 +24,7 @@ CLI::Validator known_name(const std::string& kind, std::vector<std::string> know
 void RuntimeOptions::add_to(CLI::App& command) {
     command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     command.add_option("--threads", threads, "CPU threads; 0: one a core")
-        ->check(CLI::Range(0, 1024))
+        ->check(range<int64_t>(0, 1024))
         ->capture_default_str();
 }
 
@@ -37,7 +39,7 @@ void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
         ->check(known_name("solver", names(solvers())))
         ->capture_default_str();
     command.add_option("--steps", steps, "steps of the grid, 1 to T; default 50 (ddpm: T)")
-        ->check(CLI::Range(1, 100'000));
+        ->check(range<int64_t>(1, 100'000));
     command.add_option("--spacing", spacing, "of the grid's levels between T and 0")
         ->check(known_name("spacing", spacing_names()))
         ->capture_default_str();
@@ -49,30 +51,46 @@ void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
             "--batch", batch,
             "images worked on at once, in groups of 8 (256 on a GPU), for less memory; never changes a picture; "
             "0: as many as keep the machine busy")
-        ->check(CLI::Range(0, 1'000'000))
+        ->check(range<int64_t>(0, 1'000'000))
         ->capture_default_str();
     if (with_stochastic) {
-        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1")
-            ->check(CLI::Range(0.0, 1.0))
-            ->capture_default_str();
+        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1; default 0")->check(range(0.0, 1.0));
     }
 }
 
 void SolverOptions::check() const {
-    if (eta > 0 && !kind().takes_eta) throw Error(fmt::format("--eta belongs to ddim; the solver is {}", solver));
+    if (eta && !kind().takes_eta) throw Error(fmt::format("--eta belongs to ddim; the solver is {}", solver));
+}
+
+std::string SolverOptions::checkpoint_file() const {
+    return is_folder(checkpoint) ? (std::filesystem::path(checkpoint) / kCheckpointName).string() : checkpoint;
 }
 
 Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
     const Schedule schedule = make_schedule(loaded.config.schedule);
     const int64_t all = schedule.steps();
-    const int64_t count = steps.value_or(solver == "ddpm" ? all : std::min<int64_t>(50, all));
+    auto grid = make_grid(schedule, spacing, steps.value_or(solver == "ddpm" ? all : std::min<int64_t>(50, all)));
     const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
-    return {.solver = [make = kind().make, eta = eta] { return make(eta); },
+    return {.solver = [make = kind().make, eta = eta.value_or(0)] { return make(eta); },
             .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction), schedule.at(1)),
-            .grid = make_grid(schedule, spacing, count),
+            .grid = std::move(grid),
             .device = device,
             .threads = at::get_num_threads(),
             .most_in_flight = batch};
+}
+
+void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs) {
+    for (const auto& path : outputs) {
+        if (path.empty()) continue;
+        require_writable(path);
+        for (const auto& other : inputs) {
+            std::error_code error;
+            if (path == other || std::filesystem::equivalent(path, other, error)) {
+                throw Error(fmt::format("{} would be written over {}; give it another name", path, other));
+            }
+        }
+        inputs.push_back(path);
+    }
 }
 
 TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x) {
@@ -83,6 +101,7 @@ TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x)
     walk.progress = [&](int64_t done, int64_t total) { progress->update(done * steps * count / total); };
     TimedResult result{walk_images(walk, x)};
     result.seconds = watch.seconds();
+    progress.reset();
     return result;
 }
 
@@ -97,7 +116,7 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
 }
 
 void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text) {
-    const std::string line = as_json ? json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : text;
+    const std::string line = as_json ? to_text(json) : text;
     const bool written = std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
     if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
 }

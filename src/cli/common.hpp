@@ -1,6 +1,9 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -16,6 +19,7 @@ namespace diffuse::cli {
 void add_train(CLI::App& app);
 void add_sample(CLI::App& app);
 void add_encode(CLI::App& app);
+void add_info(CLI::App& app);
 
 /// --device and --threads
 struct RuntimeOptions {
@@ -29,17 +33,35 @@ struct RuntimeOptions {
 struct SolverOptions {
     std::string checkpoint, solver = "ddim", spacing = "uniform", weights = "ema";
     std::optional<int64_t> steps;
-    double eta = 0;
+    std::optional<double> eta;
     int64_t batch = 0;
 
     void add_to(CLI::App& command, bool stochastic);
     /// Refuses what cannot be right whatever the checkpoint.
     void check() const;
     const SolverKind& kind() const { return look_up("solver", solvers(), solver); }
-    bool stochastic() const { return kind().stochastic || eta > 0; }
+    bool stochastic() const { return kind().stochastic || eta.value_or(0) > 0; }
+    std::string checkpoint_file() const;
     /// The walk from T to 0 as asked, with the checkpoint's network on `device`.
     Walk walk(const Checkpoint& loaded, torch::Device device) const;
 };
+
+/// Throws Error when an output could not be written, or would overwrite another one or an input. Empty paths are none.
+void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs);
+
+/// A check for CLI11: a number from `low` to `high`. CLI11's own lets NaN pass, and takes numbers that are too large for
+/// their type for the largest there is.
+template <class T>
+CLI::Validator range(T low, T high) {
+    const auto check = [=](std::string& text) {
+        T value;
+        const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool inside = problem == std::errc() && *end == '\0' && value >= low && value <= high;
+        const char* kind = std::is_integral_v<T> ? "a whole number" : "a number";
+        return inside ? "" : fmt::format("'{}' is not {} from {} to {}", text, kind, low, high);
+    };
+    return CLI::Validator(check, fmt::format("{}..{}", low, high));
+}
 
 /// A check for CLI11: the name must be a known one.
 CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);

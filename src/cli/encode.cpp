@@ -24,9 +24,10 @@ void check_before_work(const Options& options) {
         throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use ddim or heun",
                                 options.solver.solver));
     }
-    for (const auto& path : {options.out, options.png, options.reconstruct}) {
-        if (!path.empty()) require_writable(path);
-    }
+    if (options.out.empty()) throw Error("--out is empty; give the safetensors file to write");
+    auto inputs = options.inputs;
+    inputs.push_back(options.solver.checkpoint_file());
+    check_outputs({options.out, options.png, options.reconstruct}, inputs);
 }
 
 torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {

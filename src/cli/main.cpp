@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
+#include <csignal>
 #include <cstdio>
 
 #include "common.hpp"
@@ -8,36 +9,67 @@
 
 namespace {
 
+/// The only line on stderr: control characters, which a file's contents may bring in, become blanks.
+int fail(std::string message, int exit_code) {
+    for (char& c : message) {
+        if ((c >= 0 && c < ' ') || c == 127) c = ' ';
+    }
+    fmt::print(stderr, "error: {}\n", message);
+    return exit_code;
+}
+
+/// What CLI11 could make nothing of: a mistyped command or option, or an argument too many.
+std::string unexpected(const CLI::App& command, const std::vector<std::string>& arguments) {
+    std::vector<std::string> known;
+    const bool is_option = arguments.front().starts_with('-');
+    if (!is_option && command.get_parent() == nullptr) {
+        for (const auto* child : command.get_subcommands({})) known.push_back(child->get_name());
+        return diffuse::unknown_name("command", arguments.front(), known);
+    }
+    if (!is_option) return fmt::format("unexpected argument '{}'", arguments.front());
+    for (const auto* option : command.get_options()) {
+        for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+    }
+    const auto nearest = diffuse::nearest_name(arguments.front(), known);
+    return fmt::format("unknown option '{}'{}", arguments.front(),
+                       nearest ? fmt::format("; did you mean '{}'?", *nearest) : "");
+}
+
 /// One line for whatever the command line got wrong.
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-    std::string message = error.what();
-    std::replace(message.begin(), message.end(), '\n', ' ');
     const auto chosen = app.get_subcommands();
-    const std::string command = chosen.empty() ? "diffuse" : "diffuse " + chosen.front()->get_name();
-    fmt::print(stderr, "error: {} (see {} --help)\n", message, command);
-    return diffuse::kBadInput;
+    const CLI::App& command = chosen.empty() ? app : *chosen.front();
+    auto extras = command.remaining();
+    const bool in_command = !chosen.empty();
+    std::stable_partition(extras.begin(), extras.end(),
+                          [=](const std::string& text) { return text.starts_with('-') == in_command; });
+    const std::string name = chosen.empty() ? "diffuse" : "diffuse " + command.get_name();
+    return fail(fmt::format("{} (see {} --help)", extras.empty() ? error.what() : unexpected(command, extras), name),
+                diffuse::kBadInput);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+    // A reader that went away and a limit on file sizes are failed writes like any other, not reasons to die unsaved.
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
     CLI::App app("diffuse trains, samples and inverts small diffusion models.", "diffuse");
     app.set_version_flag("--version", "diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")");
     app.require_subcommand(1);
     diffuse::cli::add_train(app);
     diffuse::cli::add_sample(app);
     diffuse::cli::add_encode(app);
+    diffuse::cli::add_info(app);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return error.get_exit_code() == 0 ? app.exit(error) : usage_error(app, error);
     } catch (const diffuse::Error& error) {
-        fmt::print(stderr, "error: {}\n", error.what());
-        return error.exit_code;
+        return fail(error.what(), error.exit_code);
     } catch (const std::exception& error) {  // memory that cannot be had, and what LibTorch refuses
-        const std::string_view message = error.what();
-        fmt::print(stderr, "error: {}\n", message.substr(0, message.find('\n')));
-        return diffuse::kRunFailed;
+        const std::string message = error.what();
+        return fail(message.substr(0, message.find('\n')), diffuse::kRunFailed);
     }
     return diffuse::kSuccess;
 }

@@ -22,8 +22,8 @@ struct Options {
 
 void check_before_work(const Options& options) {
     options.solver.check();
-    require_writable(options.out);
-    if (!options.tensors.empty()) require_writable(options.tensors);
+    if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
+    check_outputs({options.out, options.tensors}, {options.solver.checkpoint_file(), options.latents});
 }
 
 /// What sampling starts from: the latents of a file, or noise.
@@ -45,10 +45,10 @@ void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
+    const auto start = starting_noise(options, checkpoint.shape);
     Walk walk = options.solver.walk(checkpoint, device);
     walk.seed = uint64_t(options.seed);
     if (options.clip_x0.value_or(options.solver.stochastic())) walk.denoiser = clip_x0(walk.denoiser);
-    const auto start = starting_noise(options, checkpoint.shape);
     auto result = run_walk("sampling: step", walk, start);
     result.images.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
@@ -82,16 +82,16 @@ void add_sample(CLI::App& app) {
     auto* command = app.add_subcommand("sample", "draw images from noise");
     options->solver.add_to(*command, /*stochastic=*/true);
     command->add_option("--seed", options->seed, "of the noise")
-        ->check(CLI::Range(int64_t{0}, INT64_MAX))
+        ->check(range<int64_t>(0, INT64_MAX))
         ->capture_default_str();
-    command->add_option("--num", options->num, "how many images; default 64")->check(CLI::Range(1, 1'000'000));
+    command->add_option("--num", options->num, "how many images; default 64")->check(range<int64_t>(1, 1'000'000));
     command->add_option("--latents", options->latents,
                         "start from this file's 'latents' (what encode writes) instead of noise");
     command->add_flag("--clip-x0,!--no-clip-x0", options->clip_x0,
                       "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
     command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
     command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")
-        ->check(CLI::Range(0, 10'000))
+        ->check(range<int64_t>(0, 10'000))
         ->capture_default_str();
     command->add_option("--save-tensors", options->tensors,
                         "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");

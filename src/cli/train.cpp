@@ -6,6 +6,7 @@
 
 #include "common.hpp"
 #include "diffuse/file.hpp"
+#include "diffuse/json.hpp"
 #include "diffuse/trainer.hpp"
 
 namespace diffuse::cli {
@@ -14,7 +15,7 @@ namespace {
 struct Options {
     std::string config;
     std::vector<std::string> settings;
-    std::string out;
+    std::string out, resume;
     bool force = false, dry_run = false;
     std::optional<int64_t> seed;
     RuntimeOptions runtime;
@@ -22,26 +23,46 @@ struct Options {
 
 std::atomic<int> received_signal{0};
 
-/// The first signal asks training to stop after the step; the second ends the program as usual.
+/// The first signal asks training to stop after the step; a second ends the program at once. A terminal that goes away
+/// counts too, unless the program was started not to mind (nohup).
 void stop_on_signals() {
-    struct sigaction action {};
+    struct sigaction action {
+    }, before{};
     action.sa_handler = [](int signal) { received_signal = signal; };
     action.sa_flags = SA_RESETHAND;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGHUP, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
 void print_plan(const Config& config, const Dataset& dataset) {
     const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
-    fmt::print("{}\n", to_json(config).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    fmt::print("{}\n", to_text(to_json(config), 2));
     log_line(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                          dataset.shape().channels, dataset.shape().height, dataset.shape().width,
                          network.parameter_count(),
                          double(config.train.steps * config.train.batch_size) / double(dataset.size())));
 }
 
-void run(const Options& options) {
-    const auto device = options.runtime.apply();
+/// Trains to the end or to a signal, and says where the result is.
+void run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+                  const std::optional<Checkpoint>& start) {
+    stop_on_signals();
+    const Stopwatch watch;
+    const int64_t steps = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
+    const std::string path = display_path(folder.path());
+    if (steps < config.train.steps) {
+        throw Error(fmt::format("interrupted after step {} of {}; go on with: diffuse train --resume {}", steps,
+                                config.train.steps, path),
+                    ExitCode(128 + received_signal));
+    }
+    log_line(
+        fmt::format("trained {} steps in {}", steps - (start ? start->step : 0), format_duration(watch.seconds())));
+    fmt::print("{}\n", path);
+}
+
+void begin(const Options& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
@@ -50,22 +71,48 @@ void run(const Options& options) {
     const std::string name = std::filesystem::path(options.config).stem().string();
     const std::filesystem::path out =
         options.out.empty() ? std::filesystem::path("runs") / name : std::filesystem::path(options.out);
-    const UNet network(config.model, dataset.shape(), /*seed=*/0,
-                       torch::kCPU);  // refuses a config that does not fit before anything is written
+    // Refuses a config that does not fit the images before anything is written.
+    const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
     const auto folder = RunFolder::create(out, options.force);
     log_line(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
                          network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
                          device.str(), at::get_num_threads()));
-    stop_on_signals();
-    const Stopwatch watch;
-    const int64_t steps = train(config, dataset, device, folder, [] { return received_signal != 0; });
-    if (steps < config.train.steps) {
-        throw Error(fmt::format("interrupted after step {} of {}; what was learned is in {}", steps, config.train.steps,
-                                display_path(out)),
-                    ExitCode(128 + received_signal));
+    run_training(config, dataset, device, folder, std::nullopt);
+}
+
+void go_on(const Options& options, torch::Device device) {
+    const auto folder = RunFolder::open(options.resume);
+    const std::string path = display_path(folder.path());
+    std::optional<Checkpoint> start;
+    if (is_there(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
+    const Config before = start ? start->config : load_config(folder.path() / kConfigName);
+    Config config = options.config.empty() ? with_settings(before, options.settings)
+                                           : load_config(options.config, options.settings);
+    if (options.seed) config.seed = *options.seed;
+    for (const auto& [key, old_value, new_value] : allowed_changes(before, config)) {
+        log_line(fmt::format("{}: {}, was {}", key, new_value, old_value));
     }
-    log_line(fmt::format("trained {} steps in {}", steps, format_duration(watch.seconds())));
-    fmt::print("{}\n", display_path(out));
+    if (start && start->step >= config.train.steps) {
+        log_line(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
+                             path, start->step, config.train.steps, path));
+        fmt::print("{}\n", path);
+        return;
+    }
+    const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
+    const int64_t step = start ? start->step : 0;
+    log_line(
+        fmt::format("{}: going on after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate "
+                    "and order of the data as they were",
+                    path, step, config.train.steps, double(step * config.train.batch_size) / double(dataset.size())));
+    run_training(config, dataset, device, folder, start);
+}
+
+void run(const Options& options) {
+    if (options.resume.empty() && options.config.empty()) {
+        throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
+    }
+    const auto device = options.runtime.apply();
+    return options.resume.empty() ? begin(options, device) : go_on(options, device);
 }
 
 std::string keys_help() {
@@ -81,16 +128,25 @@ std::string keys_help() {
 void add_train(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("train", "train a network as a JSON config says");
-    command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json")->required();
+    command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json");
     command
         ->add_option("--set", options->settings,
                      "override one key of the config, e.g. train.steps=100; may be repeated")
         ->take_all();
-    command->add_option("--out", options->out, "run folder; default runs/<name of the config>");
-    command->add_flag("--force", options->force, "replace a run that is already in the folder");
-    command->add_option("--seed", options->seed, "override the config's seed")
-        ->check(CLI::Range(int64_t{0}, INT64_MAX));
-    command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
+    auto* out = command->add_option("--out", options->out, "run folder; default runs/<name of the config>");
+    auto* force = command->add_flag("--force", options->force, "replace a run that is already in the folder");
+    auto* dry_run =
+        command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
+    command
+        ->add_option("--resume", options->resume,
+                     "go on with the run in this folder (default: the current one) as if it had never stopped, by its "
+                     "own config unless --config or --set change what may change")
+        ->expected(0, 1)
+        ->default_str(".")
+        ->excludes(out)
+        ->excludes(force)
+        ->excludes(dry_run);
+    command->add_option("--seed", options->seed, "override the config's seed")->check(range<int64_t>(0, INT64_MAX));
     options->runtime.add_to(*command);
     command->footer(keys_help);
     command->callback([options] { run(*options); });

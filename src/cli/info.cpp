@@ -1,0 +1,133 @@
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/cuda.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "common.hpp"
+#include "diffuse/device.hpp"
+#include "diffuse/file.hpp"
+#include "diffuse/json.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+    std::string path;
+    bool json = false;
+};
+
+int64_t count_weights(const NamedTensors& tensors) {
+    int64_t count = 0;
+    for (const auto& [name, tensor] : tensors) count += tensor.numel();
+    return count;
+}
+
+/// What a checkpoint is. Builds its network too, so that one that cannot be used is found out.
+void describe_checkpoint(const std::string& path, bool as_json) {
+    const std::filesystem::path file = is_folder(path) ? std::filesystem::path(path) / kCheckpointName : std::filesystem::path(path);
+    const Checkpoint checkpoint = load_checkpoint(file);
+    for (const auto weights : {Weights::kEma, Weights::kRaw}) make_network(checkpoint, weights, torch::kCPU);
+    const TrainConfig& train = checkpoint.config.train;
+    const TrainingState& training = checkpoint.training;
+    const int64_t images = checkpoint.step * train.batch_size, parameters = count_weights(checkpoint.model);
+    const auto bytes = std::filesystem::file_size(file);
+
+    Json json;
+    json["checkpoint"] = display_path(file);
+    json["bytes"] = bytes;
+    json["step"] = checkpoint.step;
+    json["steps"] = train.steps;
+    json["images"] = images;
+    json["loss"] = training.loss ? Json(*training.loss) : Json();
+    json["bad_steps"] = training.bad_steps;
+    json["parameters"] = parameters;
+    json["ema_decay"] = train.ema_decay;
+    json["image_shape"] = {checkpoint.shape.channels, checkpoint.shape.height, checkpoint.shape.width};
+    json["data"] = training.data;
+    json["machine"] = training.machine;
+    json["config"] = to_json(checkpoint.config);
+    const std::string text = fmt::format(
+        "{}\n"
+        "size        {:.1f} MB: weights, their average (EMA, decay {}) and AdamW's two means\n"
+        "network     {} parameters, predicts {}; images of {}x{}x{}\n"
+        "schedule    {}, {} levels\n"
+        "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"
+        "data        {}: {}\n"
+        "by          {}\n"
+        "config      {}",
+        display_path(file), double(bytes) / 1e6, train.ema_decay, parameters, checkpoint.config.model.prediction,
+        checkpoint.shape.channels, checkpoint.shape.height, checkpoint.shape.width, checkpoint.config.schedule.kind,
+        checkpoint.config.schedule.steps, checkpoint.step, train.steps, images,
+        training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
+        checkpoint.config.dataset.kind, training.data, training.machine, to_text(to_json(checkpoint.config)));
+    print_result(as_json, json, text);
+}
+
+/// The value of a field of /proc/cpuinfo, of the first processor that has it.
+std::string cpu_field(const std::string& name) {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);) {
+        const size_t colon = line.find(": ");
+        if (line.starts_with(name) && colon != std::string::npos) return line.substr(colon + 2);
+    }
+    return "";
+}
+
+/// Those of the CPU's flags that decide how fast LibTorch is.
+std::vector<std::string> cpu_flags() {
+    std::istringstream words(cpu_field("flags") + " " + cpu_field("Features"));
+    const std::set<std::string> all{std::istream_iterator<std::string>(words), {}};
+    std::vector<std::string> found;
+    for (const char* flag : {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}) {
+        if (all.contains(flag)) found.emplace_back(flag);
+    }
+    return found;
+}
+
+void describe_machine(bool as_json) {
+    const int64_t gpus = torch::cuda::is_available() ? int64_t(torch::cuda::device_count()) : 0;
+    const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30);
+    set_threads(0);
+    Json json;
+    json["version"] = DIFFUSE_VERSION;
+    json["libtorch"] = TORCH_VERSION;
+    json["cpu"] = cpu_field("model name");
+    json["cpu_flags"] = cpu_flags();
+    json["libtorch_uses"] = at::get_cpu_capability();
+    json["threads"] = at::get_num_threads();
+    json["memory_gib"] = memory;
+    json["cuda_devices"] = gpus;
+    print_result(as_json, json,
+                 fmt::format("diffuse {}, LibTorch {}\n"
+                             "CPU         {}: {}; LibTorch uses {}\n"
+                             "threads     {}\n"
+                             "memory      {:.1f} GiB\n"
+                             "CUDA        {} devices",
+                             DIFFUSE_VERSION, TORCH_VERSION, cpu_field("model name"), fmt::join(cpu_flags(), " "),
+                             at::get_cpu_capability(), at::get_num_threads(), memory, gpus));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    auto* command = app.add_subcommand("info", "say what a checkpoint is, or with no argument what this machine is");
+    command->add_option("path", options->path, "checkpoint file or run folder");
+    command->add_flag("--json", options->json, "print the result as one JSON object");
+    command->callback([options] {
+        if (options->path.empty())
+            describe_machine(options->json);
+        else
+            describe_checkpoint(options->path, options->json);
+    });
+}
+
+}  // namespace diffuse::cli

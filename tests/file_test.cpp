@@ -1,0 +1,143 @@
+#include "diffuse/file.hpp"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Runs `action` in another process, and there only.
+pid_t in_child(const std::function<void()>& action) {
+    const pid_t child = fork();
+    if (child == 0) {
+        action();
+        _exit(0);
+    }
+    return child;
+}
+
+TEST(WriteFile, LeavesTheOldFileOrTheNewOneWheneverItsProcessIsKilled) {
+    constexpr int kKills = 200;
+    constexpr size_t kSize = 4 << 20;  // large enough that most of the time goes into writing
+    const TemporaryFolder folder;
+    const fs::path path = folder / "file";
+    write_file(path, std::string(kSize, 'a'));
+    const unsigned seed = 4;
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 random(seed);
+    int cut_short = 0;
+    for (int i = 0; i < kKills; ++i) {
+        const pid_t child = in_child([&] {
+            for (char letter = 'a';; letter = letter == 'z' ? 'a' : char(letter + 1)) {
+                write_file(path, std::string(kSize, letter));
+            }
+        });
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
+        kill(child, SIGKILL);
+        waitpid(child, nullptr, 0);
+        const std::string found = read_file(path, kSize);
+        ASSERT_EQ(found.size(), kSize);
+        ASSERT_EQ(found.find_first_not_of(found[0]), std::string::npos) << "a mixture of two files";
+        cut_short += std::distance(fs::directory_iterator(folder.path()), {}) > 1;
+        remove_temporaries(folder.path());
+        ASSERT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+    }
+    EXPECT_GT(cut_short, 0) << "no kill came amid a write: this test proved nothing";
+    RecordProperty("kills_amid_a_write", cut_short);
+    std::cout << cut_short << " of " << kKills << " kills came amid a write\n";
+}
+
+/// Files can grow to `bytes` and no further while this lives: the nearest thing to a full disk that needs no root.
+class FileSizeLimit {
+public:
+    explicit FileSizeLimit(rlim_t bytes) {
+        signal(SIGXFSZ, SIG_IGN);
+        getrlimit(RLIMIT_FSIZE, &before_);
+        const rlimit limit{bytes, before_.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+    FileSizeLimit(const FileSizeLimit&) = delete;
+    FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+private:
+    rlimit before_;
+};
+
+TEST(WriteFile, LeavesTheOldFileAndNoOtherWhenTheDiskIsFull) {
+    const TemporaryFolder folder;
+    write_file(folder / "file", "old");
+    {
+        const FileSizeLimit limit(1000);
+        expect_contains(error_of([&] { write_file(folder / "file", std::string(2000, 'x')); }), "cannot write");
+    }
+    EXPECT_EQ(read_file(folder / "file", 100), "old");
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(LineFileTest, TakesBackALineThatDoesNotFitOnTheDisk) {
+    const TemporaryFolder folder;
+    LineFile file(folder / "lines");
+    file.append("first");
+    {
+        const FileSizeLimit limit(12);
+        expect_contains(error_of([&] { file.append("a line that is too long"); }), "cannot write");
+    }
+    file.append("last");
+    EXPECT_EQ(read_file(folder / "lines", 100), "first\nlast\n");
+}
+
+TEST(LineFileTest, GoesOnWhereAnotherEnded) {
+    const TemporaryFolder folder;
+    LineFile(folder / "lines").append("one");
+    LineFile(folder / "lines").append("two");
+    EXPECT_EQ(read_file(folder / "lines", 100), "one\ntwo\n");
+}
+
+TEST(FolderLockTest, DiesWithItsProcess) {
+    const TemporaryFolder folder;
+    const pid_t child = in_child([&] {
+        const FolderLock lock(folder.path());
+        write_file(folder / "ready", "");
+        pause();
+    });
+    while (!is_there(folder / "ready")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    expect_contains(error_of([&] { FolderLock lock(folder.path()); }), "another training is at work");
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    FolderLock lock(folder.path());
+}
+
+TEST(RequireWritable, FindsOutBeforeTheWork) {
+    const TemporaryFolder folder;
+    const auto problem = [&](const fs::path& path) { return error_of([&] { require_writable(path); }); };
+    expect_contains(problem(""), "empty");
+    expect_contains(problem(folder.path()), "it is a folder");
+    expect_contains(problem(folder / "no" / "file"), "there is no folder");
+    expect_contains(problem(folder / std::string(300, 'n')), "File name too long");
+    write_file(folder / "file", "");
+    expect_contains(problem(folder / "file" / "file"), "there is no folder");
+    require_writable(folder / "file");
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(RemoveTemporaries, RemovesOursAndNoOthers) {
+    const TemporaryFolder folder;
+    for (const char* name : {"a.png.17.tmp", "b.tmp", "c.x.tmp", "17.tmp", "d.17"}) write_file(folder / name, "");
+    remove_temporaries(folder.path());
+    EXPECT_FALSE(is_there(folder / "a.png.17.tmp"));
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 4);
+}
+
+}  // namespace
+}  // namespace diffuse

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A training that is killed again and again (SIGKILL) and resumed ends with the same files, bit for bit, as one that
+# never was:  tests/kill_test.sh PATH/TO/diffuse [KILLS]
+# It saves after every step, so that many kills come amid a save; how many did is counted by what they leave.
+set -euo pipefail
+diffuse=$(realpath "$1")
+kills=${2:-20}
+seed=${SEED:-$RANDOM}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+RANDOM=$seed
+echo "seed $seed (set SEED to repeat)"
+
+cat >config.json <<END
+{"dataset": {"kind": "digits", "limit": 100},
+ "model": {"base_channels": 32, "channel_multipliers": [1, 2], "patch_size": 2, "dropout": 0.1},
+ "train": {"steps": $((kills * 5)), "batch_size": 8, "log_every": 3, "sample_every": 40, "checkpoint_every": 1,
+           "keep_checkpoints": 2}}
+END
+"$diffuse" train --config config.json --out whole >/dev/null 2>&1
+
+done=0 amid=0 arguments=(--config config.json --out killed)
+while :; do
+    "$diffuse" train "${arguments[@]}" >out.txt 2>err.txt &
+    process=$!
+    if [ "$done" -lt "$kills" ]; then
+        sleep "0.$((RANDOM % 70 + 10))"
+        if kill -KILL $process 2>/dev/null; then done=$((done + 1)); fi
+    fi
+    status=0
+    wait $process 2>/dev/null || status=$?
+    [ $status = 0 ] && break
+    [ $status = 137 ] || { echo "FAILED: exit code $status: $(cat err.txt)" >&2; exit 1; }
+    if [ -n "$(find killed -name '*.tmp' 2>/dev/null)" ]; then amid=$((amid + 1)); fi
+    [ ! -e killed/config.json ] || arguments=(--resume killed)
+done
+
+timeless() { sed 's/,"images_per_second.*//' "$1"; }
+cmp whole/checkpoint.safetensors killed/checkpoint.safetensors
+cmp whole/config.json killed/config.json
+diff -r whole/samples killed/samples
+diff -r whole/checkpoints killed/checkpoints
+diff <(timeless whole/metrics.jsonl) <(timeless killed/metrics.jsonl)
+[ -z "$(find killed -name '*.tmp')" ]
+echo "killed $done times, $amid of them amid a save: the same checkpoint, copies, samples and metrics"
