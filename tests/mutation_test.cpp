@@ -47,8 +47,8 @@ Outcome damage(const std::string& valid, const Reader& reader, size_t most = SIZ
         offer(valid.substr(0, i) + old + valid.substr(i));
     }
     offer(valid + '\0');
-    std::cout << outcome.read + outcome.refused << " damaged files: " << outcome.refused << " refused, "
-              << outcome.read << " still valid\n";
+    std::cout << outcome.read + outcome.refused << " damaged files: " << outcome.refused << " refused, " << outcome.read
+              << " still valid\n";
     return outcome;
 }
 
@@ -79,9 +79,7 @@ TEST(Mutation, ConfigNeverCrashes) {
 }
 
 TEST(Mutation, IdxNeverCrashesAndKnowsItsLength) {
-    const auto expected = [](const auto& path) {
-        EXPECT_EQ(read_idx(path, 3).sizes(), (torch::IntArrayRef{2, 3, 4}));
-    };
+    const auto expected = [](const auto& path) { EXPECT_EQ(read_idx(path, 3).sizes(), (torch::IntArrayRef{2, 3, 4})); };
     const std::string valid = idx();
     damage(valid, expected);
 }
@@ -99,9 +97,11 @@ TEST(Mutation, PngIsReadRightOrNotAtAll) {
 }
 
 TEST(Mutation, TensorFileNeverCrashes) {
-    const TensorFile file{{{"images", torch::arange(6, torch::kFloat32).view({1, 2, 3})}, {"n", torch::zeros({2}, torch::kInt64)}},
-                          {{"format", "x"}}};
-    damage(written([&](const auto& path) { write_tensor_file(path, file); }), [](const auto& path) { read_tensor_file(path); });
+    const TensorFile file{
+        {{"images", torch::arange(6, torch::kFloat32).view({1, 2, 3})}, {"n", torch::zeros({2}, torch::kInt64)}},
+        {{"format", "x"}}};
+    damage(written([&](const auto& path) { write_tensor_file(path, file); }),
+           [](const auto& path) { read_tensor_file(path); });
 }
 
 TEST(Mutation, CheckpointNeverCrashes) {
@@ -115,7 +115,8 @@ TEST(Mutation, CheckpointNeverCrashes) {
     // Of the header's hundreds of entries one will do; the metadata, which come first, are all in.
     const size_t most = valid.find("adamw.mean.") + 200;
     ASSERT_LT(most, size_t(header));
-    damage(valid, [](const auto& path) { make_network(load_checkpoint(path), Weights::kEma, torch::kCPU); }, most);
+    damage(
+        valid, [](const auto& path) { make_network(load_checkpoint(path), Weights::kEma, torch::kCPU); }, most);
 }
 
 }  // namespace

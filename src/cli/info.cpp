@@ -32,7 +32,8 @@ int64_t count_weights(const NamedTensors& tensors) {
 
 /// What a checkpoint is. Builds its network too, so that one that cannot be used is found out.
 void describe_checkpoint(const std::string& path, bool as_json) {
-    const std::filesystem::path file = is_folder(path) ? std::filesystem::path(path) / kCheckpointName : std::filesystem::path(path);
+    const std::filesystem::path file =
+        is_folder(path) ? std::filesystem::path(path) / kCheckpointName : std::filesystem::path(path);
     const Checkpoint checkpoint = load_checkpoint(file);
     for (const auto weights : {Weights::kEma, Weights::kRaw}) make_network(checkpoint, weights, torch::kCPU);
     const TrainConfig& train = checkpoint.config.train;
@@ -86,7 +87,8 @@ std::vector<std::string> cpu_flags() {
     std::istringstream words(cpu_field("flags") + " " + cpu_field("Features"));
     const std::set<std::string> all{std::istream_iterator<std::string>(words), {}};
     std::vector<std::string> found;
-    for (const char* flag : {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}) {
+    for (const char* flag :
+         {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}) {
         if (all.contains(flag)) found.emplace_back(flag);
     }
     return found;
