@@ -8,6 +8,7 @@
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/json.hpp"
+#include "diffuse/loss.hpp"
 #include "diffuse/optimizer.hpp"
 #include "diffuse/schedule.hpp"
 
@@ -52,13 +53,14 @@ void visit(Visitor& v, ModelConfig& c) {
     v.number("dropout", c.dropout, Range<double>{0, 0.9}, "probability inside the residual blocks");
     v.number("patch_size", c.patch_size, Range<int64_t>{1, 16}, "2: work on 14x14x4 instead of 28x28x1");
     v.choice("prediction", c.prediction, prediction_names(),
-             "what the network's output means; the loss is that of eps for both");
+             "what the network's output means; the loss is that of eps for all");
 }
 
 template <class Visitor>
 void visit(Visitor& v, TrainConfig& c) {
     v.number("steps", c.steps, Range<int64_t>{1, kMany}, "optimizer steps");
     v.number("batch_size", c.batch_size, Range<int64_t>{1, 65536}, "images a step");
+    v.choice("weighting", c.weighting, weighting_names(), "of the loss over the levels");
     v.number("learning_rate", c.learning_rate, Range<double>{0, 10}, "AdamW's step size after warm-up");
     v.number("warmup_steps", c.warmup_steps, Range<int64_t>{0, kMany}, "steps over which it rises linearly from 0");
     v.choice("decay", c.decay, decay_names(), "how it falls until the last step");

@@ -20,6 +20,18 @@ Denoiser counted(const Denoiser& denoiser, std::atomic<int64_t>& evaluations) {
     };
 }
 
+/// Tells `walk.record` of the evaluations at levels of the grid, the first at each.
+Denoiser recording(const Denoiser& denoiser, const Walk& walk, int64_t images) {
+    return [&, images, next = size_t{0}](const torch::Tensor& x, const NoiseLevel& level) mutable {
+        const auto prediction = denoiser(x, level);
+        if (next < walk.grid.size() && level.t == walk.grid[next].t) {
+            ++next;
+            walk.record(x.narrow(0, 0, images).cpu(), prediction.x0.narrow(0, 0, images).cpu());
+        }
+        return prediction;
+    };
+}
+
 torch::Tensor padded(const torch::Tensor& x, int64_t count) {
     auto result = torch::zeros({count, x.size(1), x.size(2), x.size(3)});
     result.narrow(0, 0, x.size(0)).copy_(x);
@@ -47,15 +59,18 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
     const int64_t threads = walk.device.is_cpu() ? std::min(in_flight, walk.threads) : 1;
     const int64_t steps = int64_t(walk.grid.size()) - 1;
     WalkResult result{torch::empty_like(x)};
+    if (walk.solver()->companion()) result.companions = torch::empty_like(x);
     std::atomic<int64_t> evaluations{0}, done{0};
     const Denoiser denoiser = counted(walk.denoiser, evaluations);
 
     parallel_for_each(groups, threads, [&](int64_t g) {
         const c10::InferenceMode inference;
         const int64_t first = g * group, size = std::min(group, count - first);
-        const auto in = padded(x.narrow(0, first, size), group);
+        const auto part = [&](const torch::Tensor& all) {
+            return padded(all.narrow(0, first, size), group).to(walk.device, torch::kFloat64);
+        };
         const auto noise = [&](int64_t step) {
-            return sampling_noise(walk.seed, first, group, in.sizes().slice(1), step + 1)
+            return sampling_noise(walk.seed, first, group, x.sizes().slice(1), step + 1)
                 .to(walk.device, torch::kFloat64);
         };
         const auto observer = [&](int64_t step, const torch::Tensor& state) {
@@ -63,8 +78,14 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
             walk.progress(++done, groups * steps);
         };
         const auto solver = walk.solver();
-        const auto out = integrate(*solver, denoiser, in.to(walk.device, torch::kFloat64), walk.grid, noise, observer);
+        if (walk.companions.defined()) *solver->companion() = part(walk.companions);
+        const bool recorded = g == 0 && walk.record;
+        const auto out = integrate(*solver, recorded ? recording(denoiser, walk, size) : denoiser, part(x), walk.grid,
+                                   noise, observer);
         result.images.narrow(0, first, size).copy_(out.narrow(0, 0, size));
+        if (solver->companion()) {
+            result.companions.narrow(0, first, size).copy_(solver->companion()->narrow(0, 0, size));
+        }
     });
     result.nfe = evaluations / groups;
     return result;

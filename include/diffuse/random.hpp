@@ -10,7 +10,18 @@ namespace diffuse {
 /// Randomness is a function, not a state: every number drawn is a function of (seed, purpose, index, draw), by the
 /// counter-based generator Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). So a
 /// checkpoint holds no generator, and an image's noise depends neither on the batch it is in nor on the thread count.
-enum class Purpose : uint8_t { kDigit, kLabel, kPermutation, kTrainingTime, kTrainingNoise, kDropout, kSamplingNoise };
+enum class Purpose : uint8_t {
+    kDigit,
+    kLabel,
+    kPermutation,
+    kTrainingTime,
+    kTrainingNoise,
+    kDropout,
+    kSamplingNoise,
+    kDequantisation,
+    kBoundNoise,
+    kProbe
+};
 
 struct Key {
     uint64_t seed = 0;

@@ -17,11 +17,16 @@ struct Walk {
     int64_t threads = 1;                 ///< on the CPU
     int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep every thread busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
+    torch::Tensor companions;  ///< of a reversible solver, to start from; not defined: copies of x
+    /// Called before each step of the first images (as many as a group has, fewer if there are fewer) with what they
+    /// are and what the denoiser makes of them.
+    std::function<void(const torch::Tensor& x, const torch::Tensor& x0)> record;
 };
 
 struct WalkResult {
-    torch::Tensor images;  ///< float32 [N, C, H, W] on the CPU
-    int64_t nfe = 0;       ///< network evaluations for each image
+    torch::Tensor images;      ///< float32 [N, C, H, W] on the CPU
+    torch::Tensor companions;  ///< likewise, of a reversible solver
+    int64_t nfe = 0;           ///< network evaluations for each image
 };
 
 /// Walks x (float32 [N, C, H, W], on the CPU) along the grid. Image i of the result depends on x[i], i and the seed

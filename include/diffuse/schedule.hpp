@@ -16,6 +16,9 @@ struct NoiseLevel {
     double log_snr() const;                         ///< 2 log(alpha / sigma); infinite at t = 0
 };
 
+/// A level that is on no schedule's list, of which only the mixture is known: its t is NaN, for the denoiser to find.
+NoiseLevel level_of_ratio(double ratio);
+
 /// Maps time to noise levels.
 class Schedule {
 public:
@@ -26,15 +29,21 @@ public:
     /// t is 0 or in [1, T]: exact at whole numbers, interpolated linearly in log-SNR between them. Between 0 and 1
     /// log-SNR has no bound and the network was never trained; nothing may ask there.
     NoiseLevel at(double t) const;
+    /// The other way: the t in [1, T] at which a level has this log-SNR; the nearest end outside.
+    double time_at(double log_snr) const;
 
 private:
     std::vector<NoiseLevel> levels_;
 };
 
+/// Each kind is scaled so that T steps add up to what 1000 would:
 /// linear: beta from 1e-4 to 0.02 (Ho et al. 2020, section 4) for T = 1000; other T scale beta by 1000 / T so that the
 /// noise at the end stays the same (Nichol & Dhariwal 2021's code). cosine: alpha-bar(t) = f(t) / f(0),
-/// f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17). In both, beta is
-/// clipped at 0.999, so that alpha-bar never reaches zero.
+/// f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17). scaled-linear:
+/// sqrt(beta) is linear, from sqrt(0.00085) to sqrt(0.012) (Rombach et al. 2022, arXiv:2112.10752, their code).
+/// sigmoid: alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
+/// algorithm 3). polynomial: alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B). In
+/// all, beta is clipped at 0.999, so that alpha-bar never reaches zero.
 Schedule make_schedule(const ScheduleConfig& config);
 std::vector<std::string> schedule_names();
 

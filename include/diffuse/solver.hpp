@@ -21,23 +21,45 @@ public:
     /// x at `from` -> x at `to`, same shape and type.
     virtual torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,
                                const NoiseLevel& to, const Noise& noise) = 0;
+    /// The second state that a reversible method walks beside x, for which it must be kept; null for all others. Not
+    /// defined before the first step, when it becomes a copy of x unless it was set.
+    virtual torch::Tensor* companion() { return nullptr; }
 };
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;
 
-/// Ho et al. 2020: ancestral sampling with the posterior's variance, for any pair of levels.
-std::unique_ptr<Solver> make_ddpm();
+/// Ho et al. 2020: ancestral sampling, for any pair of levels, with the variance of the posterior or its upper bound.
+enum class DdpmVariance { kPosterior, kUpper };
+std::unique_ptr<Solver> make_ddpm(DdpmVariance variance = DdpmVariance::kPosterior);
 /// Song et al. 2021: eta = 0 is Euler on the probability-flow ODE, eta = 1 is ddpm.
 std::unique_ptr<Solver> make_ddim(double eta);
 /// Heun's second-order method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
 std::unique_ptr<Solver> make_heun();
 
+/// The classical Runge-Kutta method of order 4 on the probability-flow ODE.
+std::unique_ptr<Solver> make_rk4();
+/// Zhang & Chen 2023: Adams-Bashforth of order 4 on the probability-flow ODE.
+std::unique_ptr<Solver> make_ipndm();
+/// Lu et al. 2022: DPM-Solver, one step at a time, of order 2 or 3.
+std::unique_ptr<Solver> make_dpm(int order);
+/// Lu et al. 2022: DPM-Solver++, multistep, of order 2 or 3.
+std::unique_ptr<Solver> make_dpmpp(int order);
+/// McCallum & Foster 2024: walks two states, and back over the same grid to rounding.
+std::unique_ptr<Solver> make_reversible();
+/// Zhao et al. 2023: UniPC of order 2.
+std::unique_ptr<Solver> make_unipc();
+
 /// A row of the table of solvers. `make` takes DDIM's eta; the others have no use for it.
 struct SolverKind {
     std::function<std::unique_ptr<Solver>(double eta)> make;
+    int64_t evaluations = 1;       ///< of the network in each step
+    int64_t last_evaluations = 1;  ///< in the last one, to sigma = 0
     bool takes_eta = false;
     bool stochastic = false;  ///< with eta = 0
 };
 const Table<SolverKind>& solvers();
+
+/// The most steps that take at most `nfe` network evaluations. Throws Error when not even one does.
+int64_t steps_for(const SolverKind& kind, int64_t nfe);
 
 }  // namespace diffuse

@@ -8,9 +8,15 @@
 
 #include "diffuse/device.hpp"
 #include "diffuse/file.hpp"
+#include "diffuse/image.hpp"
 #include "diffuse/json.hpp"
 
 namespace diffuse::cli {
+namespace {
+
+constexpr int64_t kUsualSteps = 20;
+
+}  // namespace
 
 CLI::Validator known_name(const std::string& kind, std::vector<std::string> known) {
     const std::string list = fmt::format("{}", fmt::join(known, "|"));
@@ -38,8 +44,12 @@ void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
     command.add_option("--solver", solver, "method")
         ->check(known_name("solver", names(solvers())))
         ->capture_default_str();
-    command.add_option("--steps", steps, "steps of the grid, 1 to T; default 50 (ddpm: T)")
-        ->check(range<int64_t>(1, 100'000));
+    auto* steps_option = command.add_option("--steps", steps, "steps of the grid, 1 to T; default 20 (ddpm: T)")
+                             ->check(range<int64_t>(1, 100'000));
+    command.add_option("--nfe", nfe, "instead of --steps: as many as take at most this many network evaluations")
+        ->check(range<int64_t>(1, 1'000'000))
+        ->excludes(steps_option);
+    command.add_option("--trajectory", trajectory, "write how the first images form, x_t and x0 (.png or .gif)");
     command.add_option("--spacing", spacing, "of the grid's levels between T and 0")
         ->check(known_name("spacing", spacing_names()))
         ->capture_default_str();
@@ -66,14 +76,19 @@ std::string SolverOptions::checkpoint_file() const {
     return is_folder(checkpoint) ? (std::filesystem::path(checkpoint) / kCheckpointName).string() : checkpoint;
 }
 
-Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
+Grid SolverOptions::grid(const Checkpoint& loaded) const {
     const Schedule schedule = make_schedule(loaded.config.schedule);
-    const int64_t all = schedule.steps();
-    auto grid = make_grid(schedule, spacing, steps.value_or(solver == "ddpm" ? all : std::min<int64_t>(50, all)));
+    const int64_t all = schedule.steps(), usual = kind().stochastic ? all : std::min(kUsualSteps, all);
+    return make_grid(schedule, spacing, nfe ? std::min(all, steps_for(kind(), *nfe)) : steps.value_or(usual));
+}
+
+Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
+    auto levels = grid(loaded);
     const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
     return {.solver = [make = kind().make, eta = eta.value_or(0)] { return make(eta); },
-            .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction), schedule.at(1)),
-            .grid = std::move(grid),
+            .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction),
+                                         make_schedule(loaded.config.schedule)),
+            .grid = std::move(levels),
             .device = device,
             .threads = at::get_num_threads(),
             .most_in_flight = batch};
@@ -93,15 +108,24 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
     }
 }
 
-TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x) {
+TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x, const std::string& trajectory) {
     const Stopwatch watch;
     const int64_t steps = int64_t(walk.grid.size()) - 1, count = x.size(0);
     std::optional<Progress> progress(std::in_place, what, steps * count);
     // Groups advance on their own; their mean is what a reader of the line wants.
     walk.progress = [&](int64_t done, int64_t total) { progress->update(done * steps * count / total); };
+    std::vector<Frame> frames;
+    if (!trajectory.empty()) {
+        walk.record = [&](const torch::Tensor& state, const torch::Tensor& x0) { frames.push_back({state, x0}); };
+    }
     TimedResult result{walk_images(walk, x)};
     result.seconds = watch.seconds();
     progress.reset();
+    if (!trajectory.empty()) {
+        const auto last = result.images.narrow(0, 0, frames.front().x.size(0));
+        frames.push_back({last, last});
+        write_trajectory(trajectory, frames);
+    }
     return result;
 }
 

@@ -32,7 +32,8 @@ struct RuntimeOptions {
 /// What sampling and encoding have in common: a checkpoint, a solver and its grid.
 struct SolverOptions {
     std::string checkpoint, solver = "ddim", spacing = "uniform", weights = "ema";
-    std::optional<int64_t> steps;
+    std::optional<int64_t> steps, nfe;
+    std::string trajectory;
     std::optional<double> eta;
     int64_t batch = 0;
 
@@ -42,6 +43,8 @@ struct SolverOptions {
     const SolverKind& kind() const { return look_up("solver", solvers(), solver); }
     bool stochastic() const { return kind().stochastic || eta.value_or(0) > 0; }
     std::string checkpoint_file() const;
+    /// The levels from T to 0 as asked.
+    Grid grid(const Checkpoint& loaded) const;
     /// The walk from T to 0 as asked, with the checkpoint's network on `device`.
     Walk walk(const Checkpoint& loaded, torch::Device device) const;
 };
@@ -49,8 +52,8 @@ struct SolverOptions {
 /// Throws Error when an output could not be written, or would overwrite another one or an input. Empty paths are none.
 void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs);
 
-/// A check for CLI11: a number from `low` to `high`. CLI11's own lets NaN pass, and takes numbers that are too large for
-/// their type for the largest there is.
+/// A check for CLI11: a number from `low` to `high`. CLI11's own lets NaN pass, and takes numbers that are too large
+/// for their type for the largest there is.
 template <class T>
 CLI::Validator range(T low, T high) {
     const auto check = [=](std::string& text) {
@@ -66,11 +69,12 @@ CLI::Validator range(T low, T high) {
 /// A check for CLI11: the name must be a known one.
 CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);
 
-/// Runs a walk with a progress line called `what`, and says how long it took.
+/// Runs a walk with a progress line called `what`, and says how long it took. `trajectory`: a file for how the first
+/// images form, or empty.
 struct TimedResult : WalkResult {
     double seconds = 0;
 };
-TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x);
+TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x, const std::string& trajectory = "");
 
 /// Throws unless x is float32 [N, C, H, W] with the image shape of the checkpoint; `what` names it.
 void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what);

@@ -21,13 +21,13 @@ struct Options {
 void check_before_work(const Options& options) {
     options.solver.check();
     if (options.solver.stochastic()) {
-        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use ddim or heun",
+        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use a deterministic solver",
                                 options.solver.solver));
     }
     if (options.out.empty()) throw Error("--out is empty; give the safetensors file to write");
     auto inputs = options.inputs;
     inputs.push_back(options.solver.checkpoint_file());
-    check_outputs({options.out, options.png, options.reconstruct}, inputs);
+    check_outputs({options.out, options.png, options.reconstruct, options.solver.trajectory}, inputs);
 }
 
 torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
@@ -77,12 +77,15 @@ void run(const Options& options) {
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
     const auto images = read_inputs(options, checkpoint);
-    const Walk decode = options.solver.walk(checkpoint, device);
+    Walk decode = options.solver.walk(checkpoint, device);
     Walk encode = decode;
     encode.grid = reversed(decode.grid);
 
-    const auto encoded = run_walk("encoding: step", encode, images);
-    write_tensor_file(options.out, {{{"latents", encoded.images}}, {}});
+    const auto encoded = run_walk("encoding: step", encode, images, options.solver.trajectory);
+    TensorFile latents_file{{{"latents", encoded.images}}, {}};
+    if (encoded.companions.defined()) latents_file.tensors["companions"] = encoded.companions;
+    write_tensor_file(options.out, latents_file);
+    decode.companions = encoded.companions;
     const auto decoded = run_walk("decoding: step", decode, encoded.images);
     if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.images / 3), images.size(0)));
     if (!options.reconstruct.empty()) {

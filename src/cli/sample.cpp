@@ -16,6 +16,7 @@ struct Options {
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
     std::optional<bool> clip_x0;
+    bool show_grid = false;
     std::string out = "samples.png", tensors, latents;
     bool json = false;
 };
@@ -23,33 +24,62 @@ struct Options {
 void check_before_work(const Options& options) {
     options.solver.check();
     if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
-    check_outputs({options.out, options.tensors}, {options.solver.checkpoint_file(), options.latents});
+    check_outputs({options.out, options.tensors, options.solver.trajectory},
+                  {options.solver.checkpoint_file(), options.latents});
 }
 
-/// What sampling starts from: the latents of a file, or noise.
-torch::Tensor starting_noise(const Options& options, const ImageShape& shape) {
+/// What sampling starts from: the latents of a file, or noise; and the companions of a reversible solver, if any.
+struct Start {
+    torch::Tensor x, companions;
+};
+
+Start starting_noise(const Options& options, const ImageShape& shape) {
     if (options.latents.empty()) {
-        return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64),
-                              {shape.channels, shape.height, shape.width}, 0);
+        return {sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64),
+                               {shape.channels, shape.height, shape.width}, 0),
+                {}};
     }
-    const auto latents = read_tensor_file(options.latents).at("latents", options.latents);
+    const TensorFile file = read_tensor_file(options.latents);
+    const auto latents = file.at("latents", options.latents);
     require_shape(latents, shape, options.latents);
+    const bool reversible = options.solver.kind().make(0)->companion() != nullptr;
+    const auto companions = reversible ? file.at("companions", options.latents) : torch::Tensor();
+    if (reversible) require_shape(companions, shape, options.latents);
+    if (reversible && companions.size(0) != latents.size(0)) {
+        throw Error(
+            fmt::format("{}: {} latents but {} companions", options.latents, latents.size(0), companions.size(0)));
+    }
     if (options.num && *options.num != latents.size(0)) {
         throw Error(fmt::format("--num {} contradicts --latents: {} holds {}; leave --num out", *options.num,
                                 options.latents, latents.size(0)));
     }
-    return latents;
+    return {latents, companions};
+}
+
+/// The levels that a walk goes through, as a table.
+void show_grid(const Grid& grid, bool as_json) {
+    nlohmann::ordered_json json = nlohmann::ordered_json::array();
+    std::string text = "        t        alpha        sigma    log-SNR";
+    for (const auto& level : grid) {
+        json.push_back({{"t", level.t}, {"alpha", level.alpha}, {"sigma", level.sigma}});
+        if (level.sigma > 0) json.back()["log_snr"] = level.log_snr();
+        text +=
+            fmt::format("\n{:9.3f}  {:11.8f}  {:11.8f}  {:9.4f}", level.t, level.alpha, level.sigma, level.log_snr());
+    }
+    print_result(as_json, json, text);
 }
 
 void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
-    const auto start = starting_noise(options, checkpoint.shape);
+    if (options.show_grid) return show_grid(options.solver.grid(checkpoint), options.json);
+    const auto [start, companions] = starting_noise(options, checkpoint.shape);
     Walk walk = options.solver.walk(checkpoint, device);
+    walk.companions = companions;
     walk.seed = uint64_t(options.seed);
     if (options.clip_x0.value_or(options.solver.stochastic())) walk.denoiser = clip_x0(walk.denoiser);
-    auto result = run_walk("sampling: step", walk, start);
+    auto result = run_walk("sampling: step", walk, start, options.solver.trajectory);
     result.images.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
     const int64_t count = start.size(0), steps = int64_t(walk.grid.size()) - 1;
@@ -95,6 +125,7 @@ void add_sample(CLI::App& app) {
         ->capture_default_str();
     command->add_option("--save-tensors", options->tensors,
                         "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
+    command->add_flag("--show-grid", options->show_grid, "print t, alpha, sigma and log-SNR of the levels, and stop");
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
     command->callback([options] { run(*options); });

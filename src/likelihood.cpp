@@ -1,0 +1,124 @@
+#include "diffuse/likelihood.hpp"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "diffuse/dataset.hpp"
+#include "diffuse/random.hpp"
+#include "solvers/ode.hpp"
+
+namespace diffuse {
+namespace {
+
+using torch::Tensor;
+
+constexpr double kBinWidth = 1 / 127.5;  ///< of a byte, in [-1, 1]
+
+Tensor sum_of_pixels(const Tensor& x) { return x.flatten(1).sum(1); }
+
+/// The slope of the ODE at a level, and the divergence of it over y = x / scale.
+struct Flow {
+    Tensor slope, divergence;
+};
+
+Flow flow_at(const Denoiser& denoiser, const OdeForm& ode, const Tensor& x, const NoiseLevel& level,
+             const std::vector<Tensor>& probes) {
+    const auto input = x.detach().requires_grad_(true);
+    const auto slope = ode.slope(denoiser(input, level));
+    auto divergence = torch::zeros({x.size(0)}, x.options());
+    for (const auto& probe : probes) {
+        const auto product = torch::autograd::grad({(slope * probe).sum()}, {input}, {}, /*retain_graph=*/true)[0];
+        divergence += sum_of_pixels(product * probe);
+    }
+    return {slope.detach(), ode.scale(level) * divergence};
+}
+
+/// Vectors v with mean(v v^T) = 1, so that the sum of v^T J v is the trace of J: signs, or for the exact trace a one in
+/// each place.
+std::vector<Tensor> make_probes(const Tensor& x, int64_t count, uint64_t seed) {
+    std::vector<Tensor> probes;
+    for (int64_t draw = 0; draw < count; ++draw) {
+        const auto normals = normal_images(seed, Purpose::kProbe, 0, x.size(0), x.sizes().slice(1), draw);
+        probes.push_back(torch::where(normals >= 0, 1.0, -1.0).to(x.options()) / std::sqrt(double(count)));
+    }
+    const int64_t dimensions = x[0].numel();
+    for (int64_t i = 0; count == 0 && i < dimensions; ++i) {
+        const auto one = torch::zeros({dimensions}, x.options());
+        one[i] = 1;
+        probes.push_back(one.view(x.sizes().slice(1)).expand_as(x));
+    }
+    return probes;
+}
+
+/// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.
+Tensor log_probability(const Tensor& bytes, const Tensor& mean, double deviation) {
+    const auto value = to_signed(bytes).to(torch::kFloat64);
+    const auto below = [&](const Tensor& at) { return torch::special_ndtr((at - mean) / deviation); };
+    const auto upper = torch::where(bytes == 255, 1.0, below(value + kBinWidth / 2));
+    const auto lower = torch::where(bytes == 0, 0.0, below(value - kBinWidth / 2));
+    return (upper - lower).clamp_min(1e-12).log();  // Nichol & Dhariwal 2021's floor, against the logarithm of 0
+}
+
+}  // namespace
+
+Tensor dequantised(const Tensor& bytes, uint64_t seed) {
+    const auto normals = normal_images(seed, Purpose::kDequantisation, 0, bytes.size(0), bytes.sizes().slice(1), 0);
+    const auto u = torch::special_ndtr(normals.to(torch::kFloat64));
+    return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
+}
+
+Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor& start, int64_t probe_count,
+                       uint64_t seed) {
+    const double dimensions = double(start[0].numel());
+    const auto probes = make_probes(start, probe_count, seed);
+    Tensor x = start, gained = torch::zeros({start.size(0)}, start.options());  // log p(start) - log p(x)
+    for (size_t i = 0; i + 1 < grid.size(); ++i) {
+        const NoiseLevel &from = grid[i], &to = grid[i + 1];
+        const OdeForm ode(from, to);
+        const double h = ode.variable(to) - ode.variable(from);
+        const auto y = x / ode.scale(from);
+        const auto first = flow_at(denoiser, ode, x, from, probes);
+        const auto second = flow_at(denoiser, ode, ode.scale(to) * (y + h * first.slope), to, probes);
+        x = ode.scale(to) * (y + h / 2 * (first.slope + second.slope));
+        gained += h / 2 * (first.divergence + second.divergence) +
+                  dimensions * std::log(ode.scale(to) / ode.scale(from));
+    }
+    const auto log_prior = -0.5 * sum_of_pixels(x.square()) - 0.5 * dimensions * std::log(2 * std::numbers::pi);
+    return log_prior + gained;
+}
+
+Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
+    return -log_density / (double(dimensions) * std::numbers::ln2) - std::log2(kBinWidth);
+}
+
+VariationalBound variational_bound(const Denoiser& denoiser, const Schedule& schedule, const Tensor& bytes,
+                                   uint64_t seed) {
+    const c10::InferenceMode inference;
+    const double to_bits = 1 / (double(bytes[0].numel()) * std::numbers::ln2);
+    const auto x0 = to_signed(bytes).to(torch::kFloat64);
+    const int64_t T = schedule.steps();
+    const auto predict = [&](int64_t t, Tensor& eps) {
+        const NoiseLevel level = schedule.at(double(t));
+        eps = normal_images(seed, Purpose::kBoundNoise, 0, x0.size(0), x0.sizes().slice(1), t).to(torch::kFloat64);
+        return denoiser(level.alpha * x0 + level.sigma * eps, level);
+    };
+    Tensor eps;
+    const NoiseLevel last = schedule.at(double(T));
+    const double variance = last.sigma * last.sigma;
+    const auto prior = 0.5 * sum_of_pixels((last.alpha * x0).square() + variance - 1 - std::log(variance));
+    auto diffusion = torch::zeros_like(prior);
+    for (int64_t t = T; t >= 2; --t) {
+        const double snr_ratio = std::exp(schedule.at(double(t - 1)).log_snr() - schedule.at(double(t)).log_snr());
+        const auto prediction = predict(t, eps);
+        diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - prediction.eps).square());
+    }
+    const NoiseLevel one = schedule.at(1), two = schedule.at(std::min<double>(2, double(T)));
+    const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
+    const double deviation = T > 1 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
+    const auto decoder = -sum_of_pixels(log_probability(bytes, predict(1, eps).x0, deviation));
+    return {prior * to_bits, diffusion * to_bits, decoder * to_bits};
+}
+
+}  // namespace diffuse
