@@ -88,10 +88,17 @@ grep -q "trained *30 of 30 steps, 480 images, loss 0" out.txt || fail "info: $(c
 "$diffuse" info --json | json "['threads']" | grep -q '^[1-9]' || fail "info --json of the machine"
 
 # sampling: every solver; the same pictures whatever the batch, the threads and the number
-for solver in ddpm ddim heun; do
+solvers="ddpm ddpm-upper ddim euler heun rk4 ipndm dpm-2 dpm-3 dpmpp-2m dpmpp-3m unipc reversible"
+for solver in $solvers; do
     "$diffuse" sample --checkpoint runs/tiny --solver $solver --steps 4 --num 5 --out $solver.png >out.txt 2>/dev/null || fail "sample $solver"
     [ "$(tail -n 1 out.txt)" = "$folder/$solver.png" ] || fail "sample did not print the path of its picture"
 done
+for kind in png gif; do
+    "$diffuse" sample --checkpoint runs/tiny --nfe 5 --num 3 --out t.png --trajectory trajectory.$kind >/dev/null 2>&1 || fail "--trajectory"
+    [ -s trajectory.$kind ] || fail "no trajectory.$kind"
+done
+[ "$("$diffuse" sample --checkpoint runs/tiny --show-grid --steps 5 --json | json "[1]['t']")" = 800.0 ] || fail "--show-grid"
+[ "$("$diffuse" sample --checkpoint runs/tiny --solver heun --nfe 10 --num 1 --out t.png --json 2>/dev/null | json "['nfe']")" = 9 ] || fail "--nfe"
 sample() { "$diffuse" sample --checkpoint runs/tiny --steps 4 --seed 7 "$@" --out s.png 2>/dev/null >/dev/null; }
 sample --num 12 --threads 1 --save-tensors a.safetensors
 sample --num 12 --threads 2 --batch 3 --save-tensors b.safetensors
@@ -104,6 +111,9 @@ result=$("$diffuse" sample --checkpoint runs/tiny/checkpoint.safetensors --solve
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --steps 10 --out l.safetensors --png l.png --reconstruct r.png --json 2>/dev/null)
 for key in latent_mean latent_std roundtrip_mse; do json "['$key']" <<<"$result" >/dev/null || fail "encode --json has no $key"; done
 "$diffuse" sample --checkpoint runs/tiny --latents l.safetensors --steps 10 --save-tensors x.safetensors --out x.png >/dev/null 2>&1 || fail "sample --latents"
+result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --solver reversible --steps 10 --out pairs.safetensors --json 2>/dev/null)
+python3 -c "import json,sys; assert json.loads(sys.argv[1])['roundtrip_mse'] < 1e-10, sys.argv[1]" "$result" || fail "reversible does not return"
+"$diffuse" sample --checkpoint runs/tiny --latents pairs.safetensors --solver reversible --steps 10 --out x.png >/dev/null 2>&1 || fail "sample of companions"
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out one.png >/dev/null 2>&1
 python3 - one.png <<'END'
 import struct, sys, zlib  # crops the grid's border, so that the picture has the size of an image
