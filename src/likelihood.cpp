@@ -82,8 +82,8 @@ Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor&
         const auto first = flow_at(denoiser, ode, x, from, probes);
         const auto second = flow_at(denoiser, ode, ode.scale(to) * (y + h * first.slope), to, probes);
         x = ode.scale(to) * (y + h / 2 * (first.slope + second.slope));
-        gained += h / 2 * (first.divergence + second.divergence) +
-                  dimensions * std::log(ode.scale(to) / ode.scale(from));
+        gained +=
+            h / 2 * (first.divergence + second.divergence) + dimensions * std::log(ode.scale(to) / ode.scale(from));
     }
     const auto log_prior = -0.5 * sum_of_pixels(x.square()) - 0.5 * dimensions * std::log(2 * std::numbers::pi);
     return log_prior + gained;

@@ -49,10 +49,10 @@ std::string header_of(const TensorFile& file) {
     return text;
 }
 
-/// Reads the parts of a file; every failure names the file.
+/// Reads the parts of a file; every failure begins with its name.
 class Parser {
 public:
-    Parser(const std::filesystem::path& path, const std::string& bytes) : path_(path), bytes_(bytes) {}
+    Parser(std::string_view bytes, const std::string& name) : bytes_(bytes), name_(name) {}
 
     TensorFile parse() {
         const Json header = read_header();
@@ -69,7 +69,7 @@ public:
 
 private:
     [[noreturn]] void fail(const std::string& what) const {
-        throw Error(fmt::format("{}: not a valid safetensors file: {}", display_path(path_), what));
+        throw Error(fmt::format("{}: not a valid safetensors file: {}", name_, what));
     }
 
     Json read_header() {
@@ -78,11 +78,10 @@ private:
         std::memcpy(&size, bytes_.data(), 8);
         if (size > kLargestHeader || size > bytes_.size() - 8)
             fail(fmt::format("a header of {} bytes does not fit", size));
-        data_ = std::string_view(bytes_).substr(8 + size);
-        const std::string_view text = std::string_view(bytes_).substr(8, size);
+        data_ = bytes_.substr(8 + size);
+        const std::string_view text = bytes_.substr(8, size);
         if (!text.starts_with('{')) fail("the header does not start with '{'");
-        Json header =
-            parse_json(text, fmt::format("{}: not a valid safetensors file: its header", display_path(path_)));
+        Json header = parse_json(text, fmt::format("{}: not a valid safetensors file: its header", name_));
         if (!header.is_object()) fail("the header is not a JSON object");
         return header;
     }
@@ -151,9 +150,8 @@ private:
             fail(fmt::format("{} bytes at the end belong to no tensor", data_.size() - covered));
     }
 
-    std::filesystem::path path_;
-    const std::string& bytes_;
-    std::string_view data_;
+    std::string_view bytes_, data_;
+    const std::string& name_;
     std::vector<std::pair<uint64_t, uint64_t>> extents_;
 };
 
@@ -182,8 +180,9 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
 }
 
 TensorFile read_tensor_file(const std::filesystem::path& path) {
-    const std::string bytes = read_file(path, kLargestFile);
-    return Parser(path, bytes).parse();
+    return parse_tensor_file(read_file(path, kLargestFile), display_path(path));
 }
+
+TensorFile parse_tensor_file(std::string_view bytes, const std::string& name) { return Parser(bytes, name).parse(); }
 
 }  // namespace diffuse

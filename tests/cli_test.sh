@@ -34,7 +34,7 @@ END
 
 # help and version
 "$diffuse" --version | grep -q '^diffuse .*LibTorch' || fail version
-for command in "" train sample encode info; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
+for command in "" train sample encode eval info; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
 
 # training: a plan without files, then the run folder
 "$diffuse" train --config tiny.json --dry-run --set train.steps=7 2>/dev/null | json "['train']['steps']" | grep -qx 7 || fail dry-run
@@ -106,6 +106,15 @@ cmp a.safetensors b.safetensors || fail "the pictures depend on --batch or --thr
 result=$("$diffuse" sample --checkpoint runs/tiny/checkpoint.safetensors --solver heun --steps 4 --num 3 --out s.png --json 2>/dev/null)
 [ "$(json "['nfe']" <<<"$result")" = 7 ] || fail "--json: $result"
 [ "$(json "['png']" <<<"$result")" = "$folder/s.png" ] || fail "--json: $result"
+
+# eval: a table of each metric
+rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
+[ "$("$diffuse" eval --checkpoint runs/tiny --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
+    "4 solver spacing steps nfe fid confident seconds class_shares" ] || fail "eval --metric fid"
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
+    "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
+    "2 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"
 
 # encoding; sampling from the latents is the reconstruction that encode measured
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --steps 10 --out l.safetensors --png l.png --reconstruct r.png --json 2>/dev/null)

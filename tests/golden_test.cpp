@@ -73,7 +73,8 @@ TEST(Golden, SolversFollowDiffusersWhereTheMethodsAreTheSame) {
     int compared = 0;
     for (const auto& test : golden()["cases"]) {
         const std::string solver = test["solver"], name = test["name"];
-        const bool whole_heun = solver == "heun" && !name.starts_with("heun, 20 steps, from") && !name.starts_with("heun, 50");
+        const bool whole_heun =
+            solver == "heun" && !name.starts_with("heun, 20 steps, from") && !name.starts_with("heun, 50");
         if (solver == "unipc-3" || solver.starts_with("dpmpp-3m") || whole_heun) continue;
         // Both are exact but for rounding; 12 digits are recorded, and diffusers' ddpm adds 1e-10 of noise at the end.
         EXPECT_LT(difference(test, *solver_of(test)), 1e-9) << name;

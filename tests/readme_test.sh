@@ -15,12 +15,14 @@ if [ "\$1" = train ]; then
     exec "$diffuse" "\$@" --set dataset.kind=digits --set dataset.limit=100 --set train.steps=4 --set train.batch_size=8 \\
         --set train.sample_every=0
 fi
-exec "$diffuse" "\${@//mnist:test/digits:test}"
+set -- "\${@//mnist:test/digits:test}"
+exec "$diffuse" "\${@/#256/16}"
 END
 chmod +x bin/diffuse
 export PATH=$folder/bin:$PATH
 cp -r "$project/configs" .
 diffuse train --config configs/demo.json >/dev/null 2>&1
+cp -r runs/demo runs/mnist
 
 commands=$(sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/README.md")
 [ "$(grep -c . <<<"$commands")" -ge 4 ] || { echo "the README shows fewer commands than there are subcommands" >&2; exit 1; }

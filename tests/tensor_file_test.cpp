@@ -47,6 +47,14 @@ TEST_F(TensorFileTest, ReadsBackWhatItWrote) {
     }
 }
 
+TEST_F(TensorFileTest, IsReadFromBytesInMemoryUnderTheirName) {
+    write_tensor_file(folder / "t", example());
+    const std::string bytes = read_file(folder / "t", 10'000);
+    EXPECT_EQ(parse_tensor_file(bytes, "some bytes").tensors.size(), example().tensors.size());
+    const auto message = error_of([&] { parse_tensor_file(bytes.substr(0, 100), "some bytes"); });
+    EXPECT_TRUE(message.starts_with("some bytes: not a valid safetensors file")) << message;
+}
+
 TEST_F(TensorFileTest, IsReadByPythonInOneLine) {
     const std::string python = DIFFUSE_PYTHON;
     if (std::system((python + " -c 'import numpy, safetensors' 2>/dev/null").c_str()) != 0) {

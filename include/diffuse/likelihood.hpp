@@ -10,16 +10,16 @@ namespace diffuse {
 /// How well a model predicts pictures, in bits per dimension: -log2 of the probability of a picture of 256 grey values,
 /// over its number of pixels.
 
-/// Bytes to real numbers that fill each byte's bin evenly: (byte + u - 1/2) / 127.5 - 1, u uniform over [0, 1), so that a
-/// density over these numbers bounds the probability of the bytes (Theis et al. 2016, arXiv:1511.01844, section 3.1).
+/// Bytes to real numbers that fill each byte's bin evenly: (byte + u - 1/2) / 127.5 - 1, u uniform over [0, 1), so that
+/// a density over these numbers bounds the probability of the bytes (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 /// uint8 [N, C, H, W] -> float64; image i's u is a function of (seed, i).
 torch::Tensor dequantised(const torch::Tensor& bytes, uint64_t seed);
 
 /// log p(x) at the grid's first level, by the instantaneous change of variables along the probability-flow ODE (Chen et
-/// al. 2018, arXiv:1806.07366, theorem 1; Song et al. 2021, arXiv:2011.13456, eq. 39) up to the grid's last level, where
-/// p is taken to be standard normal; by Heun's method. The divergence is Hutchinson's estimate v^T J v over `probes`
-/// vectors v of signs, or with probes = 0 the exact trace. `grid` goes up and does not touch sigma = 0.
-/// x: float64 [N, C, H, W] -> float64 [N], in nats.
+/// al. 2018, arXiv:1806.07366, theorem 1; Song et al. 2021, arXiv:2011.13456, eq. 39) up to the grid's last level,
+/// where p is taken to be standard normal; by Heun's method. The divergence is Hutchinson's estimate v^T J v over
+/// `probes` vectors v of signs, or with probes = 0 the exact trace. `grid` goes up and does not touch sigma = 0. x:
+/// float64 [N, C, H, W] -> float64 [N], in nats.
 torch::Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const torch::Tensor& x, int64_t probes,
                               uint64_t seed);
 

@@ -18,6 +18,8 @@ enum class Purpose : uint8_t {
     kTrainingNoise,
     kDropout,
     kSamplingNoise,
+    kInitialWeights,
+    kAugmentation,
     kDequantisation,
     kBoundNoise,
     kProbe

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "diffuse/torch.hpp"
 
@@ -22,5 +23,8 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
 /// Strict: the header must be JSON within bounds; the tensors must cover the data without gap or overlap; sizes are
 /// checked for overflow and against the file's own. Throws Error naming the file and what is wrong with it.
 TensorFile read_tensor_file(const std::filesystem::path& path);
+
+/// The same for the bytes of such a file, whose errors call it `name`.
+TensorFile parse_tensor_file(std::string_view bytes, const std::string& name);
 
 }  // namespace diffuse

@@ -20,6 +20,10 @@ void add_train(CLI::App& app);
 void add_sample(CLI::App& app);
 void add_encode(CLI::App& app);
 void add_info(CLI::App& app);
+void add_eval(CLI::App& app);
+
+/// The best at 10 to 20 network evaluations (docs/solvers.md).
+inline constexpr const char* kUsualSolver = "dpmpp-2m";
 
 /// --device and --threads
 struct RuntimeOptions {
@@ -31,7 +35,7 @@ struct RuntimeOptions {
 
 /// What sampling and encoding have in common: a checkpoint, a solver and its grid.
 struct SolverOptions {
-    std::string checkpoint, solver = "ddim", spacing = "uniform", weights = "ema";
+    std::string checkpoint, solver = kUsualSolver, spacing = "uniform", weights = "ema";
     std::optional<int64_t> steps, nfe;
     std::string trajectory;
     std::optional<double> eta;

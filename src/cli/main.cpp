@@ -60,6 +60,7 @@ int main(int argc, char** argv) {
     diffuse::cli::add_train(app);
     diffuse::cli::add_sample(app);
     diffuse::cli::add_encode(app);
+    diffuse::cli::add_eval(app);
     diffuse::cli::add_info(app);
     try {
         app.parse(argc, argv);

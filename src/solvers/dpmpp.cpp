@@ -6,8 +6,8 @@
 namespace diffuse {
 namespace {
 
-/// DPM-Solver++ multistep (Lu et al. 2022, arXiv:2211.01095). In lambda = log(alpha / sigma) the probability-flow ODE has
-/// the solution (eq. 8), with h = lambda_t - lambda_s,
+/// DPM-Solver++ multistep (Lu et al. 2022, arXiv:2211.01095). In lambda = log(alpha / sigma) the probability-flow ODE
+/// has the solution (eq. 8), with h = lambda_t - lambda_s,
 ///   x_t = sigma_t / sigma_s x_s + alpha_t integral_0^1 h e^{h (u - 1)} x0(lambda_s + h u) du,
 /// in which x0 is replaced by the polynomial through this prediction and those of the steps before. A step to sigma = 0
 /// has h without bound, and gives x0 itself; one from sigma = 0, the first of encoding, is ddim's.

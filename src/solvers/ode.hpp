@@ -12,8 +12,7 @@ namespace diffuse {
 struct OdeForm {
     bool in_ratio;  ///< the form in r
 
-    OdeForm(const NoiseLevel& from, const NoiseLevel& to)
-        : in_ratio(from.sigma * to.sigma <= from.alpha * to.alpha) {}
+    OdeForm(const NoiseLevel& from, const NoiseLevel& to) : in_ratio(from.sigma * to.sigma <= from.alpha * to.alpha) {}
 
     double variable(const NoiseLevel& level) const { return in_ratio ? level.ratio() : 1 / level.ratio(); }
     double scale(const NoiseLevel& level) const { return in_ratio ? level.alpha : level.sigma; }

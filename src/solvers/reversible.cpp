@@ -4,8 +4,9 @@
 namespace diffuse {
 namespace {
 
-/// A method that can be walked back exactly, whatever the step (McCallum & Foster 2024, arXiv:2410.11648, eqs. 5 and 6),
-/// on Euler steps Psi of the probability-flow ODE. Two states are walked, x and a companion z that begins as its copy:
+/// A method that can be walked back exactly, whatever the step (McCallum & Foster 2024, arXiv:2410.11648, eqs. 5 and
+/// 6), on Euler steps Psi of the probability-flow ODE. Two states are walked, x and a companion z that begins as its
+/// copy:
 ///   x' = lambda x + (1 - lambda) z + Psi_h(z),   z' = z - Psi_{-h}(x'),
 /// which is solved for x and z without any evaluation more:
 ///   z = z' + Psi_{-h}(x'),   x = (x' - (1 - lambda) z - Psi_h(z)) / lambda.
