@@ -27,8 +27,16 @@ torch::Device parse_device(const std::string& name) {
     return {torch::kCUDA, c10::DeviceIndex(index)};
 }
 
+std::string vector_units() {
+    // LibTorch 1.13 only tells it in this text, in a line "CPU capability usage: AVX2".
+    const std::string config = at::show_config(), key = "CPU capability usage: ";
+    const size_t begin = config.find(key);
+    if (begin == std::string::npos) return "unknown";
+    return config.substr(begin + key.size(), config.find('\n', begin) - begin - key.size());
+}
+
 std::string describe(torch::Device device) {
-    return fmt::format("LibTorch {} on {} ({}) with {} threads", TORCH_VERSION, device.str(), at::get_cpu_capability(),
+    return fmt::format("LibTorch {} on {} ({}) with {} threads", TORCH_VERSION, device.str(), vector_units(),
                        at::get_num_threads());
 }
 

@@ -56,12 +56,13 @@ struct Speed {
 
 class Trainer {
 public:
-    Trainer(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder)
+    Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
+            const RunFolder& folder)
         : config_(config),
           shape_(dataset.shape()),
           device_(device),
           folder_(folder.path()),
-          data_(fingerprint(dataset)),
+          data_(data),
           machine_(describe(device)),
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
@@ -87,10 +88,6 @@ public:
 
     void go_on_from(const Checkpoint& checkpoint, double wall_seconds) {
         const TrainingState& training = checkpoint.training;
-        if (training.data != data_) {
-            throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data_,
-                                    training.data));
-        }
         if (training.machine != machine_) {
             log_line(fmt::format("so far trained by {}, now by {}: the last digits will differ", training.machine,
                                  machine_));
@@ -359,8 +356,13 @@ std::vector<ConfigChange> allowed_changes(const Config& before, const Config& af
 
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
+    const std::string data = fingerprint(dataset);
+    if (start && start->training.data != data) {
+        throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
+                                start->training.data));
+    }
     const double wall_seconds = trim_metrics(folder.path() / kMetricsName, start ? start->step : 0);
-    Trainer trainer(config, dataset, device, folder);
+    Trainer trainer(config, dataset, data, device, folder);
     if (start) trainer.go_on_from(*start, wall_seconds);
     write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
     return trainer.run(stop);

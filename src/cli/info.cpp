@@ -103,7 +103,7 @@ void describe_machine(bool as_json) {
     json["libtorch"] = TORCH_VERSION;
     json["cpu"] = cpu_field("model name");
     json["cpu_flags"] = cpu_flags();
-    json["libtorch_uses"] = at::get_cpu_capability();
+    json["libtorch_uses"] = vector_units();
     json["threads"] = at::get_num_threads();
     json["memory_gib"] = memory;
     json["cuda_devices"] = gpus;
@@ -114,7 +114,7 @@ void describe_machine(bool as_json) {
                              "memory      {:.1f} GiB\n"
                              "CUDA        {} devices",
                              DIFFUSE_VERSION, TORCH_VERSION, cpu_field("model name"), fmt::join(cpu_flags(), " "),
-                             at::get_cpu_capability(), at::get_num_threads(), memory, gpus));
+                             vector_units(), at::get_num_threads(), memory, gpus));
 }
 
 }  // namespace
