@@ -51,8 +51,8 @@ mv runs/tiny runs/seeded
 "$diffuse" train --config tiny.json --force >/dev/null 2>&1 || fail --force
 
 # a training that gets a signal saves, and says how to go on
-interrupt() {  # SIGNAL CODE
-    "$diffuse" train --config tiny.json --set train.sample_every=0 --set train.steps=100000 --out interrupted >/dev/null 2>err.txt &
+interrupt() {  # SIGNAL CODE; env, since a shell that was told to ignore a signal (nohup) makes its children do so
+    env --default-signal="$1" "$diffuse" train --config tiny.json --set train.sample_every=0 --set train.steps=100000 --out interrupted >/dev/null 2>err.txt &
     local process=$! status=0
     while [ ! -s interrupted/metrics.jsonl ]; do
         kill -0 $process || fail "training died"
