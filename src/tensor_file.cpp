@@ -133,7 +133,7 @@ private:
         }
         if (bytes > 0) extents_.emplace_back(offsets[0], offsets[1]);
         auto result = torch::empty(std::vector<int64_t>(sizes.begin(), sizes.end()), type->second);
-        std::memcpy(result.data_ptr(), data_.data() + offsets[0], bytes);
+        if (bytes > 0) std::memcpy(result.data_ptr(), data_.data() + offsets[0], bytes);
         return result;
     }
 

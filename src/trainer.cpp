@@ -316,8 +316,7 @@ bool must_not_change(const std::string& key) {
 }  // namespace
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
-    const std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName,
-                                         path / "samples", path / kCopiesName};
+    std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName};
     const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return is_there(file); });
     if (taken && !replace) {
         throw Error(
@@ -328,6 +327,7 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
     create_folder(path);
     RunFolder folder(path);
     std::error_code error;
+    if (replace) files.insert(files.end(), {path / "samples", path / kCopiesName});
     for (const auto& file : files) fs::remove_all(file, error);
     create_folder(path / "samples");
     return folder;
@@ -362,9 +362,10 @@ int64_t train(const Config& config, const Dataset& dataset, torch::Device device
                                 start->training.data));
     }
     const double wall_seconds = trim_metrics(folder.path() / kMetricsName, start ? start->step : 0);
+    // First of all files, so that whatever is killed from here on can be resumed.
+    write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
     Trainer trainer(config, dataset, data, device, folder);
     if (start) trainer.go_on_from(*start, wall_seconds);
-    write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
     return trainer.run(stop);
 }
 
