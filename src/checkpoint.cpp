@@ -129,6 +129,10 @@ void require_enough(const Checkpoint& checkpoint) {
 
 }  // namespace
 
+std::filesystem::path checkpoint_file(const std::filesystem::path& path) {
+    return is_folder(path) ? path / kCheckpointName : path;
+}
+
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
     TensorFile file{{}, metadata_of(checkpoint)};
     for (const auto& [prefix, tensors] : groups(checkpoint)) {
@@ -138,7 +142,7 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
-    const auto file_path = is_folder(path) ? path / kCheckpointName : path;
+    const auto file_path = checkpoint_file(path);
     const TensorFile file = read_tensor_file(file_path);
     Checkpoint checkpoint;
     MetadataReader(file, file_path).read(checkpoint);

@@ -43,6 +43,9 @@ struct Checkpoint {
 /// The file's name inside a run folder.
 inline constexpr const char* kCheckpointName = "checkpoint.safetensors";
 
+/// The checkpoint's file: `path` itself, or the one inside when it is a run folder.
+std::filesystem::path checkpoint_file(const std::filesystem::path& path);
+
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
 /// `path`: the file, or a run folder that holds one. Throws Error naming what is wrong.

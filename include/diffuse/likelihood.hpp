@@ -1,7 +1,5 @@
 #pragma once
 
-#include <functional>
-
 #include "diffuse/denoiser.hpp"
 #include "diffuse/grid.hpp"
 

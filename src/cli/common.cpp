@@ -72,10 +72,6 @@ void SolverOptions::check() const {
     if (eta && !kind().takes_eta) throw Error(fmt::format("--eta belongs to ddim; the solver is {}", solver));
 }
 
-std::string SolverOptions::checkpoint_file() const {
-    return is_folder(checkpoint) ? (std::filesystem::path(checkpoint) / kCheckpointName).string() : checkpoint;
-}
-
 Grid SolverOptions::grid(const Checkpoint& loaded) const {
     const Schedule schedule = make_schedule(loaded.config.schedule);
     const int64_t all = schedule.steps(), usual = kind().stochastic ? all : std::min(kUsualSteps, all);
@@ -127,6 +123,20 @@ TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x,
         write_trajectory(trajectory, frames);
     }
     return result;
+}
+
+RoundTrip round_trip(Walk decode, const torch::Tensor& images, const std::string& trajectory) {
+    Walk encode = decode;
+    encode.grid = reversed(decode.grid);
+    RoundTrip trip;
+    trip.encoded = run_walk("encoding: step", encode, images, trajectory);
+    decode.companions = trip.encoded.companions;
+    trip.decoded = run_walk("decoding: step", decode, trip.encoded.images);
+    const auto latents = trip.encoded.images.to(torch::kFloat64);
+    trip.latent_mean = latents.mean().item<double>();
+    trip.latent_std = latents.std(/*unbiased=*/false).item<double>();
+    trip.mse = ((trip.decoded.images - images) / 2).to(torch::kFloat64).square().mean().item<double>();
+    return trip;
 }
 
 void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what) {

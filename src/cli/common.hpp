@@ -46,7 +46,6 @@ struct SolverOptions {
     void check() const;
     const SolverKind& kind() const { return look_up("solver", solvers(), solver); }
     bool stochastic() const { return kind().stochastic || eta.value_or(0) > 0; }
-    std::string checkpoint_file() const;
     /// The levels from T to 0 as asked.
     Grid grid(const Checkpoint& loaded) const;
     /// The walk from T to 0 as asked, with the checkpoint's network on `device`.
@@ -79,6 +78,14 @@ struct TimedResult : WalkResult {
     double seconds = 0;
 };
 TimedResult run_walk(const std::string& what, Walk walk, const torch::Tensor& x, const std::string& trajectory = "");
+
+/// Images walked up a grid to their latents and down again.
+struct RoundTrip {
+    TimedResult encoded, decoded;
+    double latent_mean = 0, latent_std = 0;
+    double mse = 0;  ///< of the way there and back, per pixel in [0, 1]
+};
+RoundTrip round_trip(Walk decode, const torch::Tensor& images, const std::string& trajectory = "");
 
 /// Throws unless x is float32 [N, C, H, W] with the image shape of the checkpoint; `what` names it.
 void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what);

@@ -26,7 +26,7 @@ void check_before_work(const Options& options) {
     }
     if (options.out.empty()) throw Error("--out is empty; give the safetensors file to write");
     auto inputs = options.inputs;
-    inputs.push_back(options.solver.checkpoint_file());
+    inputs.push_back(checkpoint_file(options.solver.checkpoint).string());
     check_outputs({options.out, options.png, options.reconstruct, options.solver.trajectory}, inputs);
 }
 
@@ -77,25 +77,17 @@ void run(const Options& options) {
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
     const auto images = read_inputs(options, checkpoint);
-    Walk decode = options.solver.walk(checkpoint, device);
-    Walk encode = decode;
-    encode.grid = reversed(decode.grid);
-
-    const auto encoded = run_walk("encoding: step", encode, images, options.solver.trajectory);
+    const Walk decode = options.solver.walk(checkpoint, device);
+    const auto [encoded, decoded, mean, deviation, error] = round_trip(decode, images, options.solver.trajectory);
     TensorFile latents_file{{{"latents", encoded.images}}, {}};
     if (encoded.companions.defined()) latents_file.tensors["companions"] = encoded.companions;
     write_tensor_file(options.out, latents_file);
-    decode.companions = encoded.companions;
-    const auto decoded = run_walk("decoding: step", decode, encoded.images);
     if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.images / 3), images.size(0)));
     if (!options.reconstruct.empty()) {
         const auto rows = torch::cat({images, encoded.images / 3, decoded.images});
         write_png(options.reconstruct, tile(to_bytes(rows), images.size(0)));
     }
 
-    const auto latents = encoded.images.to(torch::kFloat64);
-    const double mean = latents.mean().item<double>(), deviation = latents.std(/*unbiased=*/false).item<double>();
-    const double error = ((decoded.images - images) / 2).to(torch::kFloat64).square().mean().item<double>();
     const int64_t steps = int64_t(decode.grid.size()) - 1;
     nlohmann::ordered_json json;
     json["latents"] = display_path(options.out);

@@ -125,7 +125,6 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
     report.head["floor_is"] = fmt::format("{} training images against the {} test images", some.size(0), test.size());
     report.head["confident_real"] = confident_share(real.probabilities);
     for (const auto& options_of_walk : walks(options)) {
-        options_of_walk.check();
         Walk walk = options_of_walk.walk(checkpoint, device);
         walk.seed = uint64_t(options.seed);
         if (options_of_walk.stochastic()) walk.denoiser = clip_x0(walk.denoiser);
@@ -152,17 +151,12 @@ Report measure_roundtrip(const Options& options, const Checkpoint& checkpoint, t
     for (const auto& options_of_walk : walks(options)) {
         if (options_of_walk.stochastic())
             throw Error(fmt::format("{} is stochastic and cannot be walked back", options_of_walk.solver));
-        Walk decode = options_of_walk.walk(checkpoint, device);
-        Walk encode = decode;
-        encode.grid = reversed(decode.grid);
-        const auto encoded = run_walk("encoding: step", encode, images);
-        decode.companions = encoded.companions;
-        const auto decoded = run_walk("decoding: step", decode, encoded.images);
-        const auto latents = encoded.images.to(torch::kFloat64);
-        Json row = row_of(options_of_walk, encoded, int64_t(decode.grid.size()) - 1);
-        row["mse"] = ((decoded.images - images) / 2).to(torch::kFloat64).square().mean().item<double>();
-        row["latent_mean"] = latents.mean().item<double>();
-        row["latent_std"] = latents.std(/*unbiased=*/false).item<double>();
+        const Walk decode = options_of_walk.walk(checkpoint, device);
+        const RoundTrip trip = round_trip(decode, images);
+        Json row = row_of(options_of_walk, trip.encoded, int64_t(decode.grid.size()) - 1);
+        row["mse"] = trip.mse;
+        row["latent_mean"] = trip.latent_mean;
+        row["latent_std"] = trip.latent_std;
         report.add(row);
     }
     return report;

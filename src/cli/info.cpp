@@ -24,21 +24,15 @@ struct Options {
     bool json = false;
 };
 
-int64_t count_weights(const NamedTensors& tensors) {
-    int64_t count = 0;
-    for (const auto& [name, tensor] : tensors) count += tensor.numel();
-    return count;
-}
-
 /// What a checkpoint is. Builds its network too, so that one that cannot be used is found out.
 void describe_checkpoint(const std::string& path, bool as_json) {
-    const std::filesystem::path file =
-        is_folder(path) ? std::filesystem::path(path) / kCheckpointName : std::filesystem::path(path);
+    const auto file = checkpoint_file(path);
     const Checkpoint checkpoint = load_checkpoint(file);
-    for (const auto weights : {Weights::kEma, Weights::kRaw}) make_network(checkpoint, weights, torch::kCPU);
+    make_network(checkpoint, Weights::kEma, torch::kCPU);
+    const int64_t parameters = make_network(checkpoint, Weights::kRaw, torch::kCPU).parameter_count();
     const TrainConfig& train = checkpoint.config.train;
     const TrainingState& training = checkpoint.training;
-    const int64_t images = checkpoint.step * train.batch_size, parameters = count_weights(checkpoint.model);
+    const int64_t images = checkpoint.step * train.batch_size;
     const auto bytes = std::filesystem::file_size(file);
 
     Json json;

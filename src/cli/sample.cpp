@@ -25,7 +25,7 @@ void check_before_work(const Options& options) {
     options.solver.check();
     if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
     check_outputs({options.out, options.tensors, options.solver.trajectory},
-                  {options.solver.checkpoint_file(), options.latents});
+                  {checkpoint_file(options.solver.checkpoint).string(), options.latents});
 }
 
 /// What sampling starts from: the latents of a file, or noise; and the companions of a reversible solver, if any.
