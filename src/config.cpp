@@ -40,6 +40,7 @@ template <class Visitor>
 void visit(Visitor& v, ScheduleConfig& c) {
     v.choice("kind", c.kind, schedule_names(), "how signal turns to noise");
     v.number("steps", c.steps, Range<int64_t>{1, 100'000}, "T, the number of trained noise levels");
+    v.flag("zero_terminal_snr", c.zero_terminal_snr, "rescale it to end in pure noise (not with prediction eps)");
 }
 
 template <class Visitor>
@@ -118,6 +119,11 @@ public:
     void number(const char* key, T& value, Range<T> range, const char*) {
         if (const Json* found = find(key)) value = checked(prefix_ + key, *found, range);
     }
+    void flag(const char* key, bool& value, const char*) {
+        const Json* found = find(key);
+        if (found && !found->is_boolean()) reject(prefix_ + key, *found, "true or false");
+        if (found) value = found->get<bool>();
+    }
     void text(const char* key, std::string& value, const char*) {
         const Json* found = find(key);
         if (found && !found->is_string()) reject(prefix_ + key, *found, "a text");
@@ -182,6 +188,7 @@ public:
     void number(const char* key, T& value, Range<T>, const char*) {
         json[key] = value;
     }
+    void flag(const char* key, bool& value, const char*) { json[key] = value; }
     void text(const char* key, std::string& value, const char*) { json[key] = value; }
     void choice(const char* key, std::string& value, const std::vector<std::string>&, const char*) {
         json[key] = value;
@@ -206,6 +213,7 @@ public:
     void number(const char* key, T& value, Range<T> range, const char* meaning) {
         add(key, Json(value), expected(range), meaning);
     }
+    void flag(const char* key, bool& value, const char* meaning) { add(key, Json(value), "true or false", meaning); }
     void text(const char* key, std::string& value, const char* meaning) { add(key, Json(value), "a text", meaning); }
     void choice(const char* key, std::string& value, const std::vector<std::string>& known, const char* meaning) {
         add(key, Json(value), fmt::format("{}", fmt::join(known, ", ")), meaning);
@@ -229,6 +237,14 @@ private:
     }
     std::string prefix_;
 };
+
+void check_together(const Config& config) {
+    if (config.schedule.zero_terminal_snr && config.model.prediction == "eps") {
+        throw Error(
+            "config: schedule.zero_terminal_snr leaves nothing of the picture at t = T, and eps says nothing of x0 "
+            "there; set model.prediction to \"v\" or \"x0\"");
+    }
+}
 
 Json parse_value(const std::string& text) {
     const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -263,6 +279,7 @@ Config config_from_json(const Json& json) {
     Reader reader(json, "");
     visit(reader, config);
     reader.reject_unknown();
+    check_together(config);
     return config;
 }
 

@@ -18,6 +18,16 @@ constexpr double kBinWidth = 1 / 127.5;  ///< of a byte, in [-1, 1]
 
 Tensor sum_of_pixels(const Tensor& x) { return x.flatten(1).sum(1); }
 
+/// log of the standard normal density, summed over the pixels.
+Tensor standard_log_density(const Tensor& x) {
+    return -0.5 * (sum_of_pixels(x.square()) + double(x[0].numel()) * std::log(2 * std::numbers::pi));
+}
+
+/// The bound's noise of time t, of x0's shape.
+Tensor bound_noise(uint64_t seed, const Tensor& x0, int64_t t) {
+    return normal_images(seed, Purpose::kBoundNoise, 0, x0.size(0), x0.sizes().slice(1), t).to(x0.options());
+}
+
 /// The slope of the ODE at a level, and the divergence of it over y = x / scale.
 struct Flow {
     Tensor slope, divergence;
@@ -52,6 +62,9 @@ std::vector<Tensor> make_probes(const Tensor& x, int64_t count, uint64_t seed) {
     return probes;
 }
 
+/// Nats of a whole picture to bits per dimension.
+double bits_per_nat(const Tensor& images) { return 1 / (double(images[0].numel()) * std::numbers::ln2); }
+
 /// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.
 Tensor log_probability(const Tensor& bytes, const Tensor& mean, double deviation) {
     const auto value = to_signed(bytes).to(torch::kFloat64);
@@ -85,40 +98,48 @@ Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor&
         gained +=
             h / 2 * (first.divergence + second.divergence) + dimensions * std::log(ode.scale(to) / ode.scale(from));
     }
-    const auto log_prior = -0.5 * sum_of_pixels(x.square()) - 0.5 * dimensions * std::log(2 * std::numbers::pi);
-    return log_prior + gained;
+    return standard_log_density(x) + gained;
+}
+
+FirstLevel first_level(const Denoiser& denoiser, const Schedule& schedule, const Tensor& bytes, uint64_t seed) {
+    const auto x0 = to_signed(bytes).to(torch::kFloat64);
+    const auto eps = bound_noise(seed, x0, 1);
+    const NoiseLevel one = schedule.at(1), two = schedule.at(std::min<double>(2, double(schedule.steps())));
+    const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
+    const double deviation = schedule.steps() > 1 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
+    const auto x = one.alpha * x0 + one.sigma * eps;
+    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, deviation));
+    return {x, standard_log_density(eps) - double(x0[0].numel()) * std::log(one.sigma), decoder};
 }
 
 Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
     return -log_density / (double(dimensions) * std::numbers::ln2) - std::log2(kBinWidth);
 }
 
+Tensor ode_bound(const Denoiser& denoiser, const Schedule& schedule, const Grid& grid, const Tensor& bytes,
+                 int64_t probes, uint64_t seed) {
+    const FirstLevel first = first_level(denoiser, schedule, bytes, seed);
+    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, seed);
+    return -(first.log_decoder + log_density - first.log_q) * bits_per_nat(bytes);
+}
+
 VariationalBound variational_bound(const Denoiser& denoiser, const Schedule& schedule, const Tensor& bytes,
                                    uint64_t seed) {
     const c10::InferenceMode inference;
-    const double to_bits = 1 / (double(bytes[0].numel()) * std::numbers::ln2);
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
-    const int64_t T = schedule.steps();
-    const auto predict = [&](int64_t t, Tensor& eps) {
-        const NoiseLevel level = schedule.at(double(t));
-        eps = normal_images(seed, Purpose::kBoundNoise, 0, x0.size(0), x0.sizes().slice(1), t).to(torch::kFloat64);
-        return denoiser(level.alpha * x0 + level.sigma * eps, level);
-    };
-    Tensor eps;
-    const NoiseLevel last = schedule.at(double(T));
+    const NoiseLevel last = schedule.at(double(schedule.steps()));
     const double variance = last.sigma * last.sigma;
     const auto prior = 0.5 * sum_of_pixels((last.alpha * x0).square() + variance - 1 - std::log(variance));
     auto diffusion = torch::zeros_like(prior);
-    for (int64_t t = T; t >= 2; --t) {
-        const double snr_ratio = std::exp(schedule.at(double(t - 1)).log_snr() - schedule.at(double(t)).log_snr());
-        const auto prediction = predict(t, eps);
-        diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - prediction.eps).square());
+    for (int64_t t = schedule.steps(); t >= 2; --t) {
+        const NoiseLevel level = schedule.at(double(t));
+        const auto eps = bound_noise(seed, x0, t);
+        const double snr_ratio = std::exp(schedule.at(double(t - 1)).log_snr() - level.log_snr());
+        const auto predicted = denoiser(level.alpha * x0 + level.sigma * eps, level).eps;
+        diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - predicted).square());
     }
-    const NoiseLevel one = schedule.at(1), two = schedule.at(std::min<double>(2, double(T)));
-    const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
-    const double deviation = T > 1 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
-    const auto decoder = -sum_of_pixels(log_probability(bytes, predict(1, eps).x0, deviation));
-    return {prior * to_bits, diffusion * to_bits, decoder * to_bits};
+    const auto decoder = -first_level(denoiser, schedule, bytes, seed).log_decoder;
+    return {prior * bits_per_nat(bytes), diffusion * bits_per_nat(bytes), decoder * bits_per_nat(bytes)};
 }
 
 }  // namespace diffuse

@@ -13,24 +13,28 @@ namespace diffuse {
 namespace {
 
 constexpr double kLargestBeta = 0.999;
+constexpr double kLeastAlpha = 5e-5;  // of a picture in pure noise
+
+/// Values at equal distances from `first` to `last`.
+std::vector<double> evenly(double first, double last, int64_t count) {
+    std::vector<double> values;
+    for (int64_t k = 0; k < count; ++k) {
+        values.push_back(first + (count > 1 ? double(k) / double(count - 1) : 0) * (last - first));
+    }
+    return values;
+}
 
 std::vector<double> linear_betas(int64_t steps) {
-    const double scale = 1000.0 / double(steps), first = scale * 1e-4, last = scale * 0.02;
-    std::vector<double> betas;
-    for (int64_t k = 0; k < steps; ++k) {
-        const double fraction = steps > 1 ? double(k) / double(steps - 1) : 0;
-        betas.push_back(std::min(first + fraction * (last - first), kLargestBeta));
-    }
+    const double scale = 1000.0 / double(steps);
+    auto betas = evenly(scale * 1e-4, scale * 0.02, steps);
+    for (double& beta : betas) beta = std::min(beta, kLargestBeta);
     return betas;
 }
 
 std::vector<double> scaled_linear_betas(int64_t steps) {
-    const double scale = 1000.0 / double(steps), first = std::sqrt(0.00085), last = std::sqrt(0.012);
-    std::vector<double> betas;
-    for (int64_t k = 0; k < steps; ++k) {
-        const double fraction = steps > 1 ? double(k) / double(steps - 1) : 0;
-        betas.push_back(std::min(scale * std::pow(first + fraction * (last - first), 2), kLargestBeta));
-    }
+    const double scale = 1000.0 / double(steps);
+    auto betas = evenly(std::sqrt(0.00085), std::sqrt(0.012), steps);
+    for (double& beta : betas) beta = std::min(scale * beta * beta, kLargestBeta);
     return betas;
 }
 
@@ -56,6 +60,22 @@ std::vector<double> sigmoid_betas(int64_t steps) {
 
 std::vector<double> polynomial_betas(int64_t steps) {
     return betas_of(steps, [](double u) { return std::pow(1 - u * u, 2); });
+}
+
+/// Lin et al. 2024, algorithm 1: shifts and stretches alpha so that it ends at kLeastAlpha and begins as before.
+std::vector<double> to_pure_noise(const std::vector<double>& betas) {
+    std::vector<double> alphas = {std::sqrt(1 - betas.front())};
+    for (size_t t = 1; t < betas.size(); ++t) alphas.push_back(alphas.back() * std::sqrt(1 - betas[t]));
+    const double first = alphas.front(), last = alphas.back();
+    std::vector<double> stretched;
+    double before = 1;
+    for (const double alpha : alphas) {
+        const double share = first > last ? (alpha - last) / (first - last) : 0;
+        const double now = kLeastAlpha + share * (first - kLeastAlpha);
+        stretched.push_back(1 - std::pow(now / before, 2));
+        before = now;
+    }
+    return stretched;
 }
 
 using Betas = std::vector<double> (*)(int64_t steps);
@@ -108,7 +128,8 @@ double Schedule::time_at(double log_snr) const {
 }
 
 Schedule make_schedule(const ScheduleConfig& config) {
-    return Schedule(look_up("schedule", schedules(), config.kind)(config.steps));
+    const auto betas = look_up("schedule", schedules(), config.kind)(config.steps);
+    return Schedule(config.zero_terminal_snr ? to_pure_noise(betas) : betas);
 }
 
 std::vector<std::string> schedule_names() { return names(schedules()); }

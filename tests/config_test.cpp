@@ -40,6 +40,15 @@ TEST(Config, AValueOutOfRangeIsRefused) {
     expect_contains(error_in({{"seed", -1}}), "seed is -1");
 }
 
+TEST(Config, ZeroTerminalSnrIsRefusedWithEpsAndTheAdviceToUseV) {
+    const json schedule = {{"zero_terminal_snr", true}};
+    expect_contains(error_in({{"schedule", schedule}}), "set model.prediction to \"v\"");
+    EXPECT_TRUE(
+        config_from_json({{"schedule", schedule}, {"model", {{"prediction", "v"}}}}).schedule.zero_terminal_snr);
+    expect_contains(error_in({{"schedule", {{"zero_terminal_snr", 1}}}}),
+                    "schedule.zero_terminal_snr is 1; expected true or false");
+}
+
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
     expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
     expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, digits");

@@ -25,17 +25,9 @@ torch::Tensor tensor_of(const Json& json) {
     return torch::stack(parts);
 }
 
-/// E[eps | x] for data from a mixture of round Gaussians in the plane; x: [N, 2]
 Denoiser mixture() {
-    const auto means = tensor_of(golden()["denoiser"]["means"]), weights = tensor_of(golden()["denoiser"]["weights"]);
-    const double deviation = golden()["denoiser"]["deviation"];
-    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        const double variance = std::pow(level.alpha * deviation, 2) + std::pow(level.sigma, 2);
-        const auto away = x.unsqueeze(1) - level.alpha * means;
-        const auto share = torch::softmax(weights.log() - away.square().sum(-1) / (2 * variance), 1);
-        const auto eps = level.sigma / variance * (share.unsqueeze(-1) * away).sum(1);
-        return {(x - level.sigma * eps) / level.alpha, eps};
-    };
+    const Json& json = golden()["denoiser"];
+    return MixtureData{tensor_of(json["means"]), tensor_of(json["weights"]), json["deviation"]}.denoiser();
 }
 
 Grid grid_of(const Json& test) {

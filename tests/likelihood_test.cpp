@@ -96,6 +96,11 @@ TEST(Likelihood, TheVariationalBoundOfGaussianBytesIsAboveTheirEntropy) {
         const double standard_error = bits.std().item<double>() / std::sqrt(double(count));
         EXPECT_GT(mean, entropy - 3 * standard_error) << deviation;
         EXPECT_LT(mean, entropy + most) << deviation;
+        auto grid = make_grid(kSchedule, "log-snr", 201);
+        grid.pop_back();
+        const auto from_first = ode_bound(data.denoiser(), kSchedule, reversed(grid), bytes, 1, 0);
+        EXPECT_GT(from_first.mean().item<double>(), entropy - 3 * standard_error) << deviation;
+        EXPECT_LT(from_first.mean().item<double>(), mean + 3 * standard_error) << deviation;
         const auto log_density = ode_log_density(data.denoiser(), upwards(200), dequantised(bytes, 0), 1, 0);
         const double ode = bits_per_dim(log_density, 16).mean().item<double>();
         EXPECT_NEAR(ode, entropy, 4 * standard_error + 0.05) << deviation;

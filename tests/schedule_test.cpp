@@ -43,6 +43,16 @@ TEST(Schedule, StartsAtDataAndLosesSignalAtEveryStep) {
     }
 }
 
+TEST(Schedule, WithZeroTerminalSnrEndsInPureNoiseAndBeginsAsBefore) {
+    for (const auto& kind : schedule_names()) {
+        const Schedule before = named(kind), after = make_schedule({.kind = kind, .zero_terminal_snr = true});
+        EXPECT_NEAR(after.at(1).alpha, before.at(1).alpha, 1e-12) << kind;
+        EXPECT_NEAR(after.at(1000).alpha, 5e-5, 1e-10) << kind;  // the product of 1000 factors near 1
+        for (int t = 2; t <= 1000; ++t) ASSERT_LT(after.at(t).alpha, after.at(t - 1).alpha) << kind << " " << t;
+    }
+    EXPECT_NEAR(make_schedule({.kind = "linear", .steps = 1, .zero_terminal_snr = true}).at(1).alpha, 5e-5, 1e-10);
+}
+
 TEST(Schedule, InterpolatesInLogSnr) {
     const Schedule linear = named("linear");
     const NoiseLevel between = linear.at(10.25);

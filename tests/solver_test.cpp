@@ -29,20 +29,23 @@ Grid even_in_ratio(double first, double last, int64_t steps) {
     return grid;
 }
 
-/// The slope of log(error) over log(step size), by least squares over the step counts. A multistep method is first
-/// given `history` exact points, since the order that its first steps lack would be all that is seen.
-double measured_order(const std::string& name, std::vector<int64_t> counts, size_t history = 0) {
-    const auto x = noise(100, 0);
+/// The slope of log(error) over log(step size), by least squares over the step counts, on a closed-form denoiser. A
+/// multistep method is first given `history` exact points, since the order that its first steps lack would be all that
+/// is seen.
+template <class Data>
+double measured_order(const Data& data, const torch::Tensor& x, const std::string& name,
+                      const std::vector<int64_t>& counts, size_t history) {
+    const Grid ends = even_in_ratio(3, 0.1, 1);
+    const torch::Tensor exact_end = data.flow(x, ends.front(), ends.back());
     double sum_h = 0, sum_e = 0, sum_hh = 0, sum_he = 0;
     for (const int64_t steps : counts) {
         const Grid grid = even_in_ratio(3, 0.1, steps);
-        const auto exact = [&](size_t i) { return kData.flow(x, grid.front(), grid[i]); };
+        const auto exact = [&](size_t i) { return i == 0 ? x : data.flow(x, grid.front(), grid[i]); };
         const auto solver = look_up("solver", solvers(), name).make(0);
-        for (size_t i = 0; i < history; ++i) solver->step(kData.denoiser(), exact(i), grid[i], grid[i + 1], {});
+        for (size_t i = 0; i < history; ++i) solver->step(data.denoiser(), exact(i), grid[i], grid[i + 1], {});
         const Grid rest(grid.begin() + ptrdiff_t(history), grid.end());
-        const auto end = integrate(*solver, kData.denoiser(), exact(history), rest, no_noise, ignore_step);
-        const double h = std::log(1.0 / double(steps)),
-                     e = std::log((end - exact(grid.size() - 1)).abs().max().item<double>());
+        const torch::Tensor end = integrate(*solver, data.denoiser(), exact(history), rest, no_noise, ignore_step);
+        const double h = std::log(1.0 / double(steps)), e = std::log((end - exact_end).abs().max().item<double>());
         sum_h += h, sum_e += e, sum_hh += h * h, sum_he += h * e;
     }
     const double n = double(counts.size());
@@ -51,20 +54,39 @@ double measured_order(const std::string& name, std::vector<int64_t> counts, size
 
 // Steps so short that the leading term of the error dominates, which takes more of them for a multistep method on these
 // levels, and so long that it is above rounding's.
-const std::vector<int64_t> kCounts = {80, 113, 160, 226, 320}, kManyCounts = {320, 453, 640, 905, 1280};
+const std::vector<int64_t> kCounts = {80, 113, 160, 226, 320}, kManyCounts = {320, 453, 640, 905, 1280},
+                           kMostCounts = {640, 905, 1280, 1810, 2560};
 constexpr double kTolerance = 0.15;  // what the next term of the error leaves of the slope at these counts
 
-TEST(Order, DdimIsOne) { EXPECT_NEAR(measured_order("ddim", kCounts), 1, kTolerance); }
-TEST(Order, EulerIsOne) { EXPECT_NEAR(measured_order("euler", kCounts), 1, kTolerance); }
-TEST(Order, HeunIsTwo) { EXPECT_NEAR(measured_order("heun", kCounts), 2, kTolerance); }
-TEST(Order, Rk4IsFour) { EXPECT_NEAR(measured_order("rk4", kCounts), 4, kTolerance); }
-TEST(Order, Dpm2IsTwo) { EXPECT_NEAR(measured_order("dpm-2", kCounts), 2, kTolerance); }
-TEST(Order, Dpm3IsThree) { EXPECT_NEAR(measured_order("dpm-3", kManyCounts), 3, kTolerance); }
-TEST(Order, Dpmpp2mIsTwo) { EXPECT_NEAR(measured_order("dpmpp-2m", kManyCounts, 1), 2, kTolerance); }
-TEST(Order, Dpmpp3mIsThree) { EXPECT_NEAR(measured_order("dpmpp-3m", kManyCounts, 2), 3, kTolerance); }
-TEST(Order, IpndmIsFour) { EXPECT_NEAR(measured_order("ipndm", kManyCounts, 3), 4, kTolerance); }
+struct Theory {
+    std::string solver;
+    double order;
+    const std::vector<int64_t>& counts;
+    size_t history = 0;
+};
+const std::vector<Theory> kTheories = {
+    {"ddim", 1, kCounts},         {"euler", 1, kCounts},           {"heun", 2, kCounts},
+    {"rk4", 4, kCounts},          {"dpm-2", 2, kCounts},           {"dpm-3", 3, kManyCounts},
+    {"ipndm", 4, kMostCounts, 3}, {"dpmpp-2m", 2, kManyCounts, 1}, {"dpmpp-3m", 3, kManyCounts, 2},
+};
+
+TEST(Order, IsThatOfTheoryOnGaussianData) {
+    for (const auto& [solver, order, counts, history] : kTheories) {
+        EXPECT_NEAR(measured_order(kData, noise(100, 0), solver, counts, history), order, kTolerance) << solver;
+    }
+}
+
+TEST(Order, IsThatOfTheoryOnAMixtureInThePlane) {
+    const auto x = normal({20, 2}, {7, Purpose::kSamplingNoise, 10}).to(torch::kFloat64);
+    for (const auto& [solver, order, counts, history] : kTheories) {
+        EXPECT_NEAR(measured_order(MixtureData{}, x, solver, counts, history), order, kTolerance) << solver;
+    }
+}
+
 // The predictor is dpmpp-2m's, of order 2; the corrector makes each point but the last one better than that.
-TEST(Order, UniPcIsAtLeastTwo) { EXPECT_GT(measured_order("unipc", kManyCounts, 1), 2 - kTolerance); }
+TEST(Order, UniPcIsAtLeastTwo) {
+    EXPECT_GT(measured_order(kData, noise(100, 0), "unipc", kManyCounts, 1), 2 - kTolerance);
+}
 
 TEST(Solver, DdimWithoutNoiseIsEulerInYAndR) {
     const Grid grid = make_grid(kSchedule, "uniform", 20);
@@ -86,16 +108,89 @@ TEST(Solver, DdpmIsDdimWithEtaOne) {
     EXPECT_TRUE(torch::allclose(a, b, 0, 1e-10));
 }
 
-TEST(Solver, DdpmSamplesHaveTheMeanAndVarianceOfTheData) {
-    const int64_t count = 20'000;
+/// The probability that n independent draws of the distribution `cdf` lie at least as far from it as x does, in
+/// Kolmogorov and Smirnov's distance; the limit for large n.
+double kolmogorov_smirnov(const torch::Tensor& x, const std::function<double(double)>& cdf) {
+    const auto sorted = std::get<0>(x.flatten().sort());
+    const int64_t n = sorted.numel();
+    double distance = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const double at = cdf(sorted[i].item<double>());
+        distance = std::max({distance, at - double(i) / double(n), double(i + 1) / double(n) - at});
+    }
+    double probability = 0;
+    for (int k = 1; k <= 100; ++k)
+        probability += (k % 2 ? 2 : -2) * std::exp(-2.0 * k * k * distance * distance * double(n));
+    return std::min(1.0, probability);
+}
+
+double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
+
+// With this seed; a true sampler would fail one seed in a hundred.
+constexpr double kSignificance = 0.01;
+
+struct Stochastic {
+    std::string name;
+    std::function<std::unique_ptr<Solver>()> make;
+};
+const std::vector<Stochastic> kStochastic = {{"ddpm", [] { return make_ddpm(); }},
+                                             {"ddpm-upper", [] { return make_ddpm(DdpmVariance::kUpper); }},
+                                             {"ddim, eta 0.5", [] { return make_ddim(0.5); }},
+                                             {"ddim, eta 1", [] { return make_ddim(1); }}};
+
+TEST(Stochastic, SamplesOfGaussianDataHaveItsMomentsAndDistribution) {
+    const int64_t count = 5000;
     const auto fresh = [&](int64_t step) { return noise(count, 1000 + uint64_t(step)); };
-    const auto ddpm = make_ddpm();
-    const auto x =
-        integrate(*ddpm, kData.denoiser(), noise(count, 3), make_grid(kSchedule, "uniform", 1000), fresh, ignore_step);
-    const double standard_error = kData.deviation / std::sqrt(double(count));
-    EXPECT_NEAR(x.mean().item<double>(), kData.mean, 5 * standard_error);
-    // The posterior's variance is a lower bound (Ho et al. 2020, section 3.2): at 1000 steps it costs 1% of deviation.
-    EXPECT_NEAR(x.std().item<double>(), kData.deviation, 5 * standard_error / std::sqrt(2.0) + 0.01 * kData.deviation);
+    const Grid grid = make_grid(kSchedule, "uniform", 1000);
+    for (const auto& [name, make] : kStochastic) {
+        const auto solver = make();
+        const auto x = integrate(*solver, kData.denoiser(), noise(count, 3), grid, fresh, ignore_step);
+        const double standard_error = kData.deviation / std::sqrt(double(count));
+        EXPECT_NEAR(x.mean().item<double>(), kData.mean, 4 * standard_error) << name;
+        // The posterior's variance is a lower bound (Ho et al. 2020, section 3.2): at 1000 steps it costs 1% of
+        // deviation.
+        EXPECT_NEAR(x.std().item<double>(), kData.deviation,
+                    4 * standard_error / std::sqrt(2.0) + 0.01 * kData.deviation)
+            << name;
+        const auto cdf = [](double at) { return normal_cdf((at - kData.mean) / kData.deviation); };
+        EXPECT_GT(kolmogorov_smirnov(x, cdf), kSignificance) << name;
+    }
+}
+
+TEST(Stochastic, SamplesOfAMixtureInThePlaneHaveItsMarginals) {
+    const int64_t count = 2000;
+    const MixtureData data;
+    const auto draw = [&](uint64_t index) {
+        return normal({count, 2}, {11, Purpose::kSamplingNoise, index}).to(torch::kFloat64);
+    };
+    const auto fresh = [&](int64_t step) { return draw(1000 + uint64_t(step)); };
+    const Grid grid = make_grid(kSchedule, "uniform", 500);
+    const auto mean = torch::mv(data.means.t(), data.weights);
+    for (const auto& [name, make] : kStochastic) {
+        const auto solver = make();
+        const auto x = integrate(*solver, data.denoiser(), draw(3), grid, fresh, ignore_step);
+        for (const int64_t axis : {0, 1}) {
+            const auto along = x.select(1, axis);
+            const double standard_error = along.std().item<double>() / std::sqrt(double(count));
+            EXPECT_NEAR(along.mean().item<double>(), mean[axis].item<double>(), 4 * standard_error) << name;
+            const auto cdf = [&](double at) {
+                double sum = 0;
+                for (int64_t k = 0; k < data.weights.size(0); ++k) {
+                    sum += data.weights[k].item<double>() *
+                           normal_cdf((at - data.means[k][axis].item<double>()) / data.deviation);
+                }
+                return sum;
+            };
+            EXPECT_GT(kolmogorov_smirnov(along, cdf), kSignificance) << name << ", axis " << axis;
+        }
+    }
+}
+
+TEST(Stochastic, TheDistanceTellsWrongDistributionsApart) {
+    const auto x = noise(5000, 3);
+    EXPECT_GT(kolmogorov_smirnov(x, normal_cdf), kSignificance);
+    EXPECT_LT(kolmogorov_smirnov(x, [](double at) { return normal_cdf(at / 1.1); }), kSignificance);
+    EXPECT_LT(kolmogorov_smirnov(x, [](double at) { return normal_cdf(at - 0.1); }), kSignificance);
 }
 
 TEST(Solver, DeterministicSolversReachTheData) {

@@ -66,6 +66,41 @@ struct GaussianData {
     }
 };
 
+/// Data from round normal distributions in the plane, x: [N, 2], of which the denoiser and the marginals are known.
+struct MixtureData {
+    torch::Tensor means = torch::tensor({{-0.6, 0.4}, {0.5, 0.5}, {0.1, -0.7}}, torch::kFloat64);  ///< [K, 2]
+    torch::Tensor weights = torch::tensor({0.5, 0.3, 0.2}, torch::kFloat64);                       ///< [K]
+    double deviation = 0.3;
+
+    Denoiser denoiser() const {
+        return [*this](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+            const double variance = std::pow(level.alpha * deviation, 2) + std::pow(level.sigma, 2);
+            const auto away = x.unsqueeze(1) - level.alpha * means;
+            const auto share = torch::softmax(weights.log() - away.square().sum(-1) / (2 * variance), 1);
+            const auto eps = level.sigma / variance * (share.unsqueeze(-1) * away).sum(1);
+            return {(x - level.sigma * eps) / level.alpha, eps};
+        };
+    }
+    /// The probability-flow ODE's solution, by the classical Runge-Kutta method in steps of 1/400 of r = sigma /
+    /// alpha.
+    torch::Tensor flow(const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to) const {
+        const int steps = 1 + int(400 * std::abs(to.ratio() - from.ratio()));
+        const double h = (to.ratio() - from.ratio()) / steps;
+        const auto slope = [&](const torch::Tensor& y, double r) {
+            const double alpha = 1 / std::sqrt(1 + r * r);
+            return denoiser()(alpha * y, {1, alpha, r * alpha}).eps;
+        };
+        auto y = x / from.alpha;
+        for (int i = 0; i < steps; ++i) {
+            const double r = from.ratio() + i * h;
+            const auto a = slope(y, r), b = slope(y + h / 2 * a, r + h / 2), c = slope(y + h / 2 * b, r + h / 2),
+                       d = slope(y + h * c, r + h);
+            y = y + h / 6 * (a + 2 * b + 2 * c + d);
+        }
+        return to.alpha * y;
+    }
+};
+
 inline torch::Tensor no_noise(int64_t) { throw std::logic_error("a deterministic solver asked for noise"); }
 inline void ignore_step(int64_t, const torch::Tensor&) {}
 

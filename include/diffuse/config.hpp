@@ -20,6 +20,7 @@ struct DatasetConfig {
 struct ScheduleConfig {
     std::string kind = "linear";
     int64_t steps = 1000;
+    bool zero_terminal_snr = false;
 };
 
 struct ModelConfig {

@@ -24,11 +24,25 @@ torch::Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const 
 /// Bits per dimension of dequantised bytes (see `dequantised`) with this log density in nats.
 torch::Tensor bits_per_dim(const torch::Tensor& log_density, int64_t dimensions);
 
+/// A picture's way to the first level and back, x_1 ~ q(x_1 | x_0), in nats, float64 [N]: what the step to x_1 gives,
+/// -log q(x_1 | x_0), and what the way back costs, -log p(x_0 | x_1), the probability of the bytes under a normal
+/// distribution around the x0 predicted at t = 1 with the variance of the posterior at t = 2 (Nichol & Dhariwal 2021's
+/// code).
+struct FirstLevel {
+    torch::Tensor x, log_q, log_decoder;
+};
+FirstLevel first_level(const Denoiser& denoiser, const Schedule& schedule, const torch::Tensor& bytes, uint64_t seed);
+
+/// Bits per dimension of bytes by the ODE from t = 1 on: the bound E[log p(x_0 | x_1) + log p(x_1) - log q(x_1 | x_0)]
+/// at one draw of x_1 (Song et al. 2021, arXiv:2101.09258, appendix B), with `ode_log_density`'s p(x_1). `grid` goes
+/// from the schedule's t = 1 up. It shares its first level with `variational_bound` at the same seed.
+torch::Tensor ode_bound(const Denoiser& denoiser, const Schedule& schedule, const Grid& grid,
+                        const torch::Tensor& bytes, int64_t probes, uint64_t seed);
+
 /// The variational bound in bits per dimension, all its terms, each at one draw of its noise (Ho et al. 2020, eq. 5):
 /// L_T, the KL divergence of the last level from the prior; L_{t-1} = (SNR(t-1) / SNR(t) - 1) / 2 |eps - eps_hat|^2 for
-/// t = T .. 2 (Kingma et al. 2021, arXiv:2107.00630, eq. 14); and L_0, the log probability of the bytes under a normal
-/// distribution around the x0 predicted at t = 1, with the variance of the posterior at t = 2 (Nichol & Dhariwal 2021's
-/// code). float64 [N] each.
+/// t = T .. 2 (Kingma et al. 2021, arXiv:2107.00630, eq. 14); and L_0, -log p(x_0 | x_1) of `first_level`. float64 [N]
+/// each.
 struct VariationalBound {
     torch::Tensor prior, diffusion, decoder;
     torch::Tensor total() const { return prior + diffusion + decoder; }

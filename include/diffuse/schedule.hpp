@@ -43,7 +43,9 @@ private:
 /// sqrt(beta) is linear, from sqrt(0.00085) to sqrt(0.012) (Rombach et al. 2022, arXiv:2112.10752, their code).
 /// sigmoid: alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
 /// algorithm 3). polynomial: alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B). In
-/// all, beta is clipped at 0.999, so that alpha-bar never reaches zero.
+/// all, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is shifted and
+/// stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of a picture can be seen there,
+/// and r = sigma / alpha stays finite.
 Schedule make_schedule(const ScheduleConfig& config);
 std::vector<std::string> schedule_names();
 
