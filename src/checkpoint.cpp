@@ -189,6 +189,7 @@ UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device d
     restore(network.named_parameters(), weights == Weights::kEma ? checkpoint.ema : checkpoint.model,
             "the checkpoint's weights");
     network.set_training(false);
+    network.freeze();
     return network;
 }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "diffuse/error.hpp"
+#include "diffuse/ops.hpp"
 
 namespace diffuse {
 namespace {
@@ -27,7 +28,8 @@ nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1) {
     return nn::Conv2d(nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2));
 }
 
-nn::Conv2d zero(nn::Conv2d layer) {
+template <class Layer>
+Layer zero(Layer layer) {
     torch::NoGradGuard no_grad;
     layer->weight.zero_();
     layer->bias.zero_();
@@ -63,40 +65,62 @@ void check(const ModelConfig& config, const ImageShape& shape) {
 struct Dropout {
     double probability;
     at::Generator generator;
-    torch::Tensor operator()(const torch::Tensor& x, bool training) {
-        if (!training || probability == 0) return x;
+    torch::Tensor operator()(const torch::Tensor& x) {
         return x * torch::empty_like(x).bernoulli_(1 - probability, generator) / (1 - probability);
     }
 };
+
+/// A 3x3 convolution of stride 1 that may read its input normalised (ops.hpp).
+struct Conv3x3Impl : nn::Conv2dImpl {
+    Conv3x3Impl(int64_t in, int64_t out) : nn::Conv2dImpl(nn::Conv2dOptions(in, out, 3).padding(1)) {}
+    torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const {
+        return conv3x3(input, weight, bias, residual, packed);
+    }
+    torch::Tensor packed;  ///< once the weights stay as they are
+};
+TORCH_MODULE(Conv3x3);
+
+/// What a convolution reads: x, and behind its channels those of a skip connection if there is one, normalised.
+ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {}) {
+    return {x, skip, norm->options.num_groups(), norm->weight.unsqueeze(0), norm->bias.unsqueeze(0)};
+}
+
+torch::Tensor joined(const torch::Tensor& x, const torch::Tensor& skip) {
+    return skip.defined() ? torch::cat({x, skip}, 1) : x;
+}
 
 /// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
 /// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
 struct ResBlockImpl : nn::Module {
     ResBlockImpl(int64_t in, int64_t out, int64_t embedding, const Dropout& drop)
         : norm1(register_module("norm1", group_norm(in))),
-          conv1(register_module("conv1", conv(in, out, 3))),
+          conv1(register_module("conv1", Conv3x3(in, out))),
           film(register_module("film", nn::Linear(embedding, 2 * out))),
           norm2(register_module("norm2", group_norm(out))),
           dropout(drop),
-          conv2(register_module("conv2", zero(conv(out, out, 3)))) {
+          conv2(register_module("conv2", zero(Conv3x3(out, out)))) {
         if (in != out) shortcut = register_module("shortcut", conv(in, out, 1));
     }
 
-    /// x: [N, in, H, W]; embedding: [N or 1, embedding] -> [N, out, H, W]
-    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& embedding) {
-        const auto scale_shift = film(embedding).unsqueeze(2).unsqueeze(3).chunk(2, 1);
-        auto h = conv1(torch::silu(norm1(x)));
-        h = torch::addcmul(scale_shift[1], norm2(h), 1 + scale_shift[0]);
-        h = conv2(dropout(torch::silu(h), is_training()));
-        return h + (shortcut ? shortcut(x) : x);
+    /// x and skip: [N, in, H, W] together; embedding: [N or 1, embedding] -> [N, out, H, W]
+    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
+        const auto h = conv1(normalised(norm1, x, skip));
+        const auto scale_shift = film(embedding).chunk(2, 1);
+        auto input = normalised(norm2, h);
+        input.scale = input.scale * (1 + scale_shift[0]);
+        input.shift = torch::addcmul(scale_shift[1], input.shift, 1 + scale_shift[0]);
+        if (dropout.probability > 0 && is_training()) input = {dropout(activated(input))};
+        const auto all = joined(x, skip);
+        return conv2(input, shortcut ? shortcut(all) : all);
     }
 
     nn::GroupNorm norm1;
-    nn::Conv2d conv1;
+    Conv3x3 conv1;
     nn::Linear film;
     nn::GroupNorm norm2;
     Dropout dropout;
-    nn::Conv2d conv2, shortcut{nullptr};
+    Conv3x3 conv2;
+    nn::Conv2d shortcut{nullptr};
 };
 TORCH_MODULE(ResBlock);
 
@@ -130,8 +154,8 @@ TORCH_MODULE(Attention);
 struct Block {
     ResBlock residual{nullptr};
     Attention attention{nullptr};
-    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& embedding) {
-        const auto h = residual(x, embedding);
+    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
+        const auto h = residual(x, skip, embedding);
         return attention ? attention(h) : h;
     }
 };
@@ -152,10 +176,11 @@ private:
     ModelConfig config;
     int64_t channels, resolution;  // of the feature map that the next layer will see, while building
     nn::Linear time1{nullptr}, time2{nullptr};
-    nn::Conv2d stem{nullptr}, head{nullptr};
+    Conv3x3 stem{nullptr}, head{nullptr};
     nn::GroupNorm head_norm{nullptr};
     std::vector<std::vector<Block>> down, up;
-    std::vector<nn::Conv2d> downsample, upsample;
+    std::vector<nn::Conv2d> downsample;
+    std::vector<Conv3x3> upsample;
     std::vector<Block> middle;
 };
 
@@ -167,14 +192,14 @@ UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch:
     const int64_t base = model.base_channels, pixels = shape.channels * model.patch_size * model.patch_size;
     time1 = register_module("time1", nn::Linear(base, 4 * base));
     time2 = register_module("time2", nn::Linear(4 * base, 4 * base));
-    stem = register_module("stem", conv(pixels, base, 3));
+    stem = register_module("stem", Conv3x3(pixels, base));
     std::vector<int64_t> skips = {base};
     build_down(skips);
     middle = {make_block("middle0", channels, channels, resolution),
               make_block("middle1", channels, channels, /*no attention*/ 0)};
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
-    head = register_module("head", zero(conv(channels, pixels, 3)));
+    head = register_module("head", zero(Conv3x3(channels, pixels)));
 }
 
 Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
@@ -220,7 +245,7 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
         }
         if (level == 0) break;
         const int64_t narrower = config.base_channels * config.channel_multipliers[level - 1];
-        upsample.push_back(register_module(fmt::format("upsample{}", level), conv(channels, narrower, 3)));
+        upsample.push_back(register_module(fmt::format("upsample{}", level), Conv3x3(channels, narrower)));
         channels = narrower;
         resolution *= 2;
     }
@@ -228,21 +253,21 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
 
 torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor& t) {
     const auto embedding = torch::silu(time2(torch::silu(time1(time_embedding(t, config.base_channels)))));
-    auto h = stem(torch::pixel_unshuffle(x, config.patch_size).contiguous(torch::MemoryFormat::ChannelsLast));
+    auto h = stem(ConvInput{torch::pixel_unshuffle(x, config.patch_size)});
     std::vector<torch::Tensor> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
-        for (auto& block : down[level]) skips.push_back(h = block(h, embedding));
+        for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
         if (level < downsample.size()) skips.push_back(h = downsample[level](h));
     }
-    for (auto& block : middle) h = block(h, embedding);
+    for (auto& block : middle) h = block(h, {}, embedding);
     for (size_t i = 0; i < up.size(); ++i) {
         for (auto& block : up[i]) {
-            h = block(torch::cat({h, skips.back()}, 1), embedding);
+            h = block(h, skips.back(), embedding);
             skips.pop_back();
         }
-        if (i < upsample.size()) h = upsample[i](torch::upsample_nearest2d(h, {2 * h.size(2), 2 * h.size(3)}));
+        if (i < upsample.size()) h = upsample[i](ConvInput{.x = h, .upsample = true});
     }
-    return torch::pixel_shuffle(head(torch::silu(head_norm(h))), config.patch_size).contiguous();
+    return torch::pixel_shuffle(head(normalised(head_norm, h)), config.patch_size).contiguous();
 }
 
 UNet::UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device) {
@@ -272,6 +297,13 @@ int64_t UNet::parameter_count() const {
 }
 
 void UNet::set_training(bool training) { modules_->train(training); }
+
+void UNet::freeze() {
+    modules_->apply([](nn::Module& module) {
+        auto* const layer = module.as<Conv3x3Impl>();
+        if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);
+    });
+}
 
 void UNet::seed_dropout(uint64_t seed) { modules_->generator.set_current_seed(seed); }
 

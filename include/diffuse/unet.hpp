@@ -14,7 +14,8 @@ namespace diffuse {
 /// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
 /// same shape. It knows nothing of schedules. Residual blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and
 /// shifted by the time; skip connections; self-attention where asked; channels-last memory throughout. The last
-/// convolution starts at zero, so a new network predicts zero. Copies share their weights.
+/// convolution starts at zero, so a new network predicts zero. Copies share their weights. On a CPU each call works on
+/// the calling thread; several may call at once.
 class UNet {
 public:
     /// Random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
@@ -31,6 +32,8 @@ public:
 
     /// Dropout is only active in training mode, which is how a new network starts.
     void set_training(bool training);
+    /// The weights will not change any more: keeps what can be computed from them once.
+    void freeze();
     /// The next masks of dropout are a function of `seed`.
     void seed_dropout(uint64_t seed);
 
