@@ -32,7 +32,9 @@ struct Case {
         };
         return {name,
                 {leaf(input.x), leaf(input.skip), input.groups, leaf(input.scale), leaf(input.shift), input.upsample},
-                leaf(weight), leaf(bias), leaf(residual)};
+                leaf(weight),
+                leaf(bias),
+                leaf(residual)};
     }
 };
 
@@ -44,11 +46,20 @@ Tensor random(torch::IntArrayRef sizes, double scale = 1) {
 std::vector<Case> cases() {
     torch::manual_seed(0);
     std::vector<Case> all;
-    for (const auto& [n, in, out, h, w] : std::vector<std::array<int64_t, 5>>{
-             {1, 1, 1, 4, 4}, {2, 1, 24, 28, 28}, {3, 24, 1, 28, 28}, {13, 8, 8, 7, 7}, {4, 40, 24, 14, 14},
-             {2, 16, 56, 5, 9}, {1, 3, 5, 1, 1}, {2, 64, 32, 8, 6}}) {
+    for (const auto& [n, in, out, h, w] : std::vector<std::array<int64_t, 5>>{{1, 1, 1, 4, 4},
+                                                                              {2, 1, 24, 28, 28},
+                                                                              {3, 24, 1, 28, 28},
+                                                                              {13, 8, 8, 7, 7},
+                                                                              {4, 40, 24, 14, 14},
+                                                                              {2, 16, 56, 5, 9},
+                                                                              {1, 3, 5, 1, 1},
+                                                                              {2, 64, 32, 8, 6}}) {
         const auto base = [&](const std::string& kind) {
-            Case c{fmt::format("{} {}x{}x{}x{} -> {}", kind, n, in, h, w, out), {}, random({out, in, 3, 3}, 0.2), random({out}), {}};
+            Case c{fmt::format("{} {}x{}x{}x{} -> {}", kind, n, in, h, w, out),
+                   {},
+                   random({out, in, 3, 3}, 0.2),
+                   random({out}),
+                   {}};
             c.input.x = random({n, in, h, w});
             return c;
         };
@@ -115,8 +126,11 @@ TEST(Ops, AnImageDoesNotDependOnItsNeighbours) {
         const Case tuned = c.as_float();
         auto& input = tuned.input;
         const auto all = conv3x3(input, tuned.weight, tuned.bias);
-        const auto one = [](const Tensor& x) { return x.defined() && x.size(0) > 1 ? x.narrow(0, x.size(0) - 1, 1) : x; };
-        const ConvInput last{one(input.x), one(input.skip), input.groups, one(input.scale), one(input.shift), input.upsample};
+        const auto one = [](const Tensor& x) {
+            return x.defined() && x.size(0) > 1 ? x.narrow(0, x.size(0) - 1, 1) : x;
+        };
+        const ConvInput last{one(input.x),     one(input.skip),  input.groups,
+                             one(input.scale), one(input.shift), input.upsample};
         EXPECT_TRUE(torch::equal(conv3x3(last, tuned.weight, tuned.bias), one(all))) << c.name;
     }
 }

@@ -11,8 +11,8 @@
 namespace diffuse {
 namespace {
 
-using torch::Tensor;
 using kernels::round_up;
+using torch::Tensor;
 
 constexpr double kEpsilon = 1e-5;  // of group normalisation, LibTorch's default
 // Tiles worked on at once: so many rows keep the products busy, and what they need stays in the L2 or L3 cache.
@@ -162,10 +162,9 @@ Tensor forward(const Plan& plan, const Statistics& stats, const Tensor& scale, c
                const Tensor& packed, const Tensor& bias, const Tensor& residual) {
     const auto y = empty_map(plan.maps[0], plan.out, plan.shape.height, plan.shape.width);
     const auto added = residual.defined() ? nhwc(residual) : Tensor();
-    workspace.reserve(plan.shape.padded_pixels() * plan.padded_in + plan.tiles_size(plan.padded_in) +
-                      plan.tiles_size(plan.padded_out) + 64);
+    workspace.reserve(plan.shape.padded_pixels() * plan.padded_in + plan.tiles_size(plan.padded_in) + 64);
     float* const padded = workspace.take(plan.shape.padded_pixels() * plan.padded_in);
-    const auto in = plan.take_tiles(plan.padded_in), out = plan.take_tiles(plan.padded_out);
+    const auto in = plan.take_tiles(plan.padded_in);
     const int64_t size = plan.out_pixels * plan.out, tiles = plan.shape.tiles();
     for (int64_t first = 0; first < plan.images; first += plan.at_once) {
         const int64_t count = std::min(plan.at_once, plan.images - first);
@@ -175,14 +174,10 @@ Tensor forward(const Plan& plan, const Statistics& stats, const Tensor& scale, c
             read_input(plan, affine ? &*affine : nullptr, first + i, padded);
             kernels::transform_input(padded, plan.shape, in, i * tiles);
         }
-        kernels::multiply(in, count * tiles, packed.data_ptr<float>(), out);
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t at = (first + i) * size;
-            kernels::transform_output(out, i * tiles, plan.shape, plan.out,
-                                      bias.defined() ? bias.data_ptr<float>() : nullptr,
-                                      added.defined() ? added.data_ptr<float>() + at : nullptr,
-                                      y.data_ptr<float>() + at);
-        }
+        kernels::multiply_out(in, count, plan.shape, packed.data_ptr<float>(), plan.out,
+                              bias.defined() ? bias.data_ptr<float>() : nullptr,
+                              added.defined() ? added.data_ptr<float>() + first * size : nullptr,
+                              y.data_ptr<float>() + first * size);
     }
     return y;
 }
@@ -231,7 +226,8 @@ void input_gradient(const Plan& plan, const Affine* affine, const Statistics& st
     for (int64_t g = 0; g < plan.groups; ++g) {
         const double mean = double(stats.mean.data_ptr<float>()[image * plan.groups + g]);
         const double inverse = double(stats.scale.data_ptr<float>()[image * plan.groups + g]);
-        double m1 = 0, m2 = 0;  // means over the group of the gradient of xhat = (x - mean) inverse, and of it times xhat
+        double m1 = 0,
+               m2 = 0;  // means over the group of the gradient of xhat = (x - mean) inverse, and of it times xhat
         for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
             const double of_scale = (double(with_x[size_t(c)]) - mean * double(sum[size_t(c)])) * inverse;
             scale_gradient[c] = float(of_scale);
@@ -256,11 +252,10 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
                    const Tensor& weight, const Tensor& output_gradient, bool want_input) {
     const auto dy = nhwc(output_gradient);
     Gradients gradients;
-    gradients.weight = torch::zeros({plan.out, 3, 3, plan.in}, weight.options());
+    gradients.weight = torch::empty({plan.out, 3, 3, plan.in}, weight.options());
     if (want_input) {
         for (size_t s = 0; s < plan.sources.size(); ++s) {
-            (s == 0 ? gradients.x : gradients.skip) =
-                torch::empty_like(plan.maps[s]).permute({0, 3, 1, 2});
+            (s == 0 ? gradients.x : gradients.skip) = torch::empty_like(plan.maps[s]).permute({0, 3, 1, 2});
         }
     }
     if (plan.groups > 0) {
@@ -272,13 +267,14 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
     const int64_t products_size = kernels::kPoints * plan.padded_in * plan.padded_out;
     const int64_t packed_size = kernels::kPoints * in_panels * dy_channels;
     workspace.reserve(pixels * (plan.padded_in + dy_channels) + plan.tiles_size(plan.padded_in) +
-                      plan.tiles_size(plan.padded_out) + plan.tiles_size(dy_channels) + plan.tiles_size(in_panels) +
-                      plan.out_pixels * plan.padded_in + products_size + packed_size + 256);
-    float *const padded = workspace.take(pixels * plan.padded_in), *const padded_dy = workspace.take(pixels * dy_channels);
+                      plan.tiles_size(plan.padded_out) + plan.tiles_size(dy_channels) +
+                      plan.at_once * plan.out_pixels * plan.padded_in + products_size + packed_size + 256);
+    float *const padded = workspace.take(pixels * plan.padded_in), *const padded_dy =
+                                                                       workspace.take(pixels * dy_channels);
     float *const products = workspace.take(products_size), *const packed = workspace.take(packed_size);
-    float* const d = workspace.take(plan.out_pixels * plan.padded_in);
+    float* const d = workspace.take(plan.at_once * plan.out_pixels * plan.padded_in);
     const auto in = plan.take_tiles(plan.padded_in), of_dy = plan.take_tiles(plan.padded_out);
-    const auto dy_in = plan.take_tiles(dy_channels), dx_out = plan.take_tiles(in_panels);
+    const auto dy_in = plan.take_tiles(dy_channels);
     std::fill_n(products, products_size, 0.0f);
     if (want_input) kernels::transform_weights(nhwc(weight).data_ptr<float>(), plan.out, plan.in, true, packed);
 
@@ -296,10 +292,10 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
         }
         kernels::multiply_transposed(in, count * tiles, of_dy, products);
         if (!want_input) continue;
-        kernels::multiply(dy_in, count * tiles, packed, dx_out);
+        kernels::multiply_out(dy_in, count, plan.shape, packed, plan.padded_in, nullptr, nullptr, d);
         for (int64_t i = 0; i < count; ++i) {
-            kernels::transform_output(dx_out, i * tiles, plan.shape, plan.padded_in, nullptr, nullptr, d);
-            input_gradient(plan, plan.groups > 0 ? &affines[size_t(i)] : nullptr, stats, scale, first + i, d, gradients);
+            input_gradient(plan, plan.groups > 0 ? &affines[size_t(i)] : nullptr, stats, scale, first + i,
+                           d + i * plan.out_pixels * plan.padded_in, gradients);
         }
     }
     kernels::gradient_of_weights(products, plan.out, plan.in, gradients.weight.data_ptr<float>());
@@ -313,9 +309,7 @@ Tensor reduced(const Tensor& gradient, const Tensor& like) {
     return like.size(0) == gradient.size(0) ? gradient : gradient.sum(0, /*keepdim=*/true);
 }
 
-Tensor joined(const ConvInput& input) {
-    return input.skip.defined() ? torch::cat({input.x, input.skip}, 1) : input.x;
-}
+Tensor joined(const ConvInput& input) { return input.skip.defined() ? torch::cat({input.x, input.skip}, 1) : input.x; }
 
 /// Autograd takes no undefined tensors as arguments; those without elements stand for them.
 Tensor given(const Tensor& x) { return x.defined() ? x : torch::empty({0}); }
@@ -345,7 +339,9 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
         const Plan plan(x, skip, groups, context->saved_data["upsample"].toBool(), weight);
         auto g = diffuse::backward(plan, {saved[5], saved[6]}, scale, shift, weight, output_gradients[0], want_input);
         if (groups > 0) g.scale = reduced(g.scale, scale), g.shift = reduced(g.shift, shift);
-        return {g.x,      g.skip, {}, g.scale, g.shift, {}, g.weight, g.bias, context->saved_data["residual"].toBool() ? output_gradients[0] : Tensor(),
+        return {g.x,      g.skip,  {},
+                g.scale,  g.shift, {},
+                g.weight, g.bias,  context->saved_data["residual"].toBool() ? output_gradients[0] : Tensor(),
                 {}};
     }
 };

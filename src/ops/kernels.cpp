@@ -11,8 +11,6 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 HWY_BEFORE_NAMESPACE();
 namespace diffuse::kernels::HWY_NAMESPACE {
 namespace {
@@ -28,12 +26,22 @@ constexpr int64_t kStep = int64_t(hn::MaxLanes(kWide));
 V times(float factor, V x) { return hn::Mul(hn::Set(kWide, factor), x); }
 V plus_times(V y, float factor, V x) { return hn::MulAdd(hn::Set(kWide, factor), x, y); }
 
+/// 1 / (1 + exp(-u)), to 2e-7. exp(-u) = 2^n 2^f with n whole and |f| <= 1/2; 2^f by its Taylor polynomial, whose next
+/// term is below float32's rounding; 2^n by adding n to the exponent. Beyond |u| = 87 the result is that at 87.
 V sigmoid(V u) {
-    const V e = hn::Exp(kWide, hn::Min(hn::Neg(u), hn::Set(kWide, 80.0f)));
+    constexpr hn::RebindToSigned<Wide> whole;
+    const V bounded = hn::Min(hn::Max(u, hn::Set(kWide, -87.0f)), hn::Set(kWide, 87.0f));
+    const V power = times(-1.44269504f, bounded), n = hn::Round(power), f = hn::Sub(power, n);
+    V e = hn::Set(kWide, 1.5403530e-4f);
+    for (const float coefficient : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 0.24022651f, 0.69314718f, 1.0f}) {
+        e = hn::MulAdd(e, f, hn::Set(kWide, coefficient));
+    }
+    const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(whole, n));
+    e = hn::BitCast(kWide, hn::Add(hn::BitCast(whole, e), exponent));
     return hn::Div(hn::Set(kWide, 1.0f), hn::Add(hn::Set(kWide, 1.0f), e));
 }
 
-// B^T, A^T and A of F(4x4, 3x3) (Lavin & Gray 2016, section 4.3), applied to one column or row of a tile.
+// B^T, A^T, A, G and G^T of F(4x4, 3x3) (Lavin & Gray 2016, section 4.3), applied to one column or row of a tile.
 
 void times_bt(const V (&d)[6], V (&t)[6]) {
     const V even = plus_times(d[4], -4, d[2]), odd = plus_times(d[3], -4, d[1]);
@@ -64,6 +72,80 @@ void times_a(const V (&y)[4], V (&m)[6]) {
     m[3] = hn::Add(even2, odd2);
     m[4] = hn::Sub(even2, odd2);
     m[5] = y[3];
+}
+
+void times_g(const V (&g)[3], V (&t)[6]) {
+    const V ends = hn::Add(g[0], g[2]), wide_ends = plus_times(times(1.0f / 24, g[0]), 1.0f / 6, g[2]);
+    const V middle = times(1.0f / 12, g[1]);
+    t[0] = times(1.0f / 4, g[0]);
+    t[1] = times(-1.0f / 6, hn::Add(ends, g[1]));
+    t[2] = times(-1.0f / 6, hn::Sub(ends, g[1]));
+    t[3] = hn::Add(wide_ends, middle);
+    t[4] = hn::Sub(wide_ends, middle);
+    t[5] = g[2];
+}
+
+void times_gt(const V (&u)[6], V (&g)[3]) {
+    const V sum1 = hn::Add(u[1], u[2]), sum2 = hn::Add(u[3], u[4]);
+    g[0] = plus_times(plus_times(times(1.0f / 4, u[0]), -1.0f / 6, sum1), 1.0f / 24, sum2);
+    g[1] = plus_times(times(1.0f / 6, hn::Sub(u[2], u[1])), 1.0f / 12, hn::Sub(u[3], u[4]));
+    g[2] = hn::Add(plus_times(times(-1.0f / 6, sum1), 1.0f / 6, sum2), u[5]);
+}
+
+void TransformWeights(const float* weights, int64_t out, int64_t in, bool backward, float* packed) {
+    const int64_t rows = backward ? out : in, columns = backward ? in : out;
+    const int64_t padded_rows = round_up(rows, kChannels), padded_columns = round_up(columns, kPanel);
+    const int64_t row_step = backward ? 9 * in : 1, column_step = backward ? 1 : 9 * in;
+    for (int64_t column = 0; column < padded_columns; column += kStep) {
+        const int64_t count = std::clamp<int64_t>(columns - column, 0, kStep);
+        for (int64_t row = 0; row < padded_rows; ++row) {
+            float* to = packed + (column / kPanel * kPoints * padded_rows + row) * kPanel + column % kPanel;
+            V half[6][3];
+            for (int64_t l = 0; l < 3; ++l) {
+                V g[3], t[6];
+                for (int64_t k = 0; k < 3; ++k) {
+                    const int64_t tap = backward ? 8 - 3 * k - l : 3 * k + l;
+                    float values[kChannels] = {};
+                    for (int64_t i = 0; i < count && row < rows; ++i)
+                        values[i] = weights[tap * in + row * row_step + (column + i) * column_step];
+                    g[k] = hn::LoadU(kWide, values);
+                }
+                times_g(g, t);
+                for (int64_t a = 0; a < 6; ++a) half[a][l] = t[a];
+            }
+            for (int64_t a = 0; a < 6; ++a) {
+                V t[6];
+                times_g(half[a], t);
+                for (int64_t b = 0; b < 6; ++b) hn::StoreU(t[b], kWide, to + (6 * a + b) * padded_rows * kPanel);
+            }
+        }
+    }
+}
+
+void GradientOfWeights(const float* products, int64_t out, int64_t in, float* gradient) {
+    const int64_t padded_in = round_up(in, kChannels), padded_out = round_up(out, kPanel);
+    for (int64_t i = 0; i < in; ++i) {
+        for (int64_t o = 0; o < out; o += kStep) {
+            V half[3][6];
+            for (int64_t b = 0; b < 6; ++b) {
+                V u[6], g[3];
+                for (int64_t a = 0; a < 6; ++a)
+                    u[a] = hn::LoadU(kWide, products + ((6 * a + b) * padded_in + i) * padded_out + o);
+                times_gt(u, g);
+                for (int64_t k = 0; k < 3; ++k) half[k][b] = g[k];
+            }
+            for (int64_t k = 0; k < 3; ++k) {
+                V g[3];
+                times_gt(half[k], g);
+                for (int64_t l = 0; l < 3; ++l) {
+                    float values[kChannels];
+                    hn::StoreU(g[l], kWide, values);
+                    for (int64_t c = 0; c < std::min(kStep, out - o); ++c)
+                        gradient[((o + c) * 9 + 3 * k + l) * in + i] = values[c];
+                }
+            }
+        }
+    }
 }
 
 void ChannelSums(const float* x, int64_t pixels, int64_t channels, float* sums) {
@@ -169,45 +251,6 @@ void TransformGradient(const float* padded, int64_t channels, const Shape& shape
     }
 }
 
-void TransformOutput(Tiles in, int64_t tile, const Shape& shape, int64_t channels, const float* bias,
-                     const float* residual, float* y) {
-    for (int64_t ty = 0; ty < shape.tiles_high(); ++ty) {
-        for (int64_t tx = 0; tx < shape.tiles_wide(); ++tx, ++tile) {
-            const int64_t rows = std::min<int64_t>(4, shape.height - 4 * ty);
-            const int64_t columns = std::min<int64_t>(4, shape.width - 4 * tx);
-            for (int64_t c = 0; c < channels; c += kStep) {
-                const float* from = in.data + tile * in.channels + c;
-                const int64_t left = std::min(kStep, channels - c);
-                float part[kChannels] = {};
-                if (bias) std::memcpy(part, bias + c, size_t(left) * sizeof(float));
-                const V b = hn::LoadU(kWide, part);
-                V half[4][6];
-                for (int64_t j = 0; j < 6; ++j) {
-                    V column[6], t[4];
-                    for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(kWide, from + (6 * i + j) * in.stride);
-                    times_at(column, t);
-                    for (int64_t i = 0; i < 4; ++i) half[i][j] = t[i];
-                }
-                for (int64_t i = 0; i < rows; ++i) {
-                    V t[4];
-                    times_at(half[i], t);
-                    for (int64_t j = 0; j < columns; ++j) {
-                        const int64_t at = ((4 * ty + i) * shape.width + 4 * tx + j) * channels + c;
-                        V v = hn::Add(t[j], b);
-                        if (left == kStep) {
-                            if (residual) v = hn::Add(v, hn::LoadU(kWide, residual + at));
-                            hn::StoreU(v, kWide, y + at);
-                        } else {
-                            hn::StoreU(v, kWide, part);
-                            for (int64_t k = 0; k < left; ++k) y[at + k] = part[k] + (residual ? residual[at + k] : 0);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Rows of [rows, inner] times a panel [inner, kPanel]; `step` is from one inner element of a to the next, `row` from
 /// one row to the next. All sums stay in registers.
 template <int kRows>
@@ -251,11 +294,59 @@ void Product(int64_t rows, const float* a, int64_t row, int64_t step, const floa
     if (rows > 0) ProductOfRest<kRowsAtOnce - 1>(rows, a, row, step, b, b_row, inner, add, c, c_row);
 }
 
-void Multiply(Tiles in, int64_t rows, const float* packed, Tiles out) {
-    for (int64_t p = 0; p < kPoints; ++p) {
-        for (int64_t panel = 0; panel < out.channels; panel += kPanel, packed += in.channels * kPanel) {
-            Product(rows, in.data + p * in.stride, in.channels, 1, packed, kPanel, in.channels, false,
-                    out.data + p * out.stride + panel, out.channels);
+/// A^T m A of one tile and kStep channels from c on, to its place in y. m: kPoints vectors, `stride` apart.
+void TransformOutput(const float* m, int64_t stride, int64_t tile, const Shape& shape, int64_t channels, int64_t c,
+                     const float* bias, const float* residual, float* y) {
+    const int64_t top = 4 * (tile / shape.tiles_wide()), left = 4 * (tile % shape.tiles_wide());
+    const int64_t rows = std::min<int64_t>(4, shape.height - top), columns = std::min<int64_t>(4, shape.width - left);
+    const int64_t count = std::min(kStep, channels - c);
+    float part[kChannels] = {};
+    if (bias) std::memcpy(part, bias + c, size_t(count) * sizeof(float));
+    const V b = hn::LoadU(kWide, part);
+    V half[4][6];
+    for (int64_t j = 0; j < 6; ++j) {
+        V column[6], t[4];
+        for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(kWide, m + (6 * i + j) * stride);
+        times_at(column, t);
+        for (int64_t i = 0; i < 4; ++i) half[i][j] = t[i];
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+        V t[4];
+        times_at(half[i], t);
+        for (int64_t j = 0; j < columns; ++j) {
+            const int64_t at = ((top + i) * shape.width + left + j) * channels + c;
+            V v = hn::Add(t[j], b);
+            if (count == kStep) {
+                if (residual) v = hn::Add(v, hn::LoadU(kWide, residual + at));
+                hn::StoreU(v, kWide, y + at);
+            } else {
+                hn::StoreU(v, kWide, part);
+                for (int64_t k = 0; k < count; ++k) y[at + k] = part[k] + (residual ? residual[at + k] : 0);
+            }
+        }
+    }
+}
+
+void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels, const float* bias,
+                 const float* residual, float* y) {
+    // A few tiles' products of one panel stay in the L1 cache until they are transformed.
+    constexpr int64_t kStride = kRowsAtOnce * kPanel;
+    HWY_ALIGN float m[kPoints * kStride];
+    const int64_t tiles = shape.tiles(), size = shape.height * shape.width * channels;
+    for (int64_t panel = 0; panel < channels; panel += kPanel, packed += kPoints * in.channels * kPanel) {
+        for (int64_t first = 0; first < images * tiles; first += kRowsAtOnce) {
+            const int64_t rows = std::min<int64_t>(kRowsAtOnce, images * tiles - first);
+            for (int64_t p = 0; p < kPoints; ++p) {
+                Product(rows, in.data + p * in.stride + first * in.channels, in.channels, 1,
+                        packed + p * in.channels * kPanel, kPanel, in.channels, false, m + p * kStride, kPanel);
+            }
+            for (int64_t r = 0; r < rows; ++r) {
+                const int64_t image = (first + r) / tiles, tile = (first + r) % tiles;
+                for (int64_t c = 0; c < std::min(kPanel, channels - panel); c += kStep) {
+                    TransformOutput(m + r * kPanel + c, kStride, tile, shape, channels, panel + c, bias,
+                                    residual ? residual + image * size : nullptr, y + image * size);
+                }
+            }
         }
     }
 }
@@ -308,23 +399,16 @@ HWY_AFTER_NAMESPACE();
 namespace diffuse::kernels {
 namespace {
 
+HWY_EXPORT(TransformWeights);
+HWY_EXPORT(GradientOfWeights);
 HWY_EXPORT(ChannelSums);
 HWY_EXPORT(Pad);
 HWY_EXPORT(TransformInput);
 HWY_EXPORT(TransformGradient);
-HWY_EXPORT(TransformOutput);
-HWY_EXPORT(Multiply);
+HWY_EXPORT(MultiplyOut);
 HWY_EXPORT(MultiplyTransposed);
 HWY_EXPORT(SiluBackward);
 HWY_EXPORT(AffineBackward);
-
-// G of F(4x4, 3x3)
-constexpr float kG[6][3] = {{1.0f / 4, 0, 0},
-                            {-1.0f / 6, -1.0f / 6, -1.0f / 6},
-                            {-1.0f / 6, 1.0f / 6, -1.0f / 6},
-                            {1.0f / 24, 1.0f / 12, 1.0f / 6},
-                            {1.0f / 24, -1.0f / 12, 1.0f / 6},
-                            {0, 0, 1}};
 
 }  // namespace
 
@@ -341,12 +425,9 @@ void transform_input(const float* padded, const Shape& shape, Tiles out, int64_t
 void transform_gradient(const float* padded, int64_t channels, const Shape& shape, Tiles out, int64_t first_tile) {
     HWY_DYNAMIC_DISPATCH(TransformGradient)(padded, channels, shape, out, first_tile);
 }
-void transform_output(Tiles in, int64_t first_tile, const Shape& shape, int64_t channels, const float* bias,
-                      const float* residual, float* y) {
-    HWY_DYNAMIC_DISPATCH(TransformOutput)(in, first_tile, shape, channels, bias, residual, y);
-}
-void multiply(Tiles in, int64_t rows, const float* packed, Tiles out) {
-    HWY_DYNAMIC_DISPATCH(Multiply)(in, rows, packed, out);
+void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels,
+                  const float* bias, const float* residual, float* y) {
+    HWY_DYNAMIC_DISPATCH(MultiplyOut)(in, images, shape, packed, channels, bias, residual, y);
 }
 void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, float* products) {
     HWY_DYNAMIC_DISPATCH(MultiplyTransposed)(in, rows, gradients, products);
@@ -361,53 +442,10 @@ void affine_backward(const float* x, int64_t pixels, int64_t channels, const flo
 }
 
 void transform_weights(const float* weights, int64_t out, int64_t in, bool backward, float* packed) {
-    const int64_t rows = backward ? out : in, columns = backward ? in : out;
-    const int64_t padded_rows = round_up(rows, kChannels), panels = round_up(columns, kPanel) / kPanel;
-    std::fill_n(packed, kPoints * panels * padded_rows * kPanel, 0.0f);
-    for (int64_t o = 0; o < out; ++o) {
-        for (int64_t i = 0; i < in; ++i) {
-            float half[6][3] = {};
-            for (int a = 0; a < 6; ++a) {
-                for (int k = 0; k < 3; ++k) {
-                    for (int l = 0; l < 3; ++l) {
-                        const int tap = backward ? 3 * (2 - k) + 2 - l : 3 * k + l;
-                        half[a][l] += kG[a][k] * weights[(o * 9 + tap) * in + i];
-                    }
-                }
-            }
-            const int64_t row = backward ? o : i, column = backward ? i : o;
-            float* to = packed + (column / kPanel * padded_rows + row) * kPanel + column % kPanel;
-            for (int a = 0; a < 6; ++a) {
-                for (int b = 0; b < 6; ++b) {
-                    float sum = 0;
-                    for (int l = 0; l < 3; ++l) sum += half[a][l] * kG[b][l];
-                    to[(6 * a + b) * panels * padded_rows * kPanel] = sum;
-                }
-            }
-        }
-    }
+    HWY_DYNAMIC_DISPATCH(TransformWeights)(weights, out, in, backward, packed);
 }
-
 void gradient_of_weights(const float* products, int64_t out, int64_t in, float* gradient) {
-    const int64_t padded_in = round_up(in, kChannels), padded_out = round_up(out, kPanel);
-    for (int64_t o = 0; o < out; ++o) {
-        for (int64_t i = 0; i < in; ++i) {
-            float half[3][6] = {};
-            for (int a = 0; a < 6; ++a) {
-                for (int b = 0; b < 6; ++b) {
-                    const float u = products[((6 * a + b) * padded_in + i) * padded_out + o];
-                    for (int k = 0; k < 3; ++k) half[k][b] += kG[a][k] * u;
-                }
-            }
-            for (int k = 0; k < 3; ++k) {
-                for (int l = 0; l < 3; ++l) {
-                    float sum = 0;
-                    for (int b = 0; b < 6; ++b) sum += half[k][b] * kG[b][l];
-                    gradient[(o * 9 + 3 * k + l) * in + i] += sum;
-                }
-            }
-        }
-    }
+    HWY_DYNAMIC_DISPATCH(GradientOfWeights)(products, out, in, gradient);
 }
 
 }  // namespace diffuse::kernels

@@ -36,8 +36,8 @@ struct Tiles {
 /// that and of their squares. sums: [3, channels].
 void channel_sums(const float* x, int64_t pixels, int64_t channels, float* sums);
 
-/// Copies an image into channels `first` .. of a padded one, of `all` channels. With `scale` and `shift`, of one number a
-/// channel, silu(scale x + shift) instead of x. `upsample`: each pixel of x fills 2x2 (shape is that of the result).
+/// Copies an image into channels `first` .. of a padded one, of `all` channels. With `scale` and `shift`, of one number
+/// a channel, silu(scale x + shift) instead of x. `upsample`: each pixel of x fills 2x2 (shape is that of the result).
 void pad(const float* x, int64_t channels, const float* scale, const float* shift, bool upsample, const Shape& shape,
          float* padded, int64_t first, int64_t all);
 
@@ -45,18 +45,16 @@ void pad(const float* x, int64_t channels, const float* scale, const float* shif
 void transform_input(const float* padded, const Shape& shape, Tiles out, int64_t first_tile);
 /// A dy A^T of every tile of a padded image of gradients, of `channels` channels (a multiple of kChannels).
 void transform_gradient(const float* padded, int64_t channels, const Shape& shape, Tiles out, int64_t first_tile);
-/// A^T m A of every tile, to y [height, width, channels], plus bias and residual where they are not null.
-void transform_output(Tiles in, int64_t first_tile, const Shape& shape, int64_t channels, const float* bias,
-                      const float* residual, float* y);
-
-/// G g G^T of weights [out, 3, 3, in], packed [kPoints, out/kPanel, in padded, kPanel]. `backward`: of the flipped,
+/// G g G^T of weights [out, 3, 3, in], packed [out/kPanel, kPoints, in padded, kPanel]. `backward`: of the flipped,
 /// transposed ones, for the gradient of the input.
 void transform_weights(const float* weights, int64_t out, int64_t in, bool backward, float* packed);
-/// G^T u G of the products of gradients [kPoints, in padded, out padded], added to [out, 3, 3, in].
+/// G^T u G of the products of gradients [kPoints, in padded, out padded], to [out, 3, 3, in].
 void gradient_of_weights(const float* products, int64_t out, int64_t in, float* gradient);
 
-/// out[p] = in[p] packed[p] for every point: [rows, in.channels] times [in.channels, out.channels].
-void multiply(Tiles in, int64_t rows, const float* packed, Tiles out);
+/// A^T (in[p] packed[p]) A for the tiles of `images` images, each point p's a product [tiles, in.channels] times
+/// [in.channels, channels]; to y [images, height, width, channels], plus bias and residual where they are not null.
+void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels,
+                  const float* bias, const float* residual, float* y);
 /// products[p] += in[p]^T gradients[p]: [in.channels, gradients.channels].
 void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, float* products);
 
