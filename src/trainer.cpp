@@ -79,6 +79,7 @@ public:
         average_.set_training(false);
         const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
         const int64_t replicas = device.is_cpu() ? std::min(threads_, most) : 1;
+        workers_.emplace(replicas);
         for (int64_t i = 0; i < replicas; ++i) {
             UNet network(config.model, shape_, seed_, device);
             view_parameters(network.parameters(), weights_);
@@ -128,7 +129,7 @@ private:
         const int64_t replicas = int64_t(replicas_.size()), batch = config_.train.batch_size;
         indices_ = order_.indices(step_ * batch, batch).to(device_);
         times_ = training_times(seed_, step_, batch, schedule_.steps()).to(device_);
-        parallel_for_each(replicas, replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
+        workers_->for_each(replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
         ++step_;
         ++speed_.steps;
 
@@ -275,6 +276,7 @@ private:
     UNet average_;
     torch::Tensor ema_, weights_;
     std::vector<Replica> replicas_;
+    std::optional<Workers> workers_;  // a thread for each
     AdamW optimizer_;
     int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
     MetricsWindow window_;

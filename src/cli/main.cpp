@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
+#include <malloc.h>
+
+#include <climits>
 #include <csignal>
 #include <cstdio>
 
@@ -48,12 +51,22 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
                 diffuse::kBadInput);
 }
 
+/// Feature maps are allocated and freed thousands of times a second: memory once had is kept instead of going back to
+/// the system, whose fresh pages would have to be cleared and mapped again at each step.
+void keep_freed_memory() {
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_TOP_PAD, 64 << 20);
+    mallopt(M_ARENA_MAX, 1);  // arenas of further threads cannot hold a large map
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     // A reader that went away and a limit on file sizes are failed writes like any other, not reasons to die unsaved.
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGXFSZ, SIG_IGN);
+    keep_freed_memory();
     CLI::App app("diffuse trains, samples and inverts small diffusion models.", "diffuse");
     app.set_version_flag("--version", "diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")");
     app.require_subcommand(1);

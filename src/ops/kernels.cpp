@@ -17,33 +17,52 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Wide = hn::CappedTag<float, kChannels>;  // transforms
-using Panel = hn::CappedTag<float, kPanel>;    // products
-using V = hn::Vec<Wide>;
+using Panel = hn::CappedTag<float, kPanel>;    // products, and transforms of so many channels
+using Wide = hn::CappedTag<float, kChannels>;  // transforms of what is left
+constexpr Panel kPanelTag;
 constexpr Wide kWide;
 constexpr int64_t kStep = int64_t(hn::MaxLanes(kWide));
 
-V times(float factor, V x) { return hn::Mul(hn::Set(kWide, factor), x); }
-V plus_times(V y, float factor, V x) { return hn::MulAdd(hn::Set(kWide, factor), x, y); }
+/// Calls work(tag, c) for channels c, c + 1, .. of as many lanes as the tag has, up to `channels`, a multiple of
+/// kChannels.
+template <class Work>
+HWY_INLINE void for_channels(int64_t channels, const Work& work) {
+    constexpr int64_t kFull = int64_t(hn::MaxLanes(kPanelTag));
+    int64_t c = 0;
+    for (; c + kFull <= channels; c += kFull) work(kPanelTag, c);
+    for (; c < channels; c += kStep) work(kWide, c);
+}
+
+template <class V>
+HWY_INLINE V times(float factor, V x) {
+    return hn::Mul(hn::Set(hn::DFromV<V>(), factor), x);
+}
+template <class V>
+HWY_INLINE V plus_times(V y, float factor, V x) {
+    return hn::MulAdd(hn::Set(hn::DFromV<V>(), factor), x, y);
+}
 
 /// 1 / (1 + exp(-u)), to 2e-7. exp(-u) = 2^n 2^f with n whole and |f| <= 1/2; 2^f by its Taylor polynomial, whose next
 /// term is below float32's rounding; 2^n by adding n to the exponent. Beyond |u| = 87 the result is that at 87.
-V sigmoid(V u) {
-    constexpr hn::RebindToSigned<Wide> whole;
-    const V bounded = hn::Min(hn::Max(u, hn::Set(kWide, -87.0f)), hn::Set(kWide, 87.0f));
+template <class V>
+HWY_INLINE V sigmoid(V u) {
+    constexpr hn::DFromV<V> d;
+    constexpr hn::RebindToSigned<hn::DFromV<V>> whole;
+    const V bounded = hn::Min(hn::Max(u, hn::Set(d, -87.0f)), hn::Set(d, 87.0f));
     const V power = times(-1.44269504f, bounded), n = hn::Round(power), f = hn::Sub(power, n);
-    V e = hn::Set(kWide, 1.5403530e-4f);
+    V e = hn::Set(d, 1.5403530e-4f);
     for (const float coefficient : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 0.24022651f, 0.69314718f, 1.0f}) {
-        e = hn::MulAdd(e, f, hn::Set(kWide, coefficient));
+        e = hn::MulAdd(e, f, hn::Set(d, coefficient));
     }
     const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(whole, n));
-    e = hn::BitCast(kWide, hn::Add(hn::BitCast(whole, e), exponent));
-    return hn::Div(hn::Set(kWide, 1.0f), hn::Add(hn::Set(kWide, 1.0f), e));
+    e = hn::BitCast(d, hn::Add(hn::BitCast(whole, e), exponent));
+    return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e));
 }
 
 // B^T, A^T, A, G and G^T of F(4x4, 3x3) (Lavin & Gray 2016, section 4.3), applied to one column or row of a tile.
 
-void times_bt(const V (&d)[6], V (&t)[6]) {
+template <class V>
+HWY_INLINE void times_bt(const V (&d)[6], V (&t)[6]) {
     const V even = plus_times(d[4], -4, d[2]), odd = plus_times(d[3], -4, d[1]);
     const V even2 = hn::Sub(d[4], d[2]), odd2 = times(2, hn::Sub(d[3], d[1]));
     t[0] = plus_times(plus_times(d[4], -5, d[2]), 4, d[0]);
@@ -54,7 +73,8 @@ void times_bt(const V (&d)[6], V (&t)[6]) {
     t[5] = plus_times(plus_times(d[5], -5, d[3]), 4, d[1]);
 }
 
-void times_at(const V (&m)[6], V (&y)[4]) {
+template <class V>
+HWY_INLINE void times_at(const V (&m)[6], V (&y)[4]) {
     const V sum1 = hn::Add(m[1], m[2]), difference1 = hn::Sub(m[1], m[2]);
     const V sum2 = hn::Add(m[3], m[4]), difference2 = hn::Sub(m[3], m[4]);
     y[0] = hn::Add(m[0], hn::Add(sum1, sum2));
@@ -63,7 +83,8 @@ void times_at(const V (&m)[6], V (&y)[4]) {
     y[3] = hn::Add(plus_times(difference1, 8, difference2), m[5]);
 }
 
-void times_a(const V (&y)[4], V (&m)[6]) {
+template <class V>
+HWY_INLINE void times_a(const V (&y)[4], V (&m)[6]) {
     const V even = hn::Add(y[0], y[2]), odd = hn::Add(y[1], y[3]);
     const V even2 = plus_times(y[0], 4, y[2]), odd2 = plus_times(times(2, y[1]), 8, y[3]);
     m[0] = y[0];
@@ -74,7 +95,8 @@ void times_a(const V (&y)[4], V (&m)[6]) {
     m[5] = y[3];
 }
 
-void times_g(const V (&g)[3], V (&t)[6]) {
+template <class V>
+HWY_INLINE void times_g(const V (&g)[3], V (&t)[6]) {
     const V ends = hn::Add(g[0], g[2]), wide_ends = plus_times(times(1.0f / 24, g[0]), 1.0f / 6, g[2]);
     const V middle = times(1.0f / 12, g[1]);
     t[0] = times(1.0f / 4, g[0]);
@@ -85,7 +107,8 @@ void times_g(const V (&g)[3], V (&t)[6]) {
     t[5] = g[2];
 }
 
-void times_gt(const V (&u)[6], V (&g)[3]) {
+template <class V>
+HWY_INLINE void times_gt(const V (&u)[6], V (&g)[3]) {
     const V sum1 = hn::Add(u[1], u[2]), sum2 = hn::Add(u[3], u[4]);
     g[0] = plus_times(plus_times(times(1.0f / 4, u[0]), -1.0f / 6, sum1), 1.0f / 24, sum2);
     g[1] = plus_times(times(1.0f / 6, hn::Sub(u[2], u[1])), 1.0f / 12, hn::Sub(u[3], u[4]));
@@ -93,6 +116,7 @@ void times_gt(const V (&u)[6], V (&g)[3]) {
 }
 
 void TransformWeights(const float* weights, int64_t out, int64_t in, bool backward, float* packed) {
+    using V = hn::Vec<Wide>;
     const int64_t rows = backward ? out : in, columns = backward ? in : out;
     const int64_t padded_rows = round_up(rows, kChannels), padded_columns = round_up(columns, kPanel);
     const int64_t row_step = backward ? 9 * in : 1, column_step = backward ? 1 : 9 * in;
@@ -123,6 +147,7 @@ void TransformWeights(const float* weights, int64_t out, int64_t in, bool backwa
 }
 
 void GradientOfWeights(const float* products, int64_t out, int64_t in, float* gradient) {
+    using V = hn::Vec<Wide>;
     const int64_t padded_in = round_up(in, kChannels), padded_out = round_up(out, kPanel);
     for (int64_t i = 0; i < in; ++i) {
         for (int64_t o = 0; o < out; o += kStep) {
@@ -149,32 +174,33 @@ void GradientOfWeights(const float* products, int64_t out, int64_t in, float* gr
 }
 
 void ChannelSums(const float* x, int64_t pixels, int64_t channels, float* sums) {
-    for (int64_t c = 0; c < channels; c += kStep) {
-        const V first = hn::LoadU(kWide, x + c);
-        V sum = hn::Zero(kWide), squares = hn::Zero(kWide);
+    for_channels(channels, [=](auto d, int64_t c) HWY_ATTR {
+        const auto first = hn::LoadU(d, x + c);
+        auto sum = hn::Zero(d), squares = hn::Zero(d);
         for (int64_t i = 0; i < pixels; ++i) {
-            const V away = hn::Sub(hn::LoadU(kWide, x + i * channels + c), first);
+            const auto away = hn::Sub(hn::LoadU(d, x + i * channels + c), first);
             sum = hn::Add(sum, away);
             squares = hn::MulAdd(away, away, squares);
         }
-        hn::StoreU(first, kWide, sums + c);
-        hn::StoreU(sum, kWide, sums + channels + c);
-        hn::StoreU(squares, kWide, sums + 2 * channels + c);
-    }
+        hn::StoreU(first, d, sums + c);
+        hn::StoreU(sum, d, sums + channels + c);
+        hn::StoreU(squares, d, sums + 2 * channels + c);
+    });
 }
 
 /// One pixel's channels into a padded image.
 void PadPixel(const float* x, int64_t channels, const float* scale, const float* shift, float* out) {
-    int64_t c = 0;
-    for (; c + kStep <= channels; c += kStep) {
-        V v = hn::LoadU(kWide, x + c);
+    const int64_t whole = channels / kChannels * kChannels;
+    for_channels(whole, [=](auto d, int64_t c) HWY_ATTR {
+        auto v = hn::LoadU(d, x + c);
         if (scale) {
-            const V u = hn::MulAdd(hn::LoadU(kWide, scale + c), v, hn::LoadU(kWide, shift + c));
+            const auto u = hn::MulAdd(hn::LoadU(d, scale + c), v, hn::LoadU(d, shift + c));
             v = hn::Mul(u, sigmoid(u));
         }
-        hn::StoreU(v, kWide, out + c);
-    }
-    for (; c < channels; ++c) out[c] = x[c];  // images themselves; normalised ones have multiples of 8 channels
+        hn::StoreU(v, d, out + c);
+    });
+    // The rest of images themselves; normalised maps have multiples of kChannels.
+    for (int64_t c = whole; c < channels; ++c) out[c] = x[c];
 }
 
 void Pad(const float* x, int64_t channels, const float* scale, const float* shift, bool upsample, const Shape& shape,
@@ -203,22 +229,28 @@ void TransformInput(const float* padded, const Shape& shape, Tiles out, int64_t 
     const int64_t all = out.channels, row = shape.padded_width() * all;
     for (int64_t ty = 0; ty < shape.tiles_high(); ++ty) {
         for (int64_t tx = 0; tx < shape.tiles_wide(); ++tx, ++tile) {
-            for (int64_t c = 0; c < all; c += kStep) {
+            for_channels(all, [=](auto d, int64_t c) HWY_ATTR {
+                using V = hn::Vec<decltype(d)>;
                 const float* in = padded + 4 * ty * row + 4 * tx * all + c;
                 float* to = out.data + tile * all + c;
                 V half[6][6];
+#pragma GCC unroll 6
                 for (int64_t j = 0; j < 6; ++j) {
                     V column[6], t[6];
-                    for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(kWide, in + i * row + j * all);
+#pragma GCC unroll 6
+                    for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(d, in + i * row + j * all);
                     times_bt(column, t);
+#pragma GCC unroll 6
                     for (int64_t i = 0; i < 6; ++i) half[i][j] = t[i];
                 }
+#pragma GCC unroll 6
                 for (int64_t i = 0; i < 6; ++i) {
                     V t[6];
                     times_bt(half[i], t);
-                    for (int64_t j = 0; j < 6; ++j) hn::StoreU(t[j], kWide, to + (6 * i + j) * out.stride);
+#pragma GCC unroll 6
+                    for (int64_t j = 0; j < 6; ++j) hn::StoreU(t[j], d, to + (6 * i + j) * out.stride);
                 }
-            }
+            });
         }
     }
 }
@@ -227,25 +259,30 @@ void TransformGradient(const float* padded, int64_t channels, const Shape& shape
     const int64_t row = shape.padded_width() * channels;
     for (int64_t ty = 0; ty < shape.tiles_high(); ++ty) {
         for (int64_t tx = 0; tx < shape.tiles_wide(); ++tx, ++tile) {
-            for (int64_t c = 0; c < out.channels; c += kStep) {
-                float* to = out.data + tile * out.channels + c;
-                if (c >= channels) {
-                    for (int64_t p = 0; p < kPoints; ++p) hn::StoreU(hn::Zero(kWide), kWide, to + p * out.stride);
-                    continue;
-                }
-                const float* in = padded + (4 * ty + 1) * row + (4 * tx + 1) * channels + c;
+            const float* in = padded + (4 * ty + 1) * row + (4 * tx + 1) * channels;
+            float* to = out.data + tile * out.channels;
+            for_channels(channels, [=](auto d, int64_t c) HWY_ATTR {
+                using V = hn::Vec<decltype(d)>;
                 V half[6][4];
+#pragma GCC unroll 6
                 for (int64_t j = 0; j < 4; ++j) {
                     V column[4], t[6];
-                    for (int64_t i = 0; i < 4; ++i) column[i] = hn::LoadU(kWide, in + i * row + j * channels);
+#pragma GCC unroll 6
+                    for (int64_t i = 0; i < 4; ++i) column[i] = hn::LoadU(d, in + i * row + j * channels + c);
                     times_a(column, t);
+#pragma GCC unroll 6
                     for (int64_t i = 0; i < 6; ++i) half[i][j] = t[i];
                 }
+#pragma GCC unroll 6
                 for (int64_t i = 0; i < 6; ++i) {
                     V t[6];
                     times_a(half[i], t);
-                    for (int64_t j = 0; j < 6; ++j) hn::StoreU(t[j], kWide, to + (6 * i + j) * out.stride);
+#pragma GCC unroll 6
+                    for (int64_t j = 0; j < 6; ++j) hn::StoreU(t[j], d, to + (6 * i + j) * out.stride + c);
                 }
+            });
+            for (int64_t c = channels; c < out.channels; c += kStep) {
+                for (int64_t p = 0; p < kPoints; ++p) hn::StoreU(hn::Zero(kWide), kWide, to + p * out.stride + c);
             }
         }
     }
@@ -294,33 +331,51 @@ void Product(int64_t rows, const float* a, int64_t row, int64_t step, const floa
     if (rows > 0) ProductOfRest<kRowsAtOnce - 1>(rows, a, row, step, b, b_row, inner, add, c, c_row);
 }
 
-/// A^T m A of one tile and kStep channels from c on, to its place in y. m: kPoints vectors, `stride` apart.
-void TransformOutput(const float* m, int64_t stride, int64_t tile, const Shape& shape, int64_t channels, int64_t c,
-                     const float* bias, const float* residual, float* y) {
-    const int64_t top = 4 * (tile / shape.tiles_wide()), left = 4 * (tile % shape.tiles_wide());
+/// Where a tile's results go, in images one behind the other.
+struct Place {
+    const Shape& shape;
+    int64_t channels, first = 0, top = 0, left = 0;  ///< first: number of the image's first pixel
+    void advance() {
+        left += 4;
+        if (left >= shape.width) left = 0, top += 4;
+        if (top >= shape.height) top = 0, first += shape.height * shape.width;
+    }
+};
+
+/// A^T m A + b of one tile and as many channels as the tag has lanes, of which the first `count` go to y, with the
+/// residual added. m: kPoints vectors, `stride` apart. y and residual: at the first of the channels.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void TransformOutput(D d, const float* m, int64_t stride, V b, const Place& place, int64_t count,
+                                const float* residual, float* y) {
+    constexpr int64_t kLanes = int64_t(hn::MaxLanes(d));
+    const auto& [shape, channels, first, top, left] = place;
     const int64_t rows = std::min<int64_t>(4, shape.height - top), columns = std::min<int64_t>(4, shape.width - left);
-    const int64_t count = std::min(kStep, channels - c);
-    float part[kChannels] = {};
-    if (bias) std::memcpy(part, bias + c, size_t(count) * sizeof(float));
-    const V b = hn::LoadU(kWide, part);
     V half[4][6];
+#pragma GCC unroll 6
     for (int64_t j = 0; j < 6; ++j) {
         V column[6], t[4];
-        for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(kWide, m + (6 * i + j) * stride);
+#pragma GCC unroll 6
+        for (int64_t i = 0; i < 6; ++i) column[i] = hn::LoadU(d, m + (6 * i + j) * stride);
         times_at(column, t);
+#pragma GCC unroll 6
         for (int64_t i = 0; i < 4; ++i) half[i][j] = t[i];
     }
-    for (int64_t i = 0; i < rows; ++i) {
+#pragma GCC unroll 6
+    for (int64_t i = 0; i < 4; ++i) {
+        if (i >= rows) break;
         V t[4];
         times_at(half[i], t);
-        for (int64_t j = 0; j < columns; ++j) {
-            const int64_t at = ((top + i) * shape.width + left + j) * channels + c;
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < 4; ++j) {
+            if (j >= columns) break;
+            const int64_t at = (first + (top + i) * shape.width + left + j) * channels;
             V v = hn::Add(t[j], b);
-            if (count == kStep) {
-                if (residual) v = hn::Add(v, hn::LoadU(kWide, residual + at));
-                hn::StoreU(v, kWide, y + at);
+            if (count >= kLanes) {
+                if (residual) v = hn::Add(v, hn::LoadU(d, residual + at));
+                hn::StoreU(v, d, y + at);
             } else {
-                hn::StoreU(v, kWide, part);
+                float part[kLanes];
+                hn::StoreU(v, d, part);
                 for (int64_t k = 0; k < count; ++k) y[at + k] = part[k] + (residual ? residual[at + k] : 0);
             }
         }
@@ -332,20 +387,23 @@ void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* pack
     // A few tiles' products of one panel stay in the L1 cache until they are transformed.
     constexpr int64_t kStride = kRowsAtOnce * kPanel;
     HWY_ALIGN float m[kPoints * kStride];
-    const int64_t tiles = shape.tiles(), size = shape.height * shape.width * channels;
+    const int64_t tiles = images * shape.tiles();
     for (int64_t panel = 0; panel < channels; panel += kPanel, packed += kPoints * in.channels * kPanel) {
-        for (int64_t first = 0; first < images * tiles; first += kRowsAtOnce) {
-            const int64_t rows = std::min<int64_t>(kRowsAtOnce, images * tiles - first);
+        const int64_t count = std::min(kPanel, channels - panel);
+        HWY_ALIGN float added[kPanel] = {};
+        if (bias) std::copy_n(bias + panel, count, added);
+        Place place{shape, channels};
+        for (int64_t first = 0; first < tiles; first += kRowsAtOnce) {
+            const int64_t rows = std::min<int64_t>(kRowsAtOnce, tiles - first);
             for (int64_t p = 0; p < kPoints; ++p) {
                 Product(rows, in.data + p * in.stride + first * in.channels, in.channels, 1,
                         packed + p * in.channels * kPanel, kPanel, in.channels, false, m + p * kStride, kPanel);
             }
-            for (int64_t r = 0; r < rows; ++r) {
-                const int64_t image = (first + r) / tiles, tile = (first + r) % tiles;
-                for (int64_t c = 0; c < std::min(kPanel, channels - panel); c += kStep) {
-                    TransformOutput(m + r * kPanel + c, kStride, tile, shape, channels, panel + c, bias,
-                                    residual ? residual + image * size : nullptr, y + image * size);
-                }
+            for (int64_t r = 0; r < rows; ++r, place.advance()) {
+                for_channels(round_up(count, kChannels), [&](auto d, int64_t c) HWY_ATTR {
+                    TransformOutput(d, m + r * kPanel + c, kStride, hn::Load(d, added + c), place, count - c,
+                                    residual ? residual + panel + c : nullptr, y + panel + c);
+                });
             }
         }
     }
@@ -362,32 +420,29 @@ void MultiplyTransposed(Tiles in, int64_t rows, Tiles gradients, float* products
 
 void SiluBackward(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* d,
                   int64_t stride, float* sums) {
-    const V one = hn::Set(kWide, 1.0f);
-    for (int64_t c = 0; c < channels; c += kStep) {
-        const V a = hn::LoadU(kWide, scale + c), b = hn::LoadU(kWide, shift + c);
-        V sum = hn::LoadU(kWide, sums + c), with_x = hn::LoadU(kWide, sums + channels + c);
+    for_channels(channels, [=](auto tag, int64_t c) HWY_ATTR {
+        const auto one = hn::Set(tag, 1.0f), a = hn::LoadU(tag, scale + c), b = hn::LoadU(tag, shift + c);
+        auto sum = hn::LoadU(tag, sums + c), with_x = hn::LoadU(tag, sums + channels + c);
         for (int64_t i = 0; i < pixels; ++i) {
-            const V v = hn::LoadU(kWide, x + i * channels + c), u = hn::MulAdd(a, v, b), s = sigmoid(u);
-            const V slope = hn::Mul(s, hn::MulAdd(u, hn::Sub(one, s), one));
-            const V gradient = hn::Mul(hn::LoadU(kWide, d + i * stride + c), slope);
-            hn::StoreU(gradient, kWide, d + i * stride + c);
+            const auto v = hn::LoadU(tag, x + i * channels + c), u = hn::MulAdd(a, v, b), s = sigmoid(u);
+            const auto slope = hn::Mul(s, hn::MulAdd(u, hn::Sub(one, s), one));
+            const auto gradient = hn::Mul(hn::LoadU(tag, d + i * stride + c), slope);
+            hn::StoreU(gradient, tag, d + i * stride + c);
             sum = hn::Add(sum, gradient);
             with_x = hn::MulAdd(gradient, v, with_x);
         }
-        hn::StoreU(sum, kWide, sums + c);
-        hn::StoreU(with_x, kWide, sums + channels + c);
-    }
+        hn::StoreU(sum, tag, sums + c);
+        hn::StoreU(with_x, tag, sums + channels + c);
+    });
 }
 
 void AffineBackward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
                     const float* q, const float* r, float* out) {
-    for (int64_t i = 0; i < pixels; ++i) {
-        for (int64_t c = 0; c < channels; c += kStep) {
-            const V rest =
-                hn::MulAdd(hn::LoadU(kWide, q + c), hn::LoadU(kWide, x + i * channels + c), hn::LoadU(kWide, r + c));
-            const V v = hn::MulSub(hn::LoadU(kWide, p + c), hn::LoadU(kWide, d + i * stride + c), rest);
-            hn::StoreU(v, kWide, out + i * channels + c);
-        }
+    for (int64_t i = 0; i < pixels; ++i, x += channels, d += stride, out += channels) {
+        for_channels(channels, [=](auto tag, int64_t c) HWY_ATTR {
+            const auto rest = hn::MulAdd(hn::LoadU(tag, q + c), hn::LoadU(tag, x + c), hn::LoadU(tag, r + c));
+            hn::StoreU(hn::MulSub(hn::LoadU(tag, p + c), hn::LoadU(tag, d + c), rest), tag, out + c);
+        });
     }
 }
 
