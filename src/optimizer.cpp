@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "diffuse/error.hpp"
+#include "diffuse/ops.hpp"
 
 namespace diffuse {
 namespace {
@@ -66,31 +67,29 @@ void view_parameters(Parameters parameters, const torch::Tensor& flat) {
     for (size_t i = 0; i < views.size(); ++i) parameters[i].set_data(views[i]);
 }
 
-void clip_norm_(torch::Tensor& gradient, double norm, double most) {
-    if (most > 0 && norm > most) gradient.mul_(most / norm);
-}
+double clip_factor(double norm, double most) { return most > 0 && norm > most ? most / norm : 1; }
 
-AdamW::AdamW(torch::Tensor weights, double beta2, double weight_decay)
+double ema_decay(double decay, int64_t step) { return std::min(decay, double(1 + step) / double(10 + step)); }
+
+AdamW::AdamW(torch::Tensor weights, torch::Tensor ema, double beta2, double weight_decay)
     : mean(torch::zeros_like(weights)),
       square(torch::zeros_like(weights)),
       weights_(std::move(weights)),
+      ema_(std::move(ema)),
       beta2_(beta2),
       weight_decay_(weight_decay) {}
 
-void AdamW::step(const torch::Tensor& gradient, double learning_rate) {
+void AdamW::step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay) {
     ++steps;
-    mean.lerp_(gradient, 1 - kBeta1);
-    square.mul_(beta2_).addcmul_(gradient, gradient, 1 - beta2_);
-    const double mean_correction = 1 - std::pow(kBeta1, double(steps));
-    const double square_correction = 1 - std::pow(beta2_, double(steps));
-    const auto root = (square / square_correction).sqrt_().add_(kEpsilon);
-    if (weight_decay_ > 0) weights_.mul_(1 - learning_rate * weight_decay_);
-    weights_.addcdiv_(mean, root, -learning_rate / mean_correction);
-}
-
-void update_ema_(torch::Tensor& ema, const torch::Tensor& weights, double decay, int64_t step) {
-    const double warm = double(1 + step) / double(10 + step);
-    ema.lerp_(weights, 1 - std::min(decay, warm));
+    const AdamWStep step{.factor = factor,
+                         .beta1 = kBeta1,
+                         .beta2 = beta2_,
+                         .epsilon = kEpsilon,
+                         .shrink = 1 - learning_rate * weight_decay_,
+                         .rate = learning_rate / (1 - std::pow(kBeta1, double(steps))),
+                         .square_correction = 1 - std::pow(beta2_, double(steps)),
+                         .ema_decay = ema_decay};
+    adamw_(step, gradient, mean, square, weights_, ema_);
 }
 
 double learning_rate(const TrainConfig& config, int64_t step) {

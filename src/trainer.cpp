@@ -74,7 +74,7 @@ public:
           average_(config.model, shape_, seed_, device),
           ema_(flatten_parameters(average_.parameters())),
           weights_(ema_.clone()),
-          optimizer_(weights_, config.train.beta2, config.train.weight_decay),
+          optimizer_(weights_, ema_, config.train.beta2, config.train.weight_decay),
           metrics_(folder_ / kMetricsName) {
         average_.set_training(false);
         const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
@@ -142,9 +142,8 @@ private:
         const double step_loss = loss.item<double>(), norm = gradient.norm().item<double>();
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
-        clip_norm_(gradient, norm, config_.train.gradient_clip);
-        optimizer_.step(gradient, learning_rate(config_.train, step_));
-        update_ema_(ema_, weights_, config_.train.ema_decay, step_);
+        optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate(config_.train, step_),
+                        ema_decay(config_.train.ema_decay, step_));
         window_.loss += step_loss;
         window_.grad_norm += norm;
         ++window_.steps;

@@ -85,10 +85,6 @@ ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const to
     return {x, skip, norm->options.num_groups(), norm->weight.unsqueeze(0), norm->bias.unsqueeze(0)};
 }
 
-torch::Tensor joined(const torch::Tensor& x, const torch::Tensor& skip) {
-    return skip.defined() ? torch::cat({x, skip}, 1) : x;
-}
-
 /// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
 /// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
 struct ResBlockImpl : nn::Module {
@@ -110,8 +106,7 @@ struct ResBlockImpl : nn::Module {
         input.scale = input.scale * (1 + scale_shift[0]);
         input.shift = torch::addcmul(scale_shift[1], input.shift, 1 + scale_shift[0]);
         if (dropout.probability > 0 && is_training()) input = {dropout(activated(input))};
-        const auto all = joined(x, skip);
-        return conv2(input, shortcut ? shortcut(all) : all);
+        return conv2(input, shortcut ? conv1x1(x, skip, shortcut->weight, shortcut->bias) : x);
     }
 
     nn::GroupNorm norm1;
@@ -137,11 +132,12 @@ struct AttentionImpl : nn::Module {
     /// [N, C, H, W] -> the same
     torch::Tensor forward(const torch::Tensor& x) {
         const int64_t n = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3), d = channels / heads;
-        const auto parts =
-            qkv(norm(x)).reshape({n * heads, 3 * d, height * width}).chunk(3, 1);  // q, k, v: [N heads, d, HW]
+        const auto parts = conv1x1(norm(x), {}, qkv->weight, qkv->bias)
+                               .reshape({n * heads, 3 * d, height * width})
+                               .chunk(3, 1);  // q, k, v: [N heads, d, HW]
         const auto weights = torch::softmax(torch::bmm(parts[0].transpose(1, 2), parts[1]) / std::sqrt(double(d)), -1);
         const auto mixed = torch::bmm(parts[2], weights.transpose(1, 2)).reshape({n, channels, height, width});
-        return x + proj(mixed.contiguous(torch::MemoryFormat::ChannelsLast));
+        return x + conv1x1(mixed, {}, proj->weight, proj->bias);
     }
 
     int64_t heads;

@@ -135,5 +135,61 @@ TEST(Ops, AnImageDoesNotDependOnItsNeighbours) {
     }
 }
 
+TEST(Ops, ConvolutionsOfOnePixelAndTheirGradientsAreThoseOfLibTorchInDouble) {
+    torch::manual_seed(0);
+    const auto channels_last = [](const Tensor& x) {
+        return x.detach().to(torch::kFloat32).contiguous(torch::MemoryFormat::ChannelsLast).requires_grad_(true);
+    };
+    for (const auto& [n, in, more, out, h, w] : std::vector<std::array<int64_t, 6>>{{1, 16, 0, 16, 1, 1},
+                                                                                    {2, 32, 16, 48, 7, 7},
+                                                                                    {3, 48, 0, 32, 5, 9},
+                                                                                    {2, 64, 32, 64, 14, 14},
+                                                                                    {2, 24, 8, 24, 7, 7}}) {
+        const auto name = fmt::format("{}x{}+{}x{}x{} -> {}", n, in, more, h, w, out);
+        std::vector<Tensor> exact = {random({n, in, h, w}), random({out, in + more, 1, 1}, 0.2), random({out})}, tuned;
+        if (more > 0) exact.push_back(random({n, more, h, w}));
+        for (const auto& x : exact) {
+            tuned.push_back(x.dim() == 4 ? channels_last(x) : x.detach().to(torch::kFloat32).requires_grad_(true));
+        }
+        const auto skip = [&](const std::vector<Tensor>& all) { return more > 0 ? all[3] : Tensor(); };
+        const auto y = conv1x1_reference(exact[0], skip(exact), exact[1], exact[2]);
+        const auto ours = conv1x1(tuned[0], skip(tuned), tuned[1], tuned[2]);
+        ASSERT_EQ(ours.sizes(), y.sizes()) << name;
+        EXPECT_LT(relative_error(ours, y), 1e-6) << name;  // some roundings of float32
+        const auto direction = torch::randn_like(y);
+        const auto expected = torch::autograd::grad({(y * direction).sum()}, exact);
+        const auto measured = torch::autograd::grad({(ours * direction.to(torch::kFloat32)).sum()}, tuned);
+        for (size_t i = 0; i < expected.size(); ++i) {
+            EXPECT_LT(relative_error(measured[i], expected[i]), 3e-6) << name << ", gradient " << i;
+        }
+    }
+}
+
+TEST(Ops, AStepOfAdamWIsThatOfLibTorchsOperators) {
+    torch::manual_seed(0);
+    const AdamWStep step{.factor = 0.5,
+                         .beta1 = 0.9,
+                         .beta2 = 0.99,
+                         .epsilon = 1e-8,
+                         .shrink = 0.999,
+                         .rate = 0.01,
+                         .square_correction = 0.3,
+                         .ema_decay = 0.9};
+    for (const int64_t count : {1, 15, 16, 1000, 4099}) {
+        const auto gradient = torch::randn({count});
+        std::vector<Tensor> ours = {torch::randn({count}), torch::rand({count}), torch::randn({count}),
+                                    torch::randn({count})},
+                            theirs;
+        for (const auto& x : ours) theirs.push_back(x.clone());
+        for (int i = 0; i < 3; ++i) {
+            adamw_(step, gradient, ours[0], ours[1], ours[2], ours[3]);
+            adamw_reference_(step, gradient, theirs[0], theirs[1], theirs[2], theirs[3]);
+        }
+        for (size_t i = 0; i < ours.size(); ++i) {
+            EXPECT_TRUE(torch::allclose(ours[i], theirs[i], 1e-6, 1e-6)) << count << " numbers, vector " << i;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace diffuse

@@ -83,7 +83,7 @@ Classifier train(const Dataset& dataset) {
         view_parameters(parameters, weights);
         replica.gradient = flatten_gradients(parameters);
     }
-    AdamW optimizer(weights, config.beta2, config.weight_decay);
+    AdamW optimizer(weights, ema, config.beta2, config.weight_decay);
     DataOrder order(kSeed, dataset.size());
     Progress progress("training the classifier: step", config.steps);
     at::set_num_threads(1);  // LibTorch's own threads would spin beside the replicas
@@ -95,9 +95,8 @@ Classifier train(const Dataset& dataset) {
         });
         auto gradient = replicas.front().gradient;
         for (size_t i = 1; i < replicas.size(); ++i) gradient.add_(replicas[i].gradient);
-        clip_norm_(gradient, gradient.norm().item<double>(), config.gradient_clip);
-        optimizer.step(gradient, learning_rate(config, step + 1));
-        update_ema_(ema, weights, config.ema_decay, step + 1);
+        optimizer.step(gradient, clip_factor(gradient.norm().item<double>(), config.gradient_clip),
+                       learning_rate(config, step + 1), ema_decay(config.ema_decay, step + 1));
         progress.update(step + 1,
                         [&] { return fmt::format("loss {:.4f}", kReplicas * replicas.front().loss.item<double>()); });
     }

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "ops/kernels.hpp"
+#include "ops/maps.hpp"
 
 namespace diffuse {
 namespace {
@@ -43,13 +44,6 @@ private:
     int64_t size_ = 0, taken_ = 0;
 };
 thread_local Workspace workspace;
-
-/// [N, C, H, W] -> contiguous [N, H, W, C]; free for channels-last maps.
-Tensor nhwc(const Tensor& x) { return x.permute({0, 2, 3, 1}).contiguous(); }
-
-Tensor empty_map(const Tensor& like, int64_t channels, int64_t height, int64_t width) {
-    return torch::empty({like.size(0), channels, height, width}, like.options(), torch::MemoryFormat::ChannelsLast);
-}
 
 /// One of the maps that a convolution reads.
 struct Source {
@@ -100,35 +94,30 @@ struct Statistics {
     Tensor mean, scale;
 };
 
-Statistics statistics(const Plan& plan) {
+/// Those of one image, which stays in the cache for what reads it next.
+void measure(const Plan& plan, int64_t image, const Statistics& stats) {
     const int64_t per_group = plan.in / plan.groups;
-    Statistics result{torch::empty({plan.images, plan.groups}), torch::empty({plan.images, plan.groups})};
     std::vector<float> sums(size_t(3 * plan.in));
-    std::vector<double> mean(size_t(plan.in)), square(size_t(plan.in));
+    std::vector<double> mean(size_t(plan.in)), variance(size_t(plan.in));
     const double n = double(plan.in_pixels);
-    for (int64_t image = 0; image < plan.images; ++image) {
-        for (const auto& source : plan.sources) {
-            kernels::channel_sums(source.data + image * plan.in_pixels * source.channels, plan.in_pixels,
-                                  source.channels, sums.data());
-            for (int64_t c = 0; c < source.channels; ++c) {
-                const double away = double(sums[size_t(source.channels + c)]) / n;
-                const size_t to = size_t(source.first + c);
-                mean[to] = double(sums[size_t(c)]) + away;
-                square[to] = double(sums[size_t(2 * source.channels + c)]) / n - away * away;  // variance
-            }
-        }
-        for (int64_t g = 0; g < plan.groups; ++g) {
-            double group_mean = 0, variance = 0;
-            for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) group_mean += mean[size_t(c)];
-            group_mean /= double(per_group);
-            for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c)
-                variance += square[size_t(c)] + std::pow(mean[size_t(c)] - group_mean, 2);
-            variance /= double(per_group);
-            result.mean.data_ptr<float>()[image * plan.groups + g] = float(group_mean);
-            result.scale.data_ptr<float>()[image * plan.groups + g] = float(1 / std::sqrt(variance + kEpsilon));
+    for (const auto& source : plan.sources) {
+        kernels::channel_sums(source.data + image * plan.in_pixels * source.channels, plan.in_pixels, source.channels,
+                              sums.data());
+        for (int64_t c = 0; c < source.channels; ++c) {
+            const double away = double(sums[size_t(source.channels + c)]) / n;
+            const size_t to = size_t(source.first + c);
+            mean[to] = double(sums[size_t(c)]) + away;
+            variance[to] = double(sums[size_t(2 * source.channels + c)]) / n - away * away;
         }
     }
-    return result;
+    for (int64_t g = 0; g < plan.groups; ++g) {
+        double group_mean = 0, group_variance = 0;
+        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) group_mean += mean[size_t(c)] / double(per_group);
+        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c)
+            group_variance += (variance[size_t(c)] + std::pow(mean[size_t(c)] - group_mean, 2)) / double(per_group);
+        stats.mean.data_ptr<float>()[image * plan.groups + g] = float(group_mean);
+        stats.scale.data_ptr<float>()[image * plan.groups + g] = float(1 / std::sqrt(group_variance + kEpsilon));
+    }
 }
 
 /// The normalisation with scale and shift as one: a x + b, of one image.
@@ -158,6 +147,7 @@ void read_input(const Plan& plan, const Affine* affine, int64_t image, float* pa
     }
 }
 
+/// Fills `stats` too.
 Tensor forward(const Plan& plan, const Statistics& stats, const Tensor& scale, const Tensor& shift,
                const Tensor& packed, const Tensor& bias, const Tensor& residual) {
     const auto y = empty_map(plan.maps[0], plan.out, plan.shape.height, plan.shape.width);
@@ -170,6 +160,7 @@ Tensor forward(const Plan& plan, const Statistics& stats, const Tensor& scale, c
         const int64_t count = std::min(plan.at_once, plan.images - first);
         for (int64_t i = 0; i < count; ++i) {
             std::optional<Affine> affine;
+            if (plan.groups > 0) measure(plan, first + i, stats);
             if (plan.groups > 0) affine.emplace(plan, stats, scale, shift, first + i);
             read_input(plan, affine ? &*affine : nullptr, first + i, padded);
             kernels::transform_input(padded, plan.shape, in, i * tiles);
@@ -276,6 +267,8 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
     const auto in = plan.take_tiles(plan.padded_in), of_dy = plan.take_tiles(plan.padded_out);
     const auto dy_in = plan.take_tiles(dy_channels);
     std::fill_n(products, products_size, 0.0f);
+    std::vector<float> sums(size_t(3 * dy_channels));
+    auto of_bias = torch::zeros({dy_channels}, torch::kFloat64);
     if (want_input) kernels::transform_weights(nhwc(weight).data_ptr<float>(), plan.out, plan.in, true, packed);
 
     for (int64_t first = 0; first < plan.images; first += plan.at_once) {
@@ -287,10 +280,13 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
             kernels::transform_input(padded, plan.shape, in, i * tiles);
             kernels::pad(dy.data_ptr<float>() + (first + i) * plan.out_pixels * plan.out, plan.out, nullptr, nullptr,
                          false, plan.shape, padded_dy, 0, dy_channels);
+            kernels::channel_sums(padded_dy, pixels, dy_channels, sums.data());  // of deviations from the border's 0
+            for (int64_t c = 0; c < plan.out; ++c)
+                of_bias.data_ptr<double>()[c] += double(sums[size_t(dy_channels + c)]);
             kernels::transform_gradient(padded_dy, dy_channels, plan.shape, of_dy, i * tiles);
             if (want_input) kernels::transform_input(padded_dy, plan.shape, dy_in, i * tiles);
         }
-        kernels::multiply_transposed(in, count * tiles, of_dy, products);
+        kernels::multiply_transposed(in, count * tiles, of_dy, kernels::kPoints, products);
         if (!want_input) continue;
         kernels::multiply_out(dy_in, count, plan.shape, packed, plan.padded_in, nullptr, nullptr, d);
         for (int64_t i = 0; i < count; ++i) {
@@ -300,7 +296,7 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
     }
     kernels::gradient_of_weights(products, plan.out, plan.in, gradients.weight.data_ptr<float>());
     gradients.weight = gradients.weight.permute({0, 3, 1, 2});
-    gradients.bias = dy.view({-1, plan.out}).sum(0);
+    gradients.bias = of_bias.narrow(0, 0, plan.out).to(torch::kFloat32);
     return gradients;
 }
 
@@ -311,10 +307,6 @@ Tensor reduced(const Tensor& gradient, const Tensor& like) {
 
 Tensor joined(const ConvInput& input) { return input.skip.defined() ? torch::cat({input.x, input.skip}, 1) : input.x; }
 
-/// Autograd takes no undefined tensors as arguments; those without elements stand for them.
-Tensor given(const Tensor& x) { return x.defined() ? x : torch::empty({0}); }
-Tensor taken(const Tensor& x) { return x.numel() > 0 ? x : Tensor(); }
-
 struct Conv3x3 : torch::autograd::Function<Conv3x3> {
     static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& maybe_skip,
                           int64_t groups, const Tensor& scale, const Tensor& shift, bool upsample, const Tensor& weight,
@@ -322,7 +314,7 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
         const auto skip = taken(maybe_skip), residual = taken(maybe_residual), packed = taken(maybe_packed);
         const Plan plan(x, skip, groups, upsample, weight);
         const auto s = groups > 0 ? scale.contiguous() : Tensor(), t = groups > 0 ? shift.contiguous() : Tensor();
-        const Statistics stats = groups > 0 ? statistics(plan) : Statistics{};
+        const Statistics stats{torch::empty({plan.images, groups}), torch::empty({plan.images, groups})};
         context->saved_data["groups"] = groups;
         context->saved_data["upsample"] = upsample;
         context->saved_data["residual"] = residual.defined();

@@ -56,7 +56,9 @@ HWY_INLINE V sigmoid(V u) {
     }
     const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(whole, n));
     e = hn::BitCast(d, hn::Add(hn::BitCast(whole, e), exponent));
-    return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e));
+    // One of Newton's steps makes the approximate reciprocal exact to rounding, in less time than a division takes.
+    const V sum = hn::Add(hn::Set(d, 1.0f), e), r = hn::ApproximateReciprocal(sum);
+    return hn::Mul(r, hn::NegMulAdd(sum, r, hn::Set(d, 2.0f)));
 }
 
 // B^T, A^T, A, G and G^T of F(4x4, 3x3) (Lavin & Gray 2016, section 4.3), applied to one column or row of a tile.
@@ -120,6 +122,8 @@ void TransformWeights(const float* weights, int64_t out, int64_t in, bool backwa
     const int64_t rows = backward ? out : in, columns = backward ? in : out;
     const int64_t padded_rows = round_up(rows, kChannels), padded_columns = round_up(columns, kPanel);
     const int64_t row_step = backward ? 9 * in : 1, column_step = backward ? 1 : 9 * in;
+    constexpr hn::RebindToSigned<Wide> whole;
+    const auto places = hn::Mul(hn::Iota(whole, 0), hn::Set(whole, int32_t(column_step)));
     for (int64_t column = 0; column < padded_columns; column += kStep) {
         const int64_t count = std::clamp<int64_t>(columns - column, 0, kStep);
         for (int64_t row = 0; row < padded_rows; ++row) {
@@ -129,10 +133,14 @@ void TransformWeights(const float* weights, int64_t out, int64_t in, bool backwa
                 V g[3], t[6];
                 for (int64_t k = 0; k < 3; ++k) {
                     const int64_t tap = backward ? 8 - 3 * k - l : 3 * k + l;
-                    float values[kChannels] = {};
-                    for (int64_t i = 0; i < count && row < rows; ++i)
-                        values[i] = weights[tap * in + row * row_step + (column + i) * column_step];
-                    g[k] = hn::LoadU(kWide, values);
+                    const float* from = weights + tap * in + row * row_step + column * column_step;
+                    if (count == kStep && row < rows) {
+                        g[k] = backward ? hn::LoadU(kWide, from) : hn::GatherIndex(kWide, from, places);
+                    } else {
+                        float values[kChannels] = {};
+                        for (int64_t i = 0; i < count && row < rows; ++i) values[i] = from[i * column_step];
+                        g[k] = hn::LoadU(kWide, values);
+                    }
                 }
                 times_g(g, t);
                 for (int64_t a = 0; a < 6; ++a) half[a][l] = t[a];
@@ -216,7 +224,9 @@ void Pad(const float* x, int64_t channels, const float* scale, const float* shif
         const float* in = x + (y >> half) * width * channels;
         float* out = padded + (y + 1) * row;
         clear((y + 1) * shape.padded_width(), 1);
-        for (int64_t i = 0; i < shape.width; ++i) {
+        const bool plain = !scale && !upsample && channels == all;
+        if (plain) std::memcpy(out + all, in, size_t(shape.width * all) * sizeof(float));
+        for (int64_t i = 0; i < shape.width && !plain; ++i) {
             PadPixel(in + (i >> half) * channels, channels, scale, shift, out + (i + 1) * all + first);
         }
         clear((y + 1) * shape.padded_width() + shape.width + 1, shape.padded_width() - shape.width - 1);
@@ -289,16 +299,17 @@ void TransformGradient(const float* padded, int64_t channels, const Shape& shape
 }
 
 /// Rows of [rows, inner] times a panel [inner, kPanel]; `step` is from one inner element of a to the next, `row` from
-/// one row to the next. All sums stay in registers.
+/// one row to the next. All sums stay in registers. They begin at `start`, whose rows are `start_row` apart; null: at
+/// 0.
 template <int kRows>
 HWY_INLINE void ProductOfRows(const float* a, int64_t row, int64_t step, const float* b, int64_t b_row, int64_t inner,
-                              bool add, float* c, int64_t c_row) {
+                              const float* start, int64_t start_row, float* c, int64_t c_row) {
     constexpr Panel d;
     constexpr int64_t kLanes = int64_t(hn::MaxLanes(d)), kVectors = kPanel / kLanes;
     hn::Vec<Panel> sums[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
         for (int64_t v = 0; v < kVectors; ++v)
-            sums[r][v] = add ? hn::LoadU(d, c + r * c_row + v * kLanes) : hn::Zero(d);
+            sums[r][v] = start ? hn::LoadU(d, start + r * start_row + v * kLanes) : hn::Zero(d);
     }
     for (int64_t k = 0; k < inner; ++k) {
         hn::Vec<Panel> right[kVectors];
@@ -318,17 +329,19 @@ constexpr int kRowsAtOnce = hn::MaxLanes(Panel()) >= 16 ? 12 : hn::MaxLanes(Pane
 
 template <int kRows>
 HWY_INLINE void ProductOfRest(int64_t rows, const float* a, int64_t row, int64_t step, const float* b, int64_t b_row,
-                              int64_t inner, bool add, float* c, int64_t c_row) {
-    if (rows == kRows) return ProductOfRows<kRows>(a, row, step, b, b_row, inner, add, c, c_row);
-    if constexpr (kRows > 1) ProductOfRest<kRows - 1>(rows, a, row, step, b, b_row, inner, add, c, c_row);
+                              int64_t inner, const float* start, int64_t start_row, float* c, int64_t c_row) {
+    if (rows == kRows) return ProductOfRows<kRows>(a, row, step, b, b_row, inner, start, start_row, c, c_row);
+    if constexpr (kRows > 1) ProductOfRest<kRows - 1>(rows, a, row, step, b, b_row, inner, start, start_row, c, c_row);
 }
 
 void Product(int64_t rows, const float* a, int64_t row, int64_t step, const float* b, int64_t b_row, int64_t inner,
-             bool add, float* c, int64_t c_row) {
-    for (; rows >= kRowsAtOnce; rows -= kRowsAtOnce, a += kRowsAtOnce * row, c += kRowsAtOnce * c_row) {
-        ProductOfRows<kRowsAtOnce>(a, row, step, b, b_row, inner, add, c, c_row);
+             const float* start, int64_t start_row, float* c, int64_t c_row) {
+    for (; rows >= kRowsAtOnce; rows -= kRowsAtOnce) {
+        ProductOfRows<kRowsAtOnce>(a, row, step, b, b_row, inner, start, start_row, c, c_row);
+        a += kRowsAtOnce * row, c += kRowsAtOnce * c_row;
+        if (start) start += kRowsAtOnce * start_row;
     }
-    if (rows > 0) ProductOfRest<kRowsAtOnce - 1>(rows, a, row, step, b, b_row, inner, add, c, c_row);
+    if (rows > 0) ProductOfRest<kRowsAtOnce - 1>(rows, a, row, step, b, b_row, inner, start, start_row, c, c_row);
 }
 
 /// Where a tile's results go, in images one behind the other.
@@ -384,9 +397,9 @@ HWY_INLINE void TransformOutput(D d, const float* m, int64_t stride, V b, const 
 
 void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels, const float* bias,
                  const float* residual, float* y) {
-    // A few tiles' products of one panel stay in the L1 cache until they are transformed.
-    constexpr int64_t kStride = kRowsAtOnce * kPanel;
-    HWY_ALIGN float m[kPoints * kStride];
+    // A few tiles' products of one panel stay in the innermost caches until they are transformed.
+    constexpr int64_t kTile = kPoints * kPanel;
+    HWY_ALIGN float m[kRowsAtOnce * kTile];
     const int64_t tiles = images * shape.tiles();
     for (int64_t panel = 0; panel < channels; panel += kPanel, packed += kPoints * in.channels * kPanel) {
         const int64_t count = std::min(kPanel, channels - panel);
@@ -397,11 +410,11 @@ void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* pack
             const int64_t rows = std::min<int64_t>(kRowsAtOnce, tiles - first);
             for (int64_t p = 0; p < kPoints; ++p) {
                 Product(rows, in.data + p * in.stride + first * in.channels, in.channels, 1,
-                        packed + p * in.channels * kPanel, kPanel, in.channels, false, m + p * kStride, kPanel);
+                        packed + p * in.channels * kPanel, kPanel, in.channels, nullptr, 0, m + p * kPanel, kTile);
             }
             for (int64_t r = 0; r < rows; ++r, place.advance()) {
                 for_channels(round_up(count, kChannels), [&](auto d, int64_t c) HWY_ATTR {
-                    TransformOutput(d, m + r * kPanel + c, kStride, hn::Load(d, added + c), place, count - c,
+                    TransformOutput(d, m + r * kTile + c, kPanel, hn::Load(d, added + c), place, count - c,
                                     residual ? residual + panel + c : nullptr, y + panel + c);
                 });
             }
@@ -409,11 +422,21 @@ void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* pack
     }
 }
 
-void MultiplyTransposed(Tiles in, int64_t rows, Tiles gradients, float* products) {
-    for (int64_t p = 0; p < kPoints; ++p, products += in.channels * gradients.channels) {
+void Multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
+              bool add, float* c) {
+    for (int64_t panel = 0; panel < columns; panel += kPanel, packed += inner * kPanel) {
+        float* const to = c + panel;
+        const float* const start = add ? to : bias ? bias + panel : nullptr;
+        Product(rows, a, inner, 1, packed, kPanel, inner, start, add ? columns : 0, to, columns);
+    }
+}
+
+void MultiplyTransposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products) {
+    for (int64_t p = 0; p < points; ++p, products += in.channels * gradients.channels) {
         for (int64_t panel = 0; panel < gradients.channels; panel += kPanel) {
+            float* const to = products + panel;
             Product(in.channels, in.data + p * in.stride, 1, in.channels, gradients.data + p * gradients.stride + panel,
-                    gradients.channels, rows, true, products + panel, gradients.channels);
+                    gradients.channels, rows, to, gradients.channels, to, gradients.channels);
         }
     }
 }
@@ -446,6 +469,31 @@ void AffineBackward(const float* x, int64_t pixels, int64_t channels, const floa
     }
 }
 
+/// AdamW of as many numbers as the tag has lanes.
+template <class D>
+HWY_INLINE void AdamWOf(D d, const AdamWNumbers& n, const float* gradient, float* mean, float* square, float* weights,
+                        float* ema) {
+    const auto number = [=](float value) HWY_ATTR { return hn::Set(d, value); };
+    const auto g = hn::Mul(number(n.factor), hn::LoadU(d, gradient));
+    auto m = hn::LoadU(d, mean), s = hn::LoadU(d, square), w = hn::LoadU(d, weights), e = hn::LoadU(d, ema);
+    m = hn::MulAdd(number(1 - n.beta1), hn::Sub(g, m), m);
+    s = hn::MulAdd(number(1 - n.beta2), hn::Mul(g, g), hn::Mul(number(n.beta2), s));
+    const auto root = hn::Add(hn::Sqrt(hn::Mul(s, number(n.square_factor))), number(n.epsilon));
+    w = hn::NegMulAdd(number(n.rate), hn::Div(m, root), hn::Mul(number(n.shrink), w));
+    e = hn::MulAdd(number(n.ema_share), hn::Sub(w, e), e);
+    hn::StoreU(m, d, mean), hn::StoreU(s, d, square), hn::StoreU(w, d, weights), hn::StoreU(e, d, ema);
+}
+
+void AdamW(const AdamWNumbers& numbers, int64_t count, const float* gradient, float* mean, float* square,
+           float* weights, float* ema) {
+    constexpr int64_t kLanes = int64_t(hn::MaxLanes(kPanelTag));
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+        AdamWOf(kPanelTag, numbers, gradient + i, mean + i, square + i, weights + i, ema + i);
+    for (; i < count; ++i)
+        AdamWOf(hn::CappedTag<float, 1>(), numbers, gradient + i, mean + i, square + i, weights + i, ema + i);
+}
+
 }  // namespace
 }  // namespace diffuse::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -461,9 +509,11 @@ HWY_EXPORT(Pad);
 HWY_EXPORT(TransformInput);
 HWY_EXPORT(TransformGradient);
 HWY_EXPORT(MultiplyOut);
+HWY_EXPORT(Multiply);
 HWY_EXPORT(MultiplyTransposed);
 HWY_EXPORT(SiluBackward);
 HWY_EXPORT(AffineBackward);
+HWY_EXPORT(AdamW);
 
 }  // namespace
 
@@ -484,8 +534,12 @@ void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* pac
                   const float* bias, const float* residual, float* y) {
     HWY_DYNAMIC_DISPATCH(MultiplyOut)(in, images, shape, packed, channels, bias, residual, y);
 }
-void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, float* products) {
-    HWY_DYNAMIC_DISPATCH(MultiplyTransposed)(in, rows, gradients, products);
+void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products) {
+    HWY_DYNAMIC_DISPATCH(MultiplyTransposed)(in, rows, gradients, points, products);
+}
+void multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
+              bool add, float* c) {
+    HWY_DYNAMIC_DISPATCH(Multiply)(a, rows, inner, packed, columns, bias, add, c);
 }
 void silu_backward(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* d,
                    int64_t stride, float* sums) {
@@ -494,6 +548,11 @@ void silu_backward(const float* x, int64_t pixels, int64_t channels, const float
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
                      const float* q, const float* r, float* out) {
     HWY_DYNAMIC_DISPATCH(AffineBackward)(x, pixels, channels, d, stride, p, q, r, out);
+}
+
+void adamw(const AdamWNumbers& numbers, int64_t count, const float* gradient, float* mean, float* square,
+           float* weights, float* ema) {
+    HWY_DYNAMIC_DISPATCH(AdamW)(numbers, count, gradient, mean, square, weights, ema);
 }
 
 void transform_weights(const float* weights, int64_t out, int64_t in, bool backward, float* packed) {

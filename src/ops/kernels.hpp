@@ -55,8 +55,12 @@ void gradient_of_weights(const float* products, int64_t out, int64_t in, float* 
 /// [in.channels, channels]; to y [images, height, width, channels], plus bias and residual where they are not null.
 void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels,
                   const float* bias, const float* residual, float* y);
-/// products[p] += in[p]^T gradients[p]: [in.channels, gradients.channels].
-void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, float* products);
+/// products[p] += in[p]^T gradients[p] for each of `points`: [in.channels, gradients.channels].
+void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products);
+/// c [rows, columns] = a [rows, inner] times packed, plus c where `add`, else plus the bias [columns] unless it is
+/// null. packed: [columns / kPanel, inner, kPanel]; columns: a multiple of kPanel.
+void multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
+              bool add, float* c);
 
 /// The gradient of silu(scale x + shift), in place: d becomes that of u = scale x + shift; and its sums of d and d x
 /// over the pixels, added to sums [2, channels]. d has `stride` numbers a pixel.
@@ -65,5 +69,12 @@ void silu_backward(const float* x, int64_t pixels, int64_t channels, const float
 /// out = p d - q x - r, each of p, q, r one number a channel.
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
                      const float* q, const float* r, float* out);
+
+/// AdamWStep (ops.hpp) as floats.
+struct AdamWNumbers {
+    float factor, beta1, beta2, epsilon, shrink, rate, square_factor, ema_share;
+};
+void adamw(const AdamWNumbers& numbers, int64_t count, const float* gradient, float* mean, float* square,
+           float* weights, float* ema);
 
 }  // namespace diffuse::kernels
