@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common.hpp"
+#include "diffuse/batch.hpp"
 #include "diffuse/classifier.hpp"
 #include "diffuse/frechet.hpp"
 #include "diffuse/json.hpp"
@@ -113,7 +114,9 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
     const Dataset train = load_dataset(checkpoint.config.dataset, Split::kTrain);
     const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
     const auto reference = fit_gaussian(classifier.judge(to_signed(test.images)).features);
-    const auto some = train.images.narrow(0, 0, std::min(count, train.size()));
+    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
+    const int64_t some_count = std::min(count, train.size());
+    const auto some = train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some_count));
     const auto real = classifier.judge(to_signed(some));
 
     Report report;
@@ -122,7 +125,7 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
                     kClassifierName, 100 * classifier.test_accuracy());
     report.head["samples"] = count;
     report.head["floor"] = frechet_distance(fit_gaussian(real.features), reference);
-    report.head["floor_is"] = fmt::format("{} training images against the {} test images", some.size(0), test.size());
+    report.head["floor_is"] = fmt::format("{} random training images against the {} test images", some_count, test.size());
     report.head["confident_real"] = confident_share(real.probabilities);
     for (const auto& options_of_walk : walks(options)) {
         Walk walk = options_of_walk.walk(checkpoint, device);
