@@ -295,6 +295,7 @@ int64_t UNet::parameter_count() const {
 void UNet::set_training(bool training) { modules_->train(training); }
 
 void UNet::freeze() {
+    for (auto& parameter : parameters()) parameter.requires_grad_(false);
     modules_->apply([](nn::Module& module) {
         auto* const layer = module.as<Conv3x3Impl>();
         if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);

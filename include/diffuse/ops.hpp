@@ -1,7 +1,5 @@
 #pragma once
 
-#include <vector>
-
 #include "diffuse/torch.hpp"
 
 namespace diffuse {
@@ -40,7 +38,7 @@ torch::Tensor conv1x1_reference(const torch::Tensor& x, const torch::Tensor& ski
 /// What a normalised convolution reads, as a tensor: silu(scale * group_norm(x and skip) + shift).
 torch::Tensor activated(const ConvInput& input);
 
-/// Transformed weights for calls without gradients, while the weights stay as they are.
+/// The weights transformed, to be used as long as they stay as they are.
 torch::Tensor packed_weights(const torch::Tensor& weight);
 
 /// The numbers of one step of AdamW (optimizer.hpp).

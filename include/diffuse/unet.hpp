@@ -32,7 +32,7 @@ public:
 
     /// Dropout is only active in training mode, which is how a new network starts.
     void set_training(bool training);
-    /// The weights will not change any more: keeps what can be computed from them once.
+    /// The weights will not change any more: they get no gradients, and what can be computed from them once is kept.
     void freeze();
     /// The next masks of dropout are a function of `seed`.
     void seed_dropout(uint64_t seed);

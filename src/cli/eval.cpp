@@ -125,7 +125,8 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
                     kClassifierName, 100 * classifier.test_accuracy());
     report.head["samples"] = count;
     report.head["floor"] = frechet_distance(fit_gaussian(real.features), reference);
-    report.head["floor_is"] = fmt::format("{} random training images against the {} test images", some_count, test.size());
+    report.head["floor_is"] =
+        fmt::format("{} random training images against the {} test images", some_count, test.size());
     report.head["confident_real"] = confident_share(real.probabilities);
     for (const auto& options_of_walk : walks(options)) {
         Walk walk = options_of_walk.walk(checkpoint, device);

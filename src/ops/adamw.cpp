@@ -9,8 +9,9 @@ void adamw_(const AdamWStep& step, const Tensor& gradient, const Tensor& mean, c
             const Tensor& weights, const Tensor& ema) {
     if (!weights.is_cpu()) return adamw_reference_(step, gradient, mean, square, weights, ema);
     const kernels::AdamWNumbers numbers{.factor = float(step.factor),
-                                        .beta1 = float(step.beta1),
+                                        .mean_share = float(1 - step.beta1),
                                         .beta2 = float(step.beta2),
+                                        .square_share = float(1 - step.beta2),
                                         .epsilon = float(step.epsilon),
                                         .shrink = float(step.shrink),
                                         .rate = float(step.rate),

@@ -90,6 +90,7 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
                 float* const of_x = of_maps[s].data_ptr<float>() + first * in;
                 kernels::multiply(of_y, count, out, packed[s].data_ptr<float>(), in, nullptr,
                                   /*add=*/false, of_x);
+                if (!weight.requires_grad()) continue;
                 kernels::multiply_transposed({maps[s].data_ptr<float>() + first * in, in, 0}, count, {of_y, out, 0},
                                              /*points=*/1, of_weights[s].data_ptr<float>());
             }

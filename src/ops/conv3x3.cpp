@@ -28,9 +28,10 @@ public:
         taken_ = 0;
         if (size <= size_) return;
         std::free(data_);
-        size_ = round_up(size, 16);
-        data_ = static_cast<float*>(std::aligned_alloc(64, size_t(size_) * sizeof(float)));
+        size_ = 0;
+        data_ = static_cast<float*>(std::aligned_alloc(64, size_t(round_up(size, 16)) * sizeof(float)));
         if (!data_) throw std::bad_alloc();
+        size_ = round_up(size, 16);
     }
     float* take(int64_t size) {
         float* const result = data_ + taken_;
@@ -240,10 +241,9 @@ void input_gradient(const Plan& plan, const Affine* affine, const Statistics& st
 }
 
 Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scale, const Tensor& shift,
-                   const Tensor& weight, const Tensor& output_gradient, bool want_input) {
+                   const Tensor& weight, const Tensor& output_gradient, bool want_input, bool want_weight) {
     const auto dy = nhwc(output_gradient);
     Gradients gradients;
-    gradients.weight = torch::empty({plan.out, 3, 3, plan.in}, weight.options());
     if (want_input) {
         for (size_t s = 0; s < plan.sources.size(); ++s) {
             (s == 0 ? gradients.x : gradients.skip) = torch::empty_like(plan.maps[s]).permute({0, 3, 1, 2});
@@ -276,17 +276,18 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
         std::vector<Affine> affines;
         for (int64_t i = 0; i < count; ++i) {
             if (plan.groups > 0) affines.emplace_back(plan, stats, scale, shift, first + i);
-            read_input(plan, plan.groups > 0 ? &affines.back() : nullptr, first + i, padded);
-            kernels::transform_input(padded, plan.shape, in, i * tiles);
             kernels::pad(dy.data_ptr<float>() + (first + i) * plan.out_pixels * plan.out, plan.out, nullptr, nullptr,
                          false, plan.shape, padded_dy, 0, dy_channels);
+            if (want_input) kernels::transform_input(padded_dy, plan.shape, dy_in, i * tiles);
+            if (!want_weight) continue;
+            read_input(plan, plan.groups > 0 ? &affines.back() : nullptr, first + i, padded);
+            kernels::transform_input(padded, plan.shape, in, i * tiles);
+            kernels::transform_gradient(padded_dy, dy_channels, plan.shape, of_dy, i * tiles);
             kernels::channel_sums(padded_dy, pixels, dy_channels, sums.data());  // of deviations from the border's 0
             for (int64_t c = 0; c < plan.out; ++c)
                 of_bias.data_ptr<double>()[c] += double(sums[size_t(dy_channels + c)]);
-            kernels::transform_gradient(padded_dy, dy_channels, plan.shape, of_dy, i * tiles);
-            if (want_input) kernels::transform_input(padded_dy, plan.shape, dy_in, i * tiles);
         }
-        kernels::multiply_transposed(in, count * tiles, of_dy, kernels::kPoints, products);
+        if (want_weight) kernels::multiply_transposed(in, count * tiles, of_dy, kernels::kPoints, products);
         if (!want_input) continue;
         kernels::multiply_out(dy_in, count, plan.shape, packed, plan.padded_in, nullptr, nullptr, d);
         for (int64_t i = 0; i < count; ++i) {
@@ -294,6 +295,8 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
                            d + i * plan.out_pixels * plan.padded_in, gradients);
         }
     }
+    if (!want_weight) return gradients;
+    gradients.weight = torch::empty({plan.out, 3, 3, plan.in}, weight.options().requires_grad(false));
     kernels::gradient_of_weights(products, plan.out, plan.in, gradients.weight.data_ptr<float>());
     gradients.weight = gradients.weight.permute({0, 3, 1, 2});
     gradients.bias = of_bias.narrow(0, 0, plan.out).to(torch::kFloat32);
@@ -329,7 +332,8 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
         const int64_t groups = context->saved_data["groups"].toInt();
         const bool want_input = groups > 0 || x.requires_grad() || (skip.defined() && skip.requires_grad());
         const Plan plan(x, skip, groups, context->saved_data["upsample"].toBool(), weight);
-        auto g = diffuse::backward(plan, {saved[5], saved[6]}, scale, shift, weight, output_gradients[0], want_input);
+        auto g = diffuse::backward(plan, {saved[5], saved[6]}, scale, shift, weight, output_gradients[0], want_input,
+                                   /*want_weight=*/weight.requires_grad());
         if (groups > 0) g.scale = reduced(g.scale, scale), g.shift = reduced(g.shift, shift);
         return {g.x,      g.skip,  {},
                 g.scale,  g.shift, {},
@@ -342,7 +346,7 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 
 Tensor packed_weights(const Tensor& weight) {
     const int64_t out = weight.size(0), in = weight.size(1);
-    auto packed = torch::empty({kernels::kPoints, round_up(out, kernels::kPanel), round_up(in, kernels::kChannels)},
+    auto packed = torch::empty({round_up(out, kernels::kPanel), kernels::kPoints, round_up(in, kernels::kChannels)},
                                weight.options().requires_grad(false));
     kernels::transform_weights(nhwc(weight.detach()).data_ptr<float>(), out, in, false, packed.data_ptr<float>());
     return packed;
@@ -350,9 +354,10 @@ Tensor packed_weights(const Tensor& weight) {
 
 Tensor conv3x3(const ConvInput& input, const Tensor& weight, const Tensor& bias, const Tensor& residual,
                const Tensor& packed) {
+    const auto whole = [](int64_t channels) { return channels % kernels::kChannels == 0; };
     const bool tuned = input.x.is_cpu() && input.x.scalar_type() == torch::kFloat32 &&
-                       (!input.skip.defined() || input.x.size(1) % kernels::kChannels == 0) &&
-                       (input.groups == 0 || weight.size(1) % kernels::kChannels == 0);
+                       (!input.skip.defined() || (whole(input.x.size(1)) && whole(input.skip.size(1)))) &&
+                       (input.groups == 0 || (whole(weight.size(1)) && !input.upsample));
     if (!tuned) return conv3x3_reference(input, weight, bias, residual);
     return Conv3x3::apply(input.x, given(input.skip), input.groups, given(input.scale), given(input.shift),
                           input.upsample, weight, bias, given(residual), given(packed));

@@ -1,7 +1,6 @@
 #include "ops/kernels.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 // Compiles what follows once for each instruction set; those left out gain nothing here.
@@ -476,8 +475,8 @@ HWY_INLINE void AdamWOf(D d, const AdamWNumbers& n, const float* gradient, float
     const auto number = [=](float value) HWY_ATTR { return hn::Set(d, value); };
     const auto g = hn::Mul(number(n.factor), hn::LoadU(d, gradient));
     auto m = hn::LoadU(d, mean), s = hn::LoadU(d, square), w = hn::LoadU(d, weights), e = hn::LoadU(d, ema);
-    m = hn::MulAdd(number(1 - n.beta1), hn::Sub(g, m), m);
-    s = hn::MulAdd(number(1 - n.beta2), hn::Mul(g, g), hn::Mul(number(n.beta2), s));
+    m = hn::MulAdd(number(n.mean_share), hn::Sub(g, m), m);
+    s = hn::MulAdd(number(n.square_share), hn::Mul(g, g), hn::Mul(number(n.beta2), s));
     const auto root = hn::Add(hn::Sqrt(hn::Mul(s, number(n.square_factor))), number(n.epsilon));
     w = hn::NegMulAdd(number(n.rate), hn::Div(m, root), hn::Mul(number(n.shrink), w));
     e = hn::MulAdd(number(n.ema_share), hn::Sub(w, e), e);

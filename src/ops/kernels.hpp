@@ -70,9 +70,9 @@ void silu_backward(const float* x, int64_t pixels, int64_t channels, const float
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
                      const float* q, const float* r, float* out);
 
-/// AdamWStep (ops.hpp) as floats.
+/// AdamWStep (ops.hpp) as floats; a share is what comes in anew, 1 - beta.
 struct AdamWNumbers {
-    float factor, beta1, beta2, epsilon, shrink, rate, square_factor, ema_share;
+    float factor, mean_share, beta2, square_share, epsilon, shrink, rate, square_factor, ema_share;
 };
 void adamw(const AdamWNumbers& numbers, int64_t count, const float* gradient, float* mean, float* square,
            float* weights, float* ema);
