@@ -23,7 +23,7 @@ void add_info(CLI::App& app);
 void add_eval(CLI::App& app);
 
 /// The best at 10 to 20 network evaluations (docs/solvers.md).
-inline constexpr const char* kUsualSolver = "dpmpp-2m";
+inline constexpr const char* kUsualSolver = "unipc";
 
 /// --device and --threads
 struct RuntimeOptions {
