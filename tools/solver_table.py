@@ -61,13 +61,13 @@ def plot(results):
     """Four panels, one a spacing: FID against NFE, both on logarithmic axes."""
     values, width, height, left, top = fid_values(results), 330, 240, 46, 30
     low, high = (f(fid for row in values.values() for fid in row) for f in (min, max))
-    high = min(high, 40 * low)
+    high = min(high, 8 * low)  # beyond it nothing is worth telling apart
     x_of = lambda nfe: math.log(nfe / NFES[0]) / math.log(NFES[-1] / NFES[0]) * (width - left - 14)
     y_of = lambda fid: (1 - math.log(min(fid, high) / low) / math.log(high / low)) * (height - top - 34)
     solvers = list(results)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width + 130}" height="{2 * height}" font-family="sans-serif" font-size="11">',
            '<rect width="100%" height="100%" fill="white"/>']
-    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 500, 1000) if low <= tick <= high]
+    ticks = [tick for tick in (5, 10, 20, 30, 50, 100, 200, 500, 1000) if low <= tick <= high]
     for panel, spacing in enumerate(SPACINGS):
         out.append(f'<g transform="translate({panel % 2 * width + left},{panel // 2 * height + top})">')
         out.append(f'<text x="{(width - left) / 2}" y="-10" text-anchor="middle" font-weight="bold">{spacing}</text>')
