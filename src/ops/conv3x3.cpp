@@ -240,9 +240,8 @@ void input_gradient(const Plan& plan, const Affine* affine, const Statistics& st
     }
 }
 
-Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scale, const Tensor& shift,
-                   const Tensor& weight, const Tensor& output_gradient, bool want_input, bool want_weight) {
-    const auto dy = nhwc(output_gradient);
+/// Room for the gradients of `plan`; those of the weights come at the end.
+Gradients empty_gradients(const Plan& plan, bool want_input) {
     Gradients gradients;
     if (want_input) {
         for (size_t s = 0; s < plan.sources.size(); ++s) {
@@ -253,23 +252,46 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
         gradients.scale = torch::empty({plan.images, plan.in});
         gradients.shift = torch::empty({plan.images, plan.in});
     }
-    const int64_t dy_channels = round_up(plan.out, kernels::kChannels), in_panels = round_up(plan.in, kernels::kPanel);
-    const int64_t pixels = plan.shape.padded_pixels(), tiles = plan.shape.tiles();
-    const int64_t products_size = kernels::kPoints * plan.padded_in * plan.padded_out;
-    const int64_t packed_size = kernels::kPoints * in_panels * dy_channels;
-    workspace.reserve(pixels * (plan.padded_in + dy_channels) + plan.tiles_size(plan.padded_in) +
-                      plan.tiles_size(plan.padded_out) + plan.tiles_size(dy_channels) +
-                      plan.at_once * plan.out_pixels * plan.padded_in + products_size + packed_size + 256);
-    float *const padded = workspace.take(pixels * plan.padded_in), *const padded_dy =
-                                                                       workspace.take(pixels * dy_channels);
-    float *const products = workspace.take(products_size), *const packed = workspace.take(packed_size);
-    float* const d = workspace.take(plan.at_once * plan.out_pixels * plan.padded_in);
-    const auto in = plan.take_tiles(plan.padded_in), of_dy = plan.take_tiles(plan.padded_out);
-    const auto dy_in = plan.take_tiles(dy_channels);
-    std::fill_n(products, products_size, 0.0f);
-    std::vector<float> sums(size_t(3 * dy_channels));
-    auto of_bias = torch::zeros({dy_channels}, torch::kFloat64);
-    if (want_input) kernels::transform_weights(nhwc(weight).data_ptr<float>(), plan.out, plan.in, true, packed);
+    return gradients;
+}
+
+/// What a group of images needs on its way back, laid out in the workspace.
+struct BackwardSpace {
+    explicit BackwardSpace(const Plan& plan) : dy_channels(round_up(plan.out, kernels::kChannels)) {
+        const int64_t pixels = plan.shape.padded_pixels();
+        const int64_t products_size = kernels::kPoints * plan.padded_in * plan.padded_out;
+        const int64_t packed_size = kernels::kPoints * round_up(plan.in, kernels::kPanel) * dy_channels;
+        const int64_t d_size = plan.at_once * plan.out_pixels * plan.padded_in;
+        workspace.reserve(pixels * (plan.padded_in + dy_channels) + plan.tiles_size(plan.padded_in) +
+                          plan.tiles_size(plan.padded_out) + plan.tiles_size(dy_channels) + d_size + products_size +
+                          packed_size + 256);
+        padded = workspace.take(pixels * plan.padded_in);
+        padded_dy = workspace.take(pixels * dy_channels);
+        products = workspace.take(products_size);
+        packed = workspace.take(packed_size);
+        d = workspace.take(d_size);
+        in = plan.take_tiles(plan.padded_in);
+        of_dy = plan.take_tiles(plan.padded_out);
+        dy_in = plan.take_tiles(dy_channels);
+        std::fill_n(products, products_size, 0.0f);
+    }
+
+    int64_t dy_channels;
+    float *padded, *padded_dy;        ///< an image as the convolution reads it, and the gradient of its result
+    float *products, *packed;         ///< of the weights' gradient, summed up; the weights for the input's gradient
+    float* d;                         ///< gradient of what the convolution reads
+    kernels::Tiles in, of_dy, dy_in;  ///< tiles of `padded`; of `padded_dy` as gradients, and as an input
+};
+
+Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scale, const Tensor& shift,
+                   const Tensor& weight, const Tensor& output_gradient, bool want_input, bool want_weight) {
+    const auto dy = nhwc(output_gradient);
+    Gradients gradients = empty_gradients(plan, want_input);
+    const BackwardSpace space(plan);
+    const int64_t tiles = plan.shape.tiles();
+    std::vector<float> sums(size_t(3 * space.dy_channels));
+    auto of_bias = torch::zeros({space.dy_channels}, torch::kFloat64);
+    if (want_input) kernels::transform_weights(nhwc(weight).data_ptr<float>(), plan.out, plan.in, true, space.packed);
 
     for (int64_t first = 0; first < plan.images; first += plan.at_once) {
         const int64_t count = std::min(plan.at_once, plan.images - first);
@@ -277,27 +299,29 @@ Gradients backward(const Plan& plan, const Statistics& stats, const Tensor& scal
         for (int64_t i = 0; i < count; ++i) {
             if (plan.groups > 0) affines.emplace_back(plan, stats, scale, shift, first + i);
             kernels::pad(dy.data_ptr<float>() + (first + i) * plan.out_pixels * plan.out, plan.out, nullptr, nullptr,
-                         false, plan.shape, padded_dy, 0, dy_channels);
-            if (want_input) kernels::transform_input(padded_dy, plan.shape, dy_in, i * tiles);
+                         false, plan.shape, space.padded_dy, 0, space.dy_channels);
+            if (want_input) kernels::transform_input(space.padded_dy, plan.shape, space.dy_in, i * tiles);
             if (!want_weight) continue;
-            read_input(plan, plan.groups > 0 ? &affines.back() : nullptr, first + i, padded);
-            kernels::transform_input(padded, plan.shape, in, i * tiles);
-            kernels::transform_gradient(padded_dy, dy_channels, plan.shape, of_dy, i * tiles);
-            kernels::channel_sums(padded_dy, pixels, dy_channels, sums.data());  // of deviations from the border's 0
+            read_input(plan, plan.groups > 0 ? &affines.back() : nullptr, first + i, space.padded);
+            kernels::transform_input(space.padded, plan.shape, space.in, i * tiles);
+            kernels::transform_gradient(space.padded_dy, space.dy_channels, plan.shape, space.of_dy, i * tiles);
+            // Of deviations from the border's 0.
+            kernels::channel_sums(space.padded_dy, plan.shape.padded_pixels(), space.dy_channels, sums.data());
             for (int64_t c = 0; c < plan.out; ++c)
-                of_bias.data_ptr<double>()[c] += double(sums[size_t(dy_channels + c)]);
+                of_bias.data_ptr<double>()[c] += double(sums[size_t(space.dy_channels + c)]);
         }
-        if (want_weight) kernels::multiply_transposed(in, count * tiles, of_dy, kernels::kPoints, products);
+        if (want_weight)
+            kernels::multiply_transposed(space.in, count * tiles, space.of_dy, kernels::kPoints, space.products);
         if (!want_input) continue;
-        kernels::multiply_out(dy_in, count, plan.shape, packed, plan.padded_in, nullptr, nullptr, d);
+        kernels::multiply_out(space.dy_in, count, plan.shape, space.packed, plan.padded_in, nullptr, nullptr, space.d);
         for (int64_t i = 0; i < count; ++i) {
             input_gradient(plan, plan.groups > 0 ? &affines[size_t(i)] : nullptr, stats, scale, first + i,
-                           d + i * plan.out_pixels * plan.padded_in, gradients);
+                           space.d + i * plan.out_pixels * plan.padded_in, gradients);
         }
     }
     if (!want_weight) return gradients;
     gradients.weight = torch::empty({plan.out, 3, 3, plan.in}, weight.options().requires_grad(false));
-    kernels::gradient_of_weights(products, plan.out, plan.in, gradients.weight.data_ptr<float>());
+    kernels::gradient_of_weights(space.products, plan.out, plan.in, gradients.weight.data_ptr<float>());
     gradients.weight = gradients.weight.permute({0, 3, 1, 2});
     gradients.bias = of_bias.narrow(0, 0, plan.out).to(torch::kFloat32);
     return gradients;
