@@ -68,6 +68,7 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
         const auto saved = context->get_saved_variables();
         const auto &x = saved[0], &skip = saved[1], &weight = saved[2];
         const auto maps = sources(x, skip);
+        const bool want_weight = weight.requires_grad();
         const int64_t out = weight.size(0);
         const auto dy = nhwc(output_gradients[0]);
         std::vector<Tensor> packed, of_maps, of_weights;
@@ -80,23 +81,24 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
         auto of_bias = torch::zeros({out}, torch::kFloat64);
         for_pixels(x, [&](int64_t first, int64_t count) {
             float* const of_y = dy.data_ptr<float>() + first * out;
+            for (size_t s = 0; s < maps.size(); ++s) {
+                const int64_t in = maps[s].size(3);
+                kernels::multiply(of_y, count, out, packed[s].data_ptr<float>(), in, nullptr, /*add=*/false,
+                                  of_maps[s].data_ptr<float>() + first * in);
+                if (!want_weight) continue;
+                kernels::multiply_transposed({maps[s].data_ptr<float>() + first * in, in, 0}, count, {of_y, out, 0},
+                                             /*points=*/1, of_weights[s].data_ptr<float>());
+            }
+            if (!want_weight) return;
             kernels::channel_sums(of_y, count, out, sums.data());
             for (int64_t c = 0; c < out; ++c) {
                 of_bias.data_ptr<double>()[c] +=
                     double(count) * double(sums[size_t(c)]) + double(sums[size_t(out + c)]);
             }
-            for (size_t s = 0; s < maps.size(); ++s) {
-                const int64_t in = maps[s].size(3);
-                float* const of_x = of_maps[s].data_ptr<float>() + first * in;
-                kernels::multiply(of_y, count, out, packed[s].data_ptr<float>(), in, nullptr,
-                                  /*add=*/false, of_x);
-                if (!weight.requires_grad()) continue;
-                kernels::multiply_transposed({maps[s].data_ptr<float>() + first * in, in, 0}, count, {of_y, out, 0},
-                                             /*points=*/1, of_weights[s].data_ptr<float>());
-            }
         });
-        const auto of_weight = torch::cat(of_weights).t().reshape_as(weight);
-        return {of_maps[0], skip.defined() ? of_maps[1] : Tensor(), of_weight, of_bias.to(torch::kFloat32)};
+        const auto of_skip = skip.defined() ? of_maps[1] : Tensor();
+        if (!want_weight) return {of_maps[0], of_skip, {}, {}};
+        return {of_maps[0], of_skip, torch::cat(of_weights).t().reshape_as(weight), of_bias.to(torch::kFloat32)};
     }
 };
 
