@@ -113,7 +113,7 @@ Tensor conv1x1(const Tensor& x, const Tensor& skip, const Tensor& weight, const 
 }
 
 Tensor conv1x1_reference(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {
-    return torch::conv2d(skip.defined() ? torch::cat({x, skip}, 1) : x, weight, bias);
+    return torch::conv2d(joined(x, skip), weight, bias);
 }
 
 }  // namespace diffuse

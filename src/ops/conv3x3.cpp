@@ -332,8 +332,6 @@ Tensor reduced(const Tensor& gradient, const Tensor& like) {
     return like.size(0) == gradient.size(0) ? gradient : gradient.sum(0, /*keepdim=*/true);
 }
 
-Tensor joined(const ConvInput& input) { return input.skip.defined() ? torch::cat({input.x, input.skip}, 1) : input.x; }
-
 struct Conv3x3 : torch::autograd::Function<Conv3x3> {
     static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& maybe_skip,
                           int64_t groups, const Tensor& scale, const Tensor& shift, bool upsample, const Tensor& weight,
@@ -389,12 +387,12 @@ Tensor conv3x3(const ConvInput& input, const Tensor& weight, const Tensor& bias,
 
 Tensor activated(const ConvInput& input) {
     const auto per_channel = [](const Tensor& value) { return value.unsqueeze(2).unsqueeze(3); };
-    const auto x = torch::group_norm(joined(input), input.groups, {}, {}, kEpsilon);
+    const auto x = torch::group_norm(joined(input.x, input.skip), input.groups, {}, {}, kEpsilon);
     return torch::silu(torch::addcmul(per_channel(input.shift), x, per_channel(input.scale)));
 }
 
 Tensor conv3x3_reference(const ConvInput& input, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
-    auto x = input.groups > 0 ? activated(input) : joined(input);
+    auto x = input.groups > 0 ? activated(input) : joined(input.x, input.skip);
     if (input.upsample) x = torch::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)});
     const auto y = torch::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
     return residual.defined() ? y + residual : y;

@@ -12,6 +12,11 @@ inline torch::Tensor empty_map(const torch::Tensor& like, int64_t channels, int6
     return torch::empty({like.size(0), channels, height, width}, like.options(), torch::MemoryFormat::ChannelsLast);
 }
 
+/// x, and behind its channels those of skip if there is one.
+inline torch::Tensor joined(const torch::Tensor& x, const torch::Tensor& skip) {
+    return skip.defined() ? torch::cat({x, skip}, 1) : x;
+}
+
 /// Autograd takes no undefined tensors as arguments; those without elements stand for them.
 inline torch::Tensor given(const torch::Tensor& x) { return x.defined() ? x : torch::empty({0}); }
 inline torch::Tensor taken(const torch::Tensor& x) { return x.numel() > 0 ? x : torch::Tensor(); }
