@@ -40,7 +40,8 @@ template <class Visitor>
 void visit(Visitor& v, ScheduleConfig& c) {
     v.choice("kind", c.kind, schedule_names(), "how signal turns to noise");
     v.number("steps", c.steps, Range<int64_t>{1, 100'000}, "T, the number of trained noise levels");
-    v.flag("zero_terminal_snr", c.zero_terminal_snr, "rescale it to end in pure noise (not with prediction eps)");
+    v.flag("zero_terminal_snr", c.zero_terminal_snr,
+           "rescale it to end in pure noise (needs prediction v or x0, weighting v)");
 }
 
 template <class Visitor>
@@ -54,14 +55,14 @@ void visit(Visitor& v, ModelConfig& c) {
     v.number("dropout", c.dropout, Range<double>{0, 0.9}, "probability inside the residual blocks");
     v.number("patch_size", c.patch_size, Range<int64_t>{1, 16}, "2: work on 14x14x4 instead of 28x28x1");
     v.choice("prediction", c.prediction, prediction_names(),
-             "what the network's output means; the loss is that of eps for all");
+             "what the network's output means; the loss is the error of eps for all");
 }
 
 template <class Visitor>
 void visit(Visitor& v, TrainConfig& c) {
     v.number("steps", c.steps, Range<int64_t>{1, kMany}, "optimizer steps");
     v.number("batch_size", c.batch_size, Range<int64_t>{1, 65536}, "images a step");
-    v.choice("weighting", c.weighting, weighting_names(), "of the loss over the levels");
+    v.choice("weighting", c.weighting, weighting_names(), "loss weight by noise level");
     v.number("learning_rate", c.learning_rate, Range<double>{0, 10}, "AdamW's step size after warm-up");
     v.number("warmup_steps", c.warmup_steps, Range<int64_t>{0, kMany}, "steps over which it rises linearly from 0");
     v.choice("decay", c.decay, decay_names(), "how it falls until the last step");
@@ -238,12 +239,21 @@ private:
     std::string prefix_;
 };
 
-void check_together(const Config& config) {
-    if (config.schedule.zero_terminal_snr && config.model.prediction == "eps") {
+/// What each key allows alone, but not together.
+Config checked_together(Config config) {
+    if (!config.schedule.zero_terminal_snr) return config;
+    if (config.model.prediction == "eps") {
         throw Error(
             "config: schedule.zero_terminal_snr leaves nothing of the picture at t = T, and eps says nothing of x0 "
             "there; set model.prediction to \"v\" or \"x0\"");
     }
+    if (config.train.weighting != "v") {
+        throw Error(fmt::format(
+            "config: schedule.zero_terminal_snr needs train.weighting \"v\": an error of eps says nothing of the "
+            "picture at t = T, so with \"{}\" the network would learn nothing there",
+            config.train.weighting));
+    }
+    return config;
 }
 
 Json parse_value(const std::string& text) {
@@ -269,7 +279,7 @@ void apply_setting(Json& json, const std::string& setting) {
 
 Config apply_settings(Json json, const std::vector<std::string>& settings) {
     for (const auto& setting : settings) apply_setting(json, setting);
-    return config_from_json(json);
+    return checked_together(config_from_json(json));
 }
 
 }  // namespace
@@ -279,7 +289,6 @@ Config config_from_json(const Json& json) {
     Reader reader(json, "");
     visit(reader, config);
     reader.reject_unknown();
-    check_together(config);
     return config;
 }
 

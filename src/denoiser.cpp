@@ -9,31 +9,49 @@ namespace {
 
 using torch::Tensor;
 
-const Table<ToEps>& predictions() {
-    static const Table<ToEps> table = {
-        {"eps", [](const Tensor& output, const Tensor&, const Tensor&, const Tensor&) { return output; }},
-        {"x0", [](const Tensor& output, const Tensor& x, const Tensor& alpha,
-                  const Tensor& sigma) { return (x - alpha * output) / sigma; }},
-        {"v", [](const Tensor& output, const Tensor& x, const Tensor& alpha,
-                 const Tensor& sigma) { return sigma * x + alpha * output; }},
+const Table<Parameterization>& predictions() {
+    static const Table<Parameterization> table = {
+        {"eps",
+         {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
+          .predict = [](const Tensor& eps, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              return {(x - level.sigma * eps) / level.alpha, eps};
+          },
+          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+        {"x0",
+         {.target = [](const Tensor& x0, const Tensor&, const Tensor&, const Tensor&) { return x0; },
+          .predict = [](const Tensor& x0, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              return {x0, (x - level.alpha * x0) / level.sigma};
+          },
+          .eps_error = [](const NoiseLevel& level) { return level.alpha / level.sigma; }}},
+        {"v",
+         {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
+                       const Tensor& sigma) { return alpha * eps - sigma * x0; },
+          .predict = [](const Tensor& v, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              return {level.alpha * x - level.sigma * v, level.sigma * x + level.alpha * v};
+          },
+          .eps_error = [](const NoiseLevel& level) { return level.alpha; }}},
     };
     return table;
 }
 
 }  // namespace
 
-ToEps to_eps(const std::string& prediction) { return look_up("prediction", predictions(), prediction); }
+Parameterization parameterization(const std::string& prediction) {
+    return look_up("prediction", predictions(), prediction);
+}
 
 std::vector<std::string> prediction_names() { return names(predictions()); }
 
-Denoiser network_denoiser(Network network, ToEps to_eps, const Schedule& schedule) {
-    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        NoiseLevel asked = level.ratio() < schedule.at(1).ratio() ? schedule.at(1) : level;
+Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule) {
+    return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
+        const bool untrained = level.ratio() < schedule.at(1).ratio();
+        NoiseLevel asked = untrained ? schedule.at(1) : level;
         if (std::isnan(asked.t)) asked.t = schedule.time_at(asked.log_snr());
-        const auto scalar = [&](double value) { return torch::full({1}, value, x.options()); };
-        const auto output = network(x.to(torch::kFloat32), scalar(asked.t).to(torch::kFloat32)).to(x.scalar_type());
-        const auto eps = to_eps(output, x, scalar(asked.alpha), scalar(asked.sigma));
-        return {(x - level.sigma * eps) / level.alpha, eps};
+        const auto time = torch::full({1}, asked.t, x.options().dtype(torch::kFloat32));
+        const auto output = network(x.to(torch::kFloat32), time).to(x.scalar_type());
+        auto [x0, eps] = parameterization.predict(output, x, asked);
+        if (untrained) x0 = (x - level.sigma * eps) / level.alpha;
+        return {x0, eps};
     };
 }
 

@@ -11,46 +11,57 @@ namespace diffuse {
 namespace {
 
 constexpr double kKarrasRho = 7;
+constexpr double kModerateRatio = 200, kUsualMaxRatio = 80;
 
-/// Whole times T * time_left(fraction of the steps left, 1 to 0).
-Grid at_whole_times(const Schedule& schedule, int64_t steps, double (*time_left)(double fraction)) {
+/// Whole times start * time_left(fraction of the steps left, 1 to 0).
+Grid at_whole_times(const Schedule& schedule, int64_t start, int64_t steps, double (*time_left)(double fraction)) {
     Grid grid;
     for (int64_t left = steps; left >= 0; --left) {
-        const double t = std::round(double(schedule.steps()) * time_left(double(left) / double(steps)));
+        const double t = std::round(double(start) * time_left(double(left) / double(steps)));
         grid.push_back(schedule.at(std::max(t, double(left))));  // close to the data, rounding must not merge levels
     }
     return grid;
 }
 
-/// Even in a function of r from T to 1, then 0. `to` maps log r to the function, `from` back.
-Grid even_in(const Schedule& schedule, int64_t steps, double (*to)(double log_r), double (*from)(double value)) {
-    const NoiseLevel last = schedule.at(double(schedule.steps())), one = schedule.at(1);
-    const double first_value = to(-last.log_snr() / 2), one_value = to(-one.log_snr() / 2);
-    Grid grid = {last};
-    for (int64_t i = 1; i + 1 < steps; ++i) {
-        const double value = first_value + (one_value - first_value) * double(i) / double(steps - 1);
-        grid.push_back(schedule.at(schedule.time_at(-2 * from(value))));
+/// A function of log r at whose equal distances levels lie, and the way back.
+struct Scale {
+    double (*to)(double log_r);
+    double (*from)(double value);
+};
+const Scale kLogarithmic = {[](double log_r) { return log_r; }, [](double value) { return value; }};
+const Scale kKarras = {[](double log_r) { return std::exp(log_r / kKarrasRho); },
+                       [](double value) { return kKarrasRho * std::log(value); }};
+
+/// `count` levels at equal distances from t = start to t = 1.
+Grid even_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
+    const NoiseLevel first = schedule.at(double(start)), last = schedule.at(1);
+    const double first_value = scale.to(std::log(first.ratio())), last_value = scale.to(std::log(last.ratio()));
+    Grid grid = {first};
+    for (int64_t i = 1; i + 1 < count; ++i) {
+        const double value = first_value + (last_value - first_value) * double(i) / double(count - 1);
+        grid.push_back(schedule.at(schedule.time_at(-2 * scale.from(value))));
     }
-    if (steps > 1) grid.push_back(one);
-    grid.push_back(schedule.at(0));
+    if (count > 1) grid.push_back(last);
     return grid;
 }
 
-using Spacing = Grid (*)(const Schedule& schedule, int64_t steps);
-Grid uniform(const Schedule& schedule, int64_t steps) {
-    return at_whole_times(schedule, steps, [](double fraction) { return fraction; });
+Grid then_data(Grid grid) {
+    grid.push_back(NoiseLevel{});
+    return grid;
 }
-Grid quadratic(const Schedule& schedule, int64_t steps) {
-    return at_whole_times(schedule, steps, [](double fraction) { return fraction * fraction; });
+
+using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps);
+Grid uniform(const Schedule& schedule, int64_t start, int64_t steps) {
+    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction; });
 }
-Grid log_snr(const Schedule& schedule, int64_t steps) {
-    const auto same = [](double value) { return value; };
-    return even_in(schedule, steps, same, same);
+Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps) {
+    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
 }
-Grid karras(const Schedule& schedule, int64_t steps) {
-    return even_in(
-        schedule, steps, [](double log_r) { return std::exp(log_r / kKarrasRho); },
-        [](double value) { return kKarrasRho * std::log(value); });
+Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps) {
+    return then_data(even_in(kLogarithmic, schedule, start, steps));
+}
+Grid karras(const Schedule& schedule, int64_t start, int64_t steps) {
+    return then_data(even_in(kKarras, schedule, start, steps));
 }
 
 const Table<Spacing>& spacings() {
@@ -64,13 +75,32 @@ const Table<Spacing>& spacings() {
 
 }  // namespace
 
-Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps) {
-    const Spacing make = look_up("spacing", spacings(), spacing);
-    if (steps < 1 || steps > schedule.steps()) {
-        throw Error(fmt::format("{} steps asked of a schedule that has {}; expected 1 to {}", steps, schedule.steps(),
-                                schedule.steps()));
+int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio) {
+    const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
+    int64_t t = schedule.steps();
+    if (!max_ratio && (schedule.zero_terminal_snr() || ratio(t) <= kModerateRatio)) return t;
+    const double most = max_ratio.value_or(kUsualMaxRatio);
+    if (!(most >= ratio(1))) {
+        throw Error(fmt::format("no noise level of the schedule has sigma / alpha of {} or less; the first has {:.4g}",
+                                most, ratio(1)));
     }
-    return make(schedule, steps);
+    while (ratio(t) > most) --t;
+    return t;
+}
+
+Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps, std::optional<double> max_ratio) {
+    const Spacing make = look_up("spacing", spacings(), spacing);
+    const int64_t start = grid_start(schedule, max_ratio);
+    if (steps < 1 || steps > start) {
+        throw Error(
+            fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}", steps, start, start));
+    }
+    return make(schedule, start, steps);
+}
+
+Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {
+    const int64_t start = grid_start(schedule, max_ratio);
+    return reversed(even_in(kLogarithmic, schedule, start, start > 1 ? steps + 1 : 1));
 }
 
 std::vector<std::string> spacing_names() { return names(spacings()); }

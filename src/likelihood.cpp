@@ -24,8 +24,9 @@ Tensor standard_log_density(const Tensor& x) {
 }
 
 /// The bound's noise of time t, of x0's shape.
-Tensor bound_noise(uint64_t seed, const Tensor& x0, int64_t t) {
-    return normal_images(seed, Purpose::kBoundNoise, 0, x0.size(0), x0.sizes().slice(1), t).to(x0.options());
+Tensor bound_noise(const Draws& draws, const Tensor& x0, double t) {
+    return normal_images(draws.seed, Purpose::kBoundNoise, draws.first, x0.size(0), x0.sizes().slice(1), int64_t(t))
+        .to(x0.options());
 }
 
 /// The slope of the ODE at a level, and the divergence of it over y = x / scale.
@@ -47,10 +48,11 @@ Flow flow_at(const Denoiser& denoiser, const OdeForm& ode, const Tensor& x, cons
 
 /// Vectors v with mean(v v^T) = 1, so that the sum of v^T J v is the trace of J: signs, or for the exact trace a one in
 /// each place.
-std::vector<Tensor> make_probes(const Tensor& x, int64_t count, uint64_t seed) {
+std::vector<Tensor> make_probes(const Tensor& x, int64_t count, const Draws& draws) {
     std::vector<Tensor> probes;
     for (int64_t draw = 0; draw < count; ++draw) {
-        const auto normals = normal_images(seed, Purpose::kProbe, 0, x.size(0), x.sizes().slice(1), draw);
+        const auto normals =
+            normal_images(draws.seed, Purpose::kProbe, draws.first, x.size(0), x.sizes().slice(1), draw);
         probes.push_back(torch::where(normals >= 0, 1.0, -1.0).to(x.options()) / std::sqrt(double(count)));
     }
     const int64_t dimensions = x[0].numel();
@@ -76,16 +78,17 @@ Tensor log_probability(const Tensor& bytes, const Tensor& mean, double deviation
 
 }  // namespace
 
-Tensor dequantised(const Tensor& bytes, uint64_t seed) {
-    const auto normals = normal_images(seed, Purpose::kDequantisation, 0, bytes.size(0), bytes.sizes().slice(1), 0);
-    const auto u = torch::special_ndtr(normals.to(torch::kFloat64));
+Tensor dequantised(const Tensor& bytes, const Draws& draws) {
+    const auto normals = normal_images(draws.seed, Purpose::kDequantisation, draws.first, bytes.size(0),
+                                       bytes.sizes().slice(1), /*draw=*/0);
+    const auto u = torch::special_ndtr(normals.to(bytes.device(), torch::kFloat64));
     return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
 }
 
 Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor& start, int64_t probe_count,
-                       uint64_t seed) {
+                       const Draws& draws) {
     const double dimensions = double(start[0].numel());
-    const auto probes = make_probes(start, probe_count, seed);
+    const auto probes = make_probes(start, probe_count, draws);
     Tensor x = start, gained = torch::zeros({start.size(0)}, start.options());  // log p(start) - log p(x)
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const NoiseLevel &from = grid[i], &to = grid[i + 1];
@@ -101,12 +104,12 @@ Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor&
     return standard_log_density(x) + gained;
 }
 
-FirstLevel first_level(const Denoiser& denoiser, const Schedule& schedule, const Tensor& bytes, uint64_t seed) {
+FirstLevel first_level(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes, const Draws& draws) {
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
-    const auto eps = bound_noise(seed, x0, 1);
-    const NoiseLevel one = schedule.at(1), two = schedule.at(std::min<double>(2, double(schedule.steps())));
+    const NoiseLevel one = chain[chain.size() - 2], two = chain.size() > 2 ? chain[chain.size() - 3] : one;
+    const auto eps = bound_noise(draws, x0, one.t);
     const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
-    const double deviation = schedule.steps() > 1 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
+    const double deviation = chain.size() > 2 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
     const auto x = one.alpha * x0 + one.sigma * eps;
     const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, deviation));
     return {x, standard_log_density(eps) - double(x0[0].numel()) * std::log(one.sigma), decoder};
@@ -116,29 +119,29 @@ Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
     return -log_density / (double(dimensions) * std::numbers::ln2) - std::log2(kBinWidth);
 }
 
-Tensor ode_bound(const Denoiser& denoiser, const Schedule& schedule, const Grid& grid, const Tensor& bytes,
-                 int64_t probes, uint64_t seed) {
-    const FirstLevel first = first_level(denoiser, schedule, bytes, seed);
-    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, seed);
+Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid& grid, const Tensor& bytes, int64_t probes,
+                 const Draws& draws) {
+    const FirstLevel first = first_level(denoiser, chain, bytes, draws);
+    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, draws);
     return -(first.log_decoder + log_density - first.log_q) * bits_per_nat(bytes);
 }
 
-VariationalBound variational_bound(const Denoiser& denoiser, const Schedule& schedule, const Tensor& bytes,
-                                   uint64_t seed) {
+VariationalBound variational_bound(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
+                                   const Draws& draws) {
     const c10::InferenceMode inference;
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
-    const NoiseLevel last = schedule.at(double(schedule.steps()));
-    const double variance = last.sigma * last.sigma;
-    const auto prior = 0.5 * sum_of_pixels((last.alpha * x0).square() + variance - 1 - std::log(variance));
+    const NoiseLevel& start = chain.front();
+    const double variance = start.sigma * start.sigma;
+    const auto prior = 0.5 * sum_of_pixels((start.alpha * x0).square() + variance - 1 - std::log(variance));
     auto diffusion = torch::zeros_like(prior);
-    for (int64_t t = schedule.steps(); t >= 2; --t) {
-        const NoiseLevel level = schedule.at(double(t));
-        const auto eps = bound_noise(seed, x0, t);
-        const double snr_ratio = std::exp(schedule.at(double(t - 1)).log_snr() - level.log_snr());
-        const auto predicted = denoiser(level.alpha * x0 + level.sigma * eps, level).eps;
+    for (size_t i = 0; i + 2 < chain.size(); ++i) {
+        const NoiseLevel &from = chain[i], &to = chain[i + 1];
+        const auto eps = bound_noise(draws, x0, from.t);
+        const double snr_ratio = std::exp(to.log_snr() - from.log_snr());
+        const auto predicted = denoiser(from.alpha * x0 + from.sigma * eps, from).eps;
         diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - predicted).square());
     }
-    const auto decoder = -first_level(denoiser, schedule, bytes, seed).log_decoder;
+    const auto decoder = -first_level(denoiser, chain, bytes, draws).log_decoder;
     return {prior * bits_per_nat(bytes), diffusion * bits_per_nat(bytes), decoder * bits_per_nat(bytes)};
 }
 

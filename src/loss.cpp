@@ -1,8 +1,10 @@
 #include "diffuse/loss.hpp"
 
 #include <cmath>
+#include <numeric>
 
 #include "diffuse/error.hpp"
+#include "diffuse/grid.hpp"
 
 namespace diffuse {
 namespace {
@@ -16,36 +18,56 @@ torch::Tensor at_times(const torch::Tensor& table, const torch::Tensor& t) {
 
 double snr(const Schedule& schedule, int64_t t) { return std::exp(schedule.at(double(t)).log_snr()); }
 
-/// Of the squared error of eps at level t >= 1.
-using Weighting = double (*)(const Schedule& schedule, int64_t t);
+/// Weights of the squared error of eps at level t >= 1.
+struct Weighting {
+    double (*at)(const Schedule& schedule, int64_t t);
+    bool mean_one = true;  ///< scaled to a mean of 1 over 1 .. T
+};
 double simple(const Schedule&, int64_t) { return 1; }
 double min_snr(const Schedule& schedule, int64_t t) { return std::min(1.0, kMinSnrGamma / snr(schedule, t)); }
 double vlb(const Schedule& schedule, int64_t t) {
-    const int64_t from = std::min(std::max<int64_t>(t, 2), schedule.steps());
+    const int64_t start = grid_start(schedule), from = std::min(std::max<int64_t>(t, 2), start);
     return from < 2 ? 1 : (snr(schedule, from - 1) / snr(schedule, from) - 1) / 2;
 }
+double of_v(const Schedule& schedule, int64_t t) { return std::pow(schedule.at(double(t)).alpha, -2); }
 
 const Table<Weighting>& weightings() {
-    static const Table<Weighting> table = {{"simple", simple}, {"min-snr", min_snr}, {"vlb", vlb}};
+    static const Table<Weighting> table = {
+        {"simple", {simple}}, {"min-snr", {min_snr}}, {"vlb", {vlb}}, {"v", {of_v, /*mean_one=*/false}}};
     return table;
+}
+
+/// The weights of the squared error of the output at each level, 0 at t = 0.
+std::vector<double> output_weights(const Schedule& schedule, const Parameterization& parameterization,
+                                   const Weighting& weighting) {
+    std::vector<double> weights = {0};
+    for (int64_t t = 1; t <= schedule.steps(); ++t) weights.push_back(weighting.at(schedule, t));
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    const double scale = weighting.mean_one ? double(schedule.steps()) / sum : 1;
+    for (int64_t t = 1; t <= schedule.steps(); ++t) {
+        weights[size_t(t)] *= scale * std::pow(parameterization.eps_error(schedule.at(double(t))), 2);
+    }
+    return weights;
+}
+
+torch::Tensor on(torch::Device device, const std::vector<double>& values) {
+    return torch::tensor(values, torch::kFloat64).to(torch::kFloat32).to(device);
 }
 
 }  // namespace
 
-LevelTable::LevelTable(const Schedule& schedule, torch::Device device, const std::string& weighting) {
-    const Weighting weight_at = look_up("weighting", weightings(), weighting);
-    std::vector<float> alphas, sigmas, weights;
+LevelTable::LevelTable(const Schedule& schedule, torch::Device device, const Parameterization& parameterization,
+                       const std::string& weighting) {
+    std::vector<double> alphas, sigmas;
     for (int64_t t = 0; t <= schedule.steps(); ++t) {
-        const NoiseLevel level = schedule.at(double(t));
-        alphas.push_back(float(level.alpha));
-        sigmas.push_back(float(level.sigma));
-        weights.push_back(t == 0 ? 0 : float(weight_at(schedule, t)));
+        alphas.push_back(schedule.at(double(t)).alpha);
+        sigmas.push_back(schedule.at(double(t)).sigma);
     }
-    alpha = torch::tensor(alphas).to(device);
-    sigma = torch::tensor(sigmas).to(device);
-    if (weighting == "simple") return;
-    weight = torch::tensor(weights).to(device);
-    weight *= double(schedule.steps()) / weight.sum();
+    alpha = on(device, alphas);
+    sigma = on(device, sigmas);
+    const auto weights =
+        on(device, output_weights(schedule, parameterization, look_up("weighting", weightings(), weighting)));
+    if (!weights.narrow(0, 1, schedule.steps()).eq(1).all().item<bool>()) weight = weights;
 }
 
 std::vector<std::string> weighting_names() { return names(weightings()); }
@@ -55,12 +77,12 @@ torch::Tensor add_noise(const LevelTable& levels, const torch::Tensor& x0, const
     return at_times(levels.alpha, t) * x0 + at_times(levels.sigma, t) * eps;
 }
 
-torch::Tensor eps_loss(const Network& network, ToEps to_eps, const LevelTable& levels, const torch::Tensor& x0,
-                       const torch::Tensor& t, const torch::Tensor& eps) {
-    const auto x = add_noise(levels, x0, t, eps);
-    const auto predicted = to_eps(network(x, t), x, at_times(levels.alpha, t), at_times(levels.sigma, t));
-    if (!levels.weight.defined()) return torch::mse_loss(predicted, eps);
-    return ((predicted - eps).square() * at_times(levels.weight, t)).mean();
+torch::Tensor ddpm_loss(const Network& network, const Parameterization& parameterization, const LevelTable& levels,
+                        const torch::Tensor& x0, const torch::Tensor& t, const torch::Tensor& eps) {
+    const auto output = network(add_noise(levels, x0, t, eps), t);
+    const auto target = parameterization.target(x0, eps, at_times(levels.alpha, t), at_times(levels.sigma, t));
+    if (!levels.weight.defined()) return torch::mse_loss(output, target);
+    return ((output - target).square() * at_times(levels.weight, t)).mean();
 }
 
 }  // namespace diffuse

@@ -20,18 +20,6 @@ Denoiser counted(const Denoiser& denoiser, std::atomic<int64_t>& evaluations) {
     };
 }
 
-/// Tells `walk.record` of the evaluations at levels of the grid, the first at each.
-Denoiser recording(const Denoiser& denoiser, const Walk& walk, int64_t images) {
-    return [&, images, next = size_t{0}](const torch::Tensor& x, const NoiseLevel& level) mutable {
-        const auto prediction = denoiser(x, level);
-        if (next < walk.grid.size() && level.t == walk.grid[next].t) {
-            ++next;
-            walk.record(x.narrow(0, 0, images).cpu(), prediction.x0.narrow(0, 0, images).cpu());
-        }
-        return prediction;
-    };
-}
-
 torch::Tensor padded(const torch::Tensor& x, int64_t count) {
     auto result = torch::zeros({count, x.size(1), x.size(2), x.size(3)});
     result.narrow(0, 0, x.size(0)).copy_(x);
@@ -73,15 +61,22 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
             return sampling_noise(walk.seed, first, group, x.sizes().slice(1), step + 1)
                 .to(walk.device, torch::kFloat64);
         };
+        const bool recorded = g == 0 && walk.record;
+        const auto record = [&](int64_t step, const torch::Tensor& state) {
+            if (!recorded || step == steps) return;
+            const auto x0 = walk.denoiser(state, walk.grid[size_t(step)]).x0;
+            walk.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
+        };
         const auto observer = [&](int64_t step, const torch::Tensor& state) {
             require_finite(state, step);
+            record(step, state);
             walk.progress(++done, groups * steps);
         };
         const auto solver = walk.solver();
         if (walk.companions.defined()) *solver->companion() = part(walk.companions);
-        const bool recorded = g == 0 && walk.record;
-        const auto out = integrate(*solver, recorded ? recording(denoiser, walk, size) : denoiser, part(x), walk.grid,
-                                   noise, observer);
+        const auto start = part(x);
+        record(0, start);
+        const auto out = integrate(*solver, denoiser, start, walk.grid, noise, observer);
         result.images.narrow(0, first, size).copy_(out.narrow(0, 0, size));
         if (solver->companion()) {
             result.companions.narrow(0, first, size).copy_(solver->companion()->narrow(0, 0, size));

@@ -24,18 +24,29 @@ std::vector<double> evenly(double first, double last, int64_t count) {
     return values;
 }
 
-std::vector<double> linear_betas(int64_t steps) {
-    const double scale = 1000.0 / double(steps);
-    auto betas = evenly(scale * 1e-4, scale * 0.02, steps);
-    for (double& beta : betas) beta = std::min(beta, kLargestBeta);
-    return betas;
+/// The betas of T steps that take the same way as these 1000: step t keeps as much of the signal as steps
+/// 1000 (t - 1) / T to 1000 t / T do, of which a part of a step keeps (1 - beta)^part.
+std::vector<double> resampled(const std::vector<double>& betas, int64_t steps) {
+    const double ratio = double(betas.size()) / double(steps);
+    std::vector<double> result;
+    for (int64_t t = 1; t <= steps; ++t) {
+        const double begin = ratio * double(t - 1), end = ratio * double(t);
+        double kept = 1;
+        for (size_t k = size_t(begin); k < betas.size() && double(k) < end; ++k) {
+            const double part = std::min(end, double(k + 1)) - std::max(begin, double(k));
+            kept *= std::pow(1 - betas[k], part);
+        }
+        result.push_back(1 - kept);
+    }
+    return result;
 }
 
+std::vector<double> linear_betas(int64_t steps) { return resampled(evenly(1e-4, 0.02, 1000), steps); }
+
 std::vector<double> scaled_linear_betas(int64_t steps) {
-    const double scale = 1000.0 / double(steps);
-    auto betas = evenly(std::sqrt(0.00085), std::sqrt(0.012), steps);
-    for (double& beta : betas) beta = std::min(scale * beta * beta, kLargestBeta);
-    return betas;
+    auto betas = evenly(std::sqrt(0.00085), std::sqrt(0.012), 1000);
+    for (double& beta : betas) beta = beta * beta;
+    return resampled(betas, steps);
 }
 
 /// The betas of a given alpha-bar, a function of t / T that starts at 1.
@@ -101,7 +112,8 @@ NoiseLevel level_of_ratio(double ratio) {
     return level_of(std::numeric_limits<double>::quiet_NaN(), -2 * std::log(ratio));
 }
 
-Schedule::Schedule(const std::vector<double>& betas) : levels_{NoiseLevel{}} {
+Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
+    : levels_{NoiseLevel{}}, zero_terminal_snr_(zero_terminal_snr) {
     double alpha_bar = 1;
     for (const double beta : betas) {
         alpha_bar *= 1 - beta;
@@ -129,7 +141,7 @@ double Schedule::time_at(double log_snr) const {
 
 Schedule make_schedule(const ScheduleConfig& config) {
     const auto betas = look_up("schedule", schedules(), config.kind)(config.steps);
-    return Schedule(config.zero_terminal_snr ? to_pure_noise(betas) : betas);
+    return Schedule(config.zero_terminal_snr ? to_pure_noise(betas) : betas, config.zero_terminal_snr);
 }
 
 std::vector<std::string> schedule_names() { return names(schedules()); }

@@ -69,8 +69,8 @@ public:
           images_(dataset.images.to(device)),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
-          levels_(schedule_, device, config.train.weighting),
-          to_eps_(to_eps(config.model.prediction)),
+          parameterization_(parameterization(config.model.prediction)),
+          levels_(schedule_, device, parameterization_, config.train.weighting),
           average_(config.model, shape_, seed_, device),
           ema_(flatten_parameters(average_.parameters())),
           weights_(ema_.clone()),
@@ -170,8 +170,9 @@ private:
         const auto x0 = to_signed(images_.index_select(0, indices_.narrow(0, first, count)));
         const auto eps = training_noise(seed_, position, count, x0.sizes().slice(1)).to(device_);
         replica.network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position)}).bits());
-        const auto loss = eps_loss(replica.network, to_eps_, levels_, x0, times_.narrow(0, first, count), eps) *
-                          (double(count) / double(batch));
+        const auto times = times_.narrow(0, first, count);
+        const auto loss =
+            ddpm_loss(replica.network, parameterization_, levels_, x0, times, eps) * (double(count) / double(batch));
         replica.gradient.zero_();
         loss.backward();
         replica.loss = loss.detach();
@@ -208,8 +209,8 @@ private:
     void save_samples(Progress& progress) {
         const Walk walk{
             .solver = [] { return make_ddim(0); },
-            .denoiser = network_denoiser(average_, to_eps_, schedule_),
-            .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, schedule_.steps())),
+            .denoiser = network_denoiser(average_, parameterization_, schedule_),
+            .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, grid_start(schedule_))),
             .device = device_,
             .threads = threads_,
             .progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); }};
@@ -270,8 +271,8 @@ private:
     torch::Tensor images_, indices_, times_;
     DataOrder order_;
     Schedule schedule_;
+    Parameterization parameterization_;
     LevelTable levels_;
-    ToEps to_eps_;
     UNet average_;
     torch::Tensor ema_, weights_;
     std::vector<Replica> replicas_;

@@ -107,6 +107,27 @@ result=$("$diffuse" sample --checkpoint runs/tiny/checkpoint.safetensors --solve
 [ "$(json "['nfe']" <<<"$result")" = 7 ] || fail "--json: $result"
 [ "$(json "['png']" <<<"$result")" = "$folder/s.png" ] || fail "--json: $result"
 
+[ "$("$diffuse" sample --checkpoint runs/tiny --show-grid --steps 5 --max-ratio 10 --json | json "[0]['ratio'] <= 10")" = True ] || fail "--max-ratio"
+
+# x0 is clipped by default in ddpm, and in ddim with eta above 0, and nowhere else; so it is in eval
+clips() {  # yes|no ARGUMENT...
+    local expected=$1 with=no
+    shift
+    sample --num 2 --save-tensors default.safetensors "$@"
+    sample --num 2 --save-tensors clipped.safetensors --clip-x0 "$@"
+    sample --num 2 --save-tensors free.safetensors --no-clip-x0 "$@"
+    cmp -s clipped.safetensors free.safetensors && fail "--clip-x0 changes nothing: $*"
+    cmp -s default.safetensors clipped.safetensors && with=yes
+    [ $with = $expected ] || fail "clipped by default: $with, expected $expected: $*"
+}
+clips yes --solver ddpm
+clips yes --solver ddpm-upper
+clips yes --solver ddim --eta 0.5
+clips no --solver ddim
+clips no --solver unipc
+fid() { "$diffuse" eval --checkpoint runs/tiny --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
+[ "$(fid)" = "$(fid --clip-x0)" ] && [ "$(fid)" != "$(fid --no-clip-x0)" ] || fail "eval does not clip as sample does"
+
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
 [ "$("$diffuse" eval --checkpoint runs/tiny --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
@@ -116,8 +137,13 @@ rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
     "3 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"
 
+"$diffuse" train --config tiny.json --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
+"$diffuse" eval --checkpoint short --metric nll --num 2 >/dev/null 2>err.txt || fail "nll of 20 levels: $(cat err.txt)"
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --solvers heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
+
 # encoding; sampling from the latents is the reconstruction that encode measured
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --steps 10 --out l.safetensors --png l.png --reconstruct r.png --json 2>/dev/null)
+[ "$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:1]" --solver rk4 --nfe 5 --out n.safetensors --json 2>/dev/null | json "['nfe']")" = 4 ] || fail "encode exceeds --nfe"
 for key in latent_mean latent_std roundtrip_mse; do json "['$key']" <<<"$result" >/dev/null || fail "encode --json has no $key"; done
 "$diffuse" sample --checkpoint runs/tiny --latents l.safetensors --steps 10 --save-tensors x.safetensors --out x.png >/dev/null 2>&1 || fail "sample --latents"
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --solver reversible --steps 10 --out pairs.safetensors --json 2>/dev/null)

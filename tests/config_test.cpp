@@ -40,11 +40,17 @@ TEST(Config, AValueOutOfRangeIsRefused) {
     expect_contains(error_in({{"seed", -1}}), "seed is -1");
 }
 
-TEST(Config, ZeroTerminalSnrIsRefusedWithEpsAndTheAdviceToUseV) {
-    const json schedule = {{"zero_terminal_snr", true}};
-    expect_contains(error_in({{"schedule", schedule}}), "set model.prediction to \"v\"");
-    EXPECT_TRUE(
-        config_from_json({{"schedule", schedule}, {"model", {{"prediction", "v"}}}}).schedule.zero_terminal_snr);
+TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
+    const auto error_with = [](std::vector<std::string> settings) {
+        settings.insert(settings.begin(), "schedule.zero_terminal_snr=true");
+        return error_of([&] { with_settings(Config{}, settings); });
+    };
+    expect_contains(error_with({}), "set model.prediction to \"v\"");
+    expect_contains(error_with({"model.prediction=v"}), "needs train.weighting \"v\"");
+    expect_contains(error_with({"model.prediction=x0", "train.weighting=min-snr"}), "needs train.weighting \"v\"");
+    const std::vector<std::string> good = {"schedule.zero_terminal_snr=true", "model.prediction=v",
+                                           "train.weighting=v"};
+    EXPECT_TRUE(with_settings(Config{}, good).schedule.zero_terminal_snr);
     expect_contains(error_in({{"schedule", {{"zero_terminal_snr", 1}}}}),
                     "schedule.zero_terminal_snr is 1; expected true or false");
 }

@@ -17,7 +17,7 @@ Denoiser random_network() {
               1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
-    return network_denoiser(unet, to_eps("eps"), make_schedule({.kind = "linear", .steps = 1000}));
+    return network_denoiser(unet, parameterization("eps"), make_schedule({.kind = "linear", .steps = 1000}));
 }
 
 Walk stochastic_walk() {
@@ -25,6 +25,12 @@ Walk stochastic_walk() {
             .denoiser = clip_x0(random_network()),
             .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", 4),
             .seed = 5};
+}
+
+/// The same walk, unobserved.
+Walk unobserved(Walk walk) {
+    walk.record = nullptr;
+    return walk;
 }
 
 torch::Tensor start(int64_t count) { return sampling_noise(5, 0, count, {1, 28, 28}, 0); }
@@ -74,6 +80,33 @@ TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
     EXPECT_EQ(walk_images(walk, start(20)).nfe, 4);
     walk.solver = make_heun;
     EXPECT_EQ(walk_images(walk, start(20)).nfe, 7);  // two a step, one for the last
+}
+
+TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
+    for (const auto& [name, kind] : solvers()) {
+        Walk walk = stochastic_walk();
+        walk.solver = [make = kind.make] { return make(0); };
+        std::vector<torch::Tensor> states, expected = {start(3).to(torch::kFloat64)};
+        walk.record = [&](const torch::Tensor& x, const torch::Tensor& x0) {
+            const NoiseLevel& level = walk.grid[states.size()];
+            states.push_back(x);
+            // The network saw these three beside five others, or not: float32's rounding, over alpha = 0.006.
+            EXPECT_TRUE(torch::allclose(x0, walk.denoiser(x, level).x0, 0, 1e-2)) << name;
+        };
+        const auto last = walk_images(walk, start(3));
+
+        const auto solver = kind.make(0);
+        const auto noise = [&](int64_t step) {
+            return sampling_noise(walk.seed, 0, 3, {1, 28, 28}, step + 1).to(torch::kFloat64);
+        };
+        const auto observer = [&](int64_t, const torch::Tensor& x) { expected.push_back(x); };
+        integrate(*solver, walk.denoiser, expected[0], walk.grid, noise, observer);
+        ASSERT_EQ(states.size() + 1, expected.size()) << name;
+        for (size_t i = 0; i < states.size(); ++i) {
+            EXPECT_TRUE(torch::allclose(states[i], expected[i], 0, 1e-3)) << name << ", step " << i;
+        }
+        EXPECT_EQ(last.nfe, walk_images(unobserved(walk), start(3)).nfe) << name;
+    }
 }
 
 TEST(Sampler, ProgressEndsAtTheTotal) {

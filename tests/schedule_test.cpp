@@ -43,6 +43,20 @@ TEST(Schedule, StartsAtDataAndLosesSignalAtEveryStep) {
     }
 }
 
+TEST(Schedule, LinearAndScaledLinearTakeTheSameWayInAnyNumberOfSteps) {
+    for (const std::string kind : {"linear", "scaled-linear"}) {
+        const Schedule thousand = named(kind);
+        for (const int64_t steps : {1, 3, 10, 50, 200, 500, 1000, 2000, 4000}) {
+            const Schedule schedule = named(kind, steps);
+            for (int64_t t = 1; t <= steps; ++t) {
+                if (1000 * t % steps != 0) continue;
+                const double expected = thousand.at(double(1000 * t / steps)).log_snr();
+                ASSERT_NEAR(schedule.at(double(t)).log_snr(), expected, 1e-9) << kind << " " << steps << " " << t;
+            }
+        }
+    }
+}
+
 TEST(Schedule, WithZeroTerminalSnrEndsInPureNoiseAndBeginsAsBefore) {
     for (const auto& kind : schedule_names()) {
         const Schedule before = named(kind), after = make_schedule({.kind = kind, .zero_terminal_snr = true});
@@ -99,7 +113,7 @@ TEST(Schedule, TheForwardProcessHasTheMarginalsItSays) {
 
 TEST(Schedule, NoisyImagesHaveTheMeanAndVarianceOfTheirLevel) {
     const Schedule schedule = named("linear");
-    const LevelTable levels(schedule, torch::kCPU);
+    const LevelTable levels(schedule, torch::kCPU, parameterization("eps"));
     const int64_t count = 20'000;
     for (const int64_t t : {1, 300, 1000}) {
         const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
@@ -112,16 +126,76 @@ TEST(Schedule, NoisyImagesHaveTheMeanAndVarianceOfTheirLevel) {
     }
 }
 
-TEST(Grid, GoesFromTToZeroWithoutRepetition) {
-    const Schedule schedule = named("linear");
-    for (const auto& spacing : spacing_names()) {
-        for (const int64_t steps : {1, 2, 7, 50, 999, 1000}) {
-            const Grid grid = make_grid(schedule, spacing, steps);
-            ASSERT_EQ(int64_t(grid.size()), steps + 1);
-            EXPECT_EQ(grid.front().t, 1000);
-            EXPECT_EQ(grid.back().t, 0);
-            for (size_t i = 1; i < grid.size(); ++i) ASSERT_LT(grid[i].t, grid[i - 1].t) << spacing << " " << steps;
+TEST(Grid, BeginsWhereTheErrorOfEpsIsNotMultipliedByThousands) {
+    for (const auto& kind : schedule_names()) {
+        for (const int64_t steps : {1, 2, 10, 50, 1000, 4000}) {
+            const Schedule schedule = named(kind, steps);
+            const int64_t start = grid_start(schedule);
+            const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
+            EXPECT_LE(ratio(start), 200) << kind << " " << steps;
+            if (start == steps) continue;
+            EXPECT_GT(ratio(steps), 200) << kind << " " << steps;
+            EXPECT_LE(ratio(start), 80) << kind << " " << steps;
+            EXPECT_GT(ratio(start + 1), 80) << kind << " " << steps;
         }
+    }
+    EXPECT_EQ(grid_start(named("linear")), 1000);
+    EXPECT_EQ(grid_start(named("scaled-linear")), 1000);
+    // 1008 (1 - 2 atan(80) / pi) = 8.02 levels before the end.
+    EXPECT_EQ(grid_start(named("cosine")), 991);
+    EXPECT_EQ(grid_start(make_schedule({.kind = "cosine", .zero_terminal_snr = true})), 1000);
+}
+
+TEST(Grid, BeginsAtTheRatioThatIsAskedFor) {
+    const double all = std::numeric_limits<double>::infinity();
+    for (const auto& kind : schedule_names()) {
+        const Schedule schedule = named(kind);
+        EXPECT_EQ(grid_start(schedule, all), 1000) << kind;
+        const int64_t start = grid_start(schedule, 10);
+        EXPECT_LE(schedule.at(double(start)).ratio(), 10) << kind;
+        EXPECT_GT(schedule.at(double(start + 1)).ratio(), 10) << kind;
+    }
+    const Schedule pure = make_schedule({.kind = "linear", .zero_terminal_snr = true});
+    EXPECT_LT(grid_start(pure, 80), 1000);
+    const double first = named("linear").at(1).ratio();
+    EXPECT_EQ(grid_start(named("linear"), first), 1);
+    expect_contains(error_of([&] { grid_start(named("linear"), 0.9 * first); }), "the first has 0.01");
+}
+
+TEST(Grid, GoesFromItsStartToZeroWithoutRepetition) {
+    for (const auto& kind : schedule_names()) {
+        for (const int64_t levels : {1, 2, 10, 1000, 4000}) {
+            const Schedule schedule = named(kind, levels);
+            const int64_t start = grid_start(schedule);
+            for (const auto& spacing : spacing_names()) {
+                for (const int64_t steps : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{50}, start - 1, start}) {
+                    if (steps < 1 || steps > start) continue;
+                    const Grid grid = make_grid(schedule, spacing, steps);
+                    ASSERT_EQ(std::ssize(grid), steps + 1);
+                    EXPECT_EQ(grid.front().t, double(start));
+                    EXPECT_EQ(grid.back().t, 0);
+                    for (size_t i = 1; i < grid.size(); ++i) {
+                        ASSERT_LT(grid[i].t, grid[i - 1].t) << kind << " " << spacing << " " << steps;
+                        ASSERT_GT(grid[i].alpha, grid[i - 1].alpha) << kind << " " << spacing << " " << steps;
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(Grid, OfTheLikelihoodGoesUpFromTheFirstLevelInAnyNumberOfSteps) {
+    for (const auto& kind : schedule_names()) {
+        for (const int64_t levels : {2, 10, 1000}) {
+            const Schedule schedule = named(kind, levels);
+            for (const int64_t steps : {1, 50, 3000}) {
+                const Grid grid = likelihood_grid(schedule, steps);
+                ASSERT_EQ(std::ssize(grid), steps + 1);
+                EXPECT_EQ(grid.front().t, 1);
+                EXPECT_EQ(grid.back().t, double(grid_start(schedule)));
+            }
+        }
+        EXPECT_EQ(likelihood_grid(named(kind, 1), 50).size(), 1u);
     }
 }
 
@@ -132,15 +206,31 @@ TEST(Grid, UniformHasTheExpectedTimes) {
 }
 
 TEST(Grid, LogSnrAndKarrasAreEvenInWhatTheySay) {
-    const Schedule schedule = named("linear");
-    const auto expect_even = [&](const std::string& spacing, const std::function<double(const NoiseLevel&)>& value) {
-        const Grid grid = make_grid(schedule, spacing, 9);
-        EXPECT_EQ(grid[8].t, 1);
-        const double distance = (value(grid[8]) - value(grid[0])) / 8;
-        for (size_t i = 1; i <= 8; ++i) EXPECT_NEAR(value(grid[i]) - value(grid[i - 1]), distance, 1e-9) << spacing;
-    };
-    expect_even("log-snr", [](const NoiseLevel& level) { return level.log_snr(); });
-    expect_even("karras", [](const NoiseLevel& level) { return std::pow(level.ratio(), 1.0 / 7); });
+    for (const auto& kind : schedule_names()) {
+        const Schedule schedule = named(kind);
+        const auto expect_even = [&](const std::string& spacing, double (*value)(const NoiseLevel&)) {
+            const Grid grid = make_grid(schedule, spacing, 9);
+            EXPECT_EQ(grid[8].t, 1);
+            const double distance = (value(grid[8]) - value(grid[0])) / 8;
+            for (size_t i = 1; i <= 8; ++i) {
+                EXPECT_NEAR(value(grid[i]) - value(grid[i - 1]), distance, 1e-9) << spacing << " on " << kind;
+            }
+        };
+        expect_even("log-snr", [](const NoiseLevel& level) { return level.log_snr(); });
+        expect_even("karras", [](const NoiseLevel& level) { return std::pow(level.ratio(), 1.0 / 7); });
+    }
+}
+
+TEST(Grid, KarrasHasTheLevelsOfItsPaper) {
+    // Karras et al. 2022, eq. 5, between the ends of the grid. With an end at r = 20,000, 13 of the 20 would lie above
+    // t = 990 of the cosine schedule.
+    const Grid grid = make_grid(named("cosine"), "karras", 20);
+    const double first = std::pow(grid[0].ratio(), 1.0 / 7), last = std::pow(named("cosine").at(1).ratio(), 1.0 / 7);
+    for (size_t i = 0; i < 20; ++i) {
+        const double sigma = std::pow(first + double(i) / 19 * (last - first), 7);
+        EXPECT_NEAR(grid[i].ratio(), sigma, 1e-9 * sigma) << i;
+    }
+    EXPECT_EQ(std::count_if(grid.begin(), grid.end(), [](const NoiseLevel& level) { return level.t > 990; }), 1);
 }
 
 TEST(Grid, RefusesMoreStepsThanLevelsAndUnknownSpacings) {

@@ -1,8 +1,10 @@
-"""Writes the tables of docs/solvers.md, between its markers, and its plot, from what scripts/solver-table measured.
+"""Writes the tables of docs/solvers.md, between its markers, and its plot, from what scripts/solver-table or
+scripts/combination-table measured.
 
-    python3 tools/solver_table.py RESULTS solvers.md solvers.svg
+    python3 tools/solver_table.py RESULTS solvers.md [solvers.svg]
 
-RESULTS holds the JSON of `diffuse eval`: fid-SOLVER.json and roundtrip-SOLVER.json. Needs nothing but Python.
+RESULTS holds the JSON of `diffuse eval`: fid-SOLVER.json and roundtrip-SOLVER.json, or combination-PREDICTION-SCHEDULE.json.
+Needs nothing but Python.
 """
 import json
 import math
@@ -57,6 +59,22 @@ def roundtrip_table(results):
     return markdown(["solver"] + [str(steps) for steps in STEPS] + ["latents' deviation at 50"], rows)
 
 
+def combination_table(results):
+    """A row for each network, a column for each solver."""
+    first = next(iter(results.values()))
+    rows = [name.split("-", 1) + [f"{row['fid']:.1f}" for row in result["rows"]] for name, result in results.items()]
+    note = f"{first['samples']} images each in at most 20 evaluations, from the same noise; the floor, as many training images, is {first['floor']:.1f}."
+    return note + "\n\n" + markdown(["prediction", "schedule"] + [row["solver"] for row in first["rows"]], rows)
+
+
+def load_combinations(folder):
+    """{"eps-linear": JSON} in the order of scripts/combination-table."""
+    names = [f"{prediction}-{schedule}" for prediction in ("eps", "v", "x0")
+             for schedule in ("linear", "scaled-linear", "cosine", "sigmoid", "polynomial")]
+    files = {name: pathlib.Path(folder) / f"combination-{name}.json" for name in names}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+
+
 def plot(results):
     """Four panels, one a spacing: FID against NFE, both on logarithmic axes."""
     values, width, height, left, top = fid_values(results), 330, 240, 46, 30
@@ -88,14 +106,20 @@ def plot(results):
     return "\n".join(out + [f'<text x="{width}" y="{2 * height - 6}" text-anchor="middle">network evaluations (NFE); upwards: FID</text>', "</svg>\n"])
 
 
-def main(folder, page, picture):
+def main(folder, page, picture=None):
+    if combinations := load_combinations(folder):
+        return write(page, {"combinations": combination_table(combinations)})
     fid, roundtrip = load(folder, "fid"), load(folder, "roundtrip")
+    write(page, {"fid": fid_table(fid), "roundtrip": roundtrip_table(roundtrip)})
+    pathlib.Path(picture).write_text(plot(fid))
+
+
+def write(page, tables):
     text = pathlib.Path(page).read_text()
-    for name, table in [("fid", fid_table(fid)), ("roundtrip", roundtrip_table(roundtrip))]:
+    for name, table in tables.items():
         text, found = re.subn(f"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + table + "\n" + m[2], text, flags=re.S)
         assert found == 1, f"{page} has no place for the table {name}"
     pathlib.Path(page).write_text(text)
-    pathlib.Path(picture).write_text(plot(fid))
 
 
 main(*sys.argv[1:])

@@ -65,12 +65,14 @@ struct ConfigKey {
 };
 
 /// Strict: an unknown key, a wrong type or a value out of range throws Error naming the key by its path, what was
-/// found and what is expected. Keys left out keep their defaults.
+/// found and what is expected. Keys left out keep their defaults. Takes combinations that `load_config` refuses, since
+/// checkpoints may have them.
 Config config_from_json(const nlohmann::json& json);
 nlohmann::ordered_json to_json(const Config& config);
 
 /// Reads a JSON file; `settings` are "key.path=value", each replacing one key before the strict reading. A value is
-/// JSON where it parses as JSON, else text: train.steps=100, model.channel_multipliers=[1,2], dataset.dir=/data.
+/// JSON where it parses as JSON, else text: train.steps=100, model.channel_multipliers=[1,2], dataset.dir=/data. Throws
+/// Error as above, and for values that do not go together.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
 /// A config with such settings applied to it.

@@ -18,8 +18,8 @@ struct Walk {
     int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep every thread busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
     torch::Tensor companions;  ///< of a reversible solver, to start from; not defined: copies of x
-    /// Called before each step of the first images (as many as a group has, fewer if there are fewer) with what they
-    /// are and what the denoiser makes of them.
+    /// Called at each level but the last with the states of the first images (as many as a group has, fewer if there
+    /// are fewer) and what the denoiser makes of them, which takes an evaluation of its own that `nfe` does not count.
     std::function<void(const torch::Tensor& x, const torch::Tensor& x0)> record;
 };
 

@@ -23,9 +23,10 @@ NoiseLevel level_of_ratio(double ratio);
 class Schedule {
 public:
     /// From the variances added at each step, beta_1 .. beta_T, each in (0, 1).
-    explicit Schedule(const std::vector<double>& betas);
+    explicit Schedule(const std::vector<double>& betas, bool zero_terminal_snr = false);
 
     int64_t steps() const { return int64_t(levels_.size()) - 1; }  ///< T
+    bool zero_terminal_snr() const { return zero_terminal_snr_; }  ///< it ends in pure noise on purpose
     /// t is 0 or in [1, T]: exact at whole numbers, interpolated linearly in log-SNR between them. Between 0 and 1
     /// log-SNR has no bound and the network was never trained; nothing may ask there.
     NoiseLevel at(double t) const;
@@ -34,13 +35,14 @@ public:
 
 private:
     std::vector<NoiseLevel> levels_;
+    bool zero_terminal_snr_;
 };
 
-/// Each kind is scaled so that T steps add up to what 1000 would:
-/// linear: beta from 1e-4 to 0.02 (Ho et al. 2020, section 4) for T = 1000; other T scale beta by 1000 / T so that the
-/// noise at the end stays the same (Nichol & Dhariwal 2021's code). cosine: alpha-bar(t) = f(t) / f(0),
-/// f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17). scaled-linear:
-/// sqrt(beta) is linear, from sqrt(0.00085) to sqrt(0.012) (Rombach et al. 2022, arXiv:2112.10752, their code).
+/// Each kind is a function of t / T, so that it ends at the same noise for every T (but for the clipping below):
+/// linear: beta from 1e-4 to 0.02 (Ho et al. 2020, section 4) for T = 1000; level t of another T is level 1000 t / T of
+/// these. scaled-linear: likewise, with sqrt(beta) linear from sqrt(0.00085) to sqrt(0.012) (Rombach et al. 2022,
+/// arXiv:2112.10752, their code). cosine: alpha-bar(t) = f(t) / f(0), f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2)
+/// (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17).
 /// sigmoid: alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
 /// algorithm 3). polynomial: alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B). In
 /// all, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is shifted and

@@ -52,14 +52,19 @@ std::unique_ptr<Solver> make_unipc();
 /// A row of the table of solvers. `make` takes DDIM's eta; the others have no use for it.
 struct SolverKind {
     std::function<std::unique_ptr<Solver>(double eta)> make;
-    int64_t evaluations = 1;       ///< of the network in each step
-    int64_t last_evaluations = 1;  ///< in the last one, to sigma = 0
+    int64_t evaluations = 1;        ///< of the network in each step
+    int64_t first_evaluations = 1;  ///< in the first one of encoding, from sigma = 0
+    int64_t last_evaluations = 1;   ///< in the last one of sampling, to sigma = 0
     bool takes_eta = false;
     bool stochastic = false;  ///< with eta = 0
 };
 const Table<SolverKind>& solvers();
 
-/// The most steps that take at most `nfe` network evaluations. Throws Error when not even one does.
-int64_t steps_for(const SolverKind& kind, int64_t nfe);
+/// Which way a grid is walked: down to the data, or up from it (and perhaps down again).
+enum class Direction { kSampling, kEncoding };
+
+/// The most steps that take at most `nfe` network evaluations; in encoding, each way. Throws Error when not even one
+/// does.
+int64_t steps_for(const SolverKind& kind, int64_t nfe, Direction direction);
 
 }  // namespace diffuse

@@ -39,20 +39,36 @@ torch::Device RuntimeOptions::apply() const {
     return parse_device(device);
 }
 
-void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
+void add_max_ratio(CLI::App& command, std::optional<double>& max_ratio) {
+    command
+        .add_option("--max-ratio", max_ratio,
+                    "grids begin at the last level with sigma / alpha at most this (inf: at T); default: at T if that "
+                    "has at most 200, else at 80")
+        ->check(range(0.0, std::numeric_limits<double>::infinity()));
+}
+
+void add_clip_x0(CLI::App& command, std::optional<bool>& clip_x0) {
+    // CLI11's own flag for an optional<bool> sets it to false when nothing is given.
+    const auto set = [&](int64_t count) { clip_x0 = count > 0; };
+    command.add_flag_function("--clip-x0,!--no-clip-x0", set,
+                              "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
+}
+
+void SolverOptions::add_to(CLI::App& command) {
     command.add_option("--checkpoint", checkpoint, "checkpoint file or run folder")->required();
     command.add_option("--solver", solver, "method")
         ->check(known_name("solver", names(solvers())))
         ->capture_default_str();
-    auto* steps_option = command.add_option("--steps", steps, "steps of the grid, 1 to T; default 20 (ddpm: T)")
+    auto* steps_option = command.add_option("--steps", steps, "steps of the grid; default 20 (ddpm: every level)")
                              ->check(range<int64_t>(1, 100'000));
     command.add_option("--nfe", nfe, "instead of --steps: as many as take at most this many network evaluations")
         ->check(range<int64_t>(1, 1'000'000))
         ->excludes(steps_option);
     command.add_option("--trajectory", trajectory, "write how the first images form, x_t and x0 (.png or .gif)");
-    command.add_option("--spacing", spacing, "of the grid's levels between T and 0")
+    command.add_option("--spacing", spacing, "spacing of the grid's levels")
         ->check(known_name("spacing", spacing_names()))
         ->capture_default_str();
+    add_max_ratio(command, max_ratio);
     command.add_option("--weights", weights, "averaged or raw weights")
         ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))
         ->capture_default_str();
@@ -63,9 +79,9 @@ void SolverOptions::add_to(CLI::App& command, bool with_stochastic) {
             "0: as many as keep the machine busy")
         ->check(range<int64_t>(0, 1'000'000))
         ->capture_default_str();
-    if (with_stochastic) {
-        command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1; default 0")->check(range(0.0, 1.0));
-    }
+    if (direction == Direction::kEncoding) return;
+    command.add_option("--eta", eta, "ddim: share of ddpm's noise, 0 to 1; default 0")->check(range(0.0, 1.0));
+    add_clip_x0(command, clip_x0);
 }
 
 void SolverOptions::check() const {
@@ -74,16 +90,18 @@ void SolverOptions::check() const {
 
 Grid SolverOptions::grid(const Checkpoint& loaded) const {
     const Schedule schedule = make_schedule(loaded.config.schedule);
-    const int64_t all = schedule.steps(), usual = kind().stochastic ? all : std::min(kUsualSteps, all);
-    return make_grid(schedule, spacing, nfe ? std::min(all, steps_for(kind(), *nfe)) : steps.value_or(usual));
+    const int64_t all = grid_start(schedule, max_ratio), usual = kind().stochastic ? all : std::min(kUsualSteps, all);
+    const int64_t count = nfe ? std::min(all, steps_for(kind(), *nfe, direction)) : steps.value_or(usual);
+    return make_grid(schedule, spacing, count, max_ratio);
 }
 
 Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
     auto levels = grid(loaded);
     const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
+    const auto denoiser = network_denoiser(network, parameterization(loaded.config.model.prediction),
+                                           make_schedule(loaded.config.schedule));
     return {.solver = [make = kind().make, eta = eta.value_or(0)] { return make(eta); },
-            .denoiser = network_denoiser(network, to_eps(loaded.config.model.prediction),
-                                         make_schedule(loaded.config.schedule)),
+            .denoiser = clip_x0.value_or(stochastic()) ? diffuse::clip_x0(denoiser) : denoiser,
             .grid = std::move(levels),
             .device = device,
             .threads = at::get_num_threads(),

@@ -37,18 +37,22 @@ struct RuntimeOptions {
 struct SolverOptions {
     std::string checkpoint, solver = kUsualSolver, spacing = "uniform", weights = "ema";
     std::optional<int64_t> steps, nfe;
+    std::optional<double> max_ratio;
     std::string trajectory;
     std::optional<double> eta;
+    std::optional<bool> clip_x0;
     int64_t batch = 0;
+    Direction direction = Direction::kSampling;
 
-    void add_to(CLI::App& command, bool stochastic);
+    /// Those of sampling or, without what stochastic solvers need, of encoding.
+    void add_to(CLI::App& command);
     /// Refuses what cannot be right whatever the checkpoint.
     void check() const;
     const SolverKind& kind() const { return look_up("solver", solvers(), solver); }
     bool stochastic() const { return kind().stochastic || eta.value_or(0) > 0; }
-    /// The levels from T to 0 as asked.
+    /// The levels down to 0 as asked.
     Grid grid(const Checkpoint& loaded) const;
-    /// The walk from T to 0 as asked, with the checkpoint's network on `device`.
+    /// The walk down to 0 as asked, with the checkpoint's network on `device`.
     Walk walk(const Checkpoint& loaded, torch::Device device) const;
 };
 
@@ -68,6 +72,11 @@ CLI::Validator range(T low, T high) {
     };
     return CLI::Validator(check, fmt::format("{}..{}", low, high));
 }
+
+void add_max_ratio(CLI::App& command, std::optional<double>& max_ratio);
+
+/// "--clip-x0" and "--no-clip-x0"; neither leaves the choice to the solver.
+void add_clip_x0(CLI::App& command, std::optional<bool>& clip_x0);
 
 /// A check for CLI11: the name must be a known one.
 CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);

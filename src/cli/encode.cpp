@@ -118,7 +118,8 @@ void run(const Options& options) {
 void add_encode(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
-    options->solver.add_to(*command, /*stochastic=*/false);
+    options->solver.direction = Direction::kEncoding;
+    options->solver.add_to(*command);
     command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
     command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")
         ->capture_default_str();

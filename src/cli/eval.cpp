@@ -22,6 +22,8 @@ struct Options {
     std::vector<std::string> solvers, spacings = {"uniform"};
     std::vector<int64_t> steps, nfe;
     std::optional<int64_t> num;
+    std::optional<double> max_ratio;
+    std::optional<bool> clip_x0;
     int64_t seed = 0, probes = 1, ode_steps = 50;
     bool json = false;
     RuntimeOptions runtime;
@@ -62,7 +64,7 @@ struct Report {
 };
 
 /// Every solver, spacing and number of steps that was asked for.
-std::vector<SolverOptions> walks(const Options& options) {
+std::vector<SolverOptions> walks(const Options& options, Direction direction) {
     std::vector<SolverOptions> all;
     const auto solvers = options.solvers.empty() ? std::vector<std::string>{kUsualSolver} : options.solvers;
     for (const auto& solver : solvers) {
@@ -72,6 +74,9 @@ std::vector<SolverOptions> walks(const Options& options) {
             one.solver = solver;
             one.spacing = spacing;
             one.weights = options.weights;
+            one.max_ratio = options.max_ratio;
+            one.clip_x0 = options.clip_x0;
+            one.direction = direction;
             for (const int64_t steps : options.steps) all.push_back(one), all.back().steps = steps;
             for (const int64_t nfe : options.nfe) all.push_back(one), all.back().nfe = nfe;
             if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
@@ -128,10 +133,9 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
     report.head["floor_is"] =
         fmt::format("{} random training images against the {} test images", some_count, test.size());
     report.head["confident_real"] = confident_share(real.probabilities);
-    for (const auto& options_of_walk : walks(options)) {
+    for (const auto& options_of_walk : walks(options, Direction::kSampling)) {
         Walk walk = options_of_walk.walk(checkpoint, device);
         walk.seed = uint64_t(options.seed);
-        if (options_of_walk.stochastic()) walk.denoiser = clip_x0(walk.denoiser);
         const auto start = sampling_noise(
             walk.seed, 0, count, {checkpoint.shape.channels, checkpoint.shape.height, checkpoint.shape.width}, 0);
         const auto result = run_walk(
@@ -148,14 +152,14 @@ Report measure_fid(const Options& options, const Checkpoint& checkpoint, torch::
 }
 
 Report measure_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    for (const auto& walk : walks(options)) {
+    for (const auto& walk : walks(options, Direction::kEncoding)) {
         if (walk.stochastic()) throw Error(fmt::format("{} is stochastic and cannot be walked back", walk.solver));
     }
     const auto images = to_signed(test_images(checkpoint, options.num.value_or(64)));
     Report report;
     report.head["metric"] = "mean squared error per pixel in [0, 1] after encoding and decoding";
     report.head["images"] = images.size(0);
-    for (const auto& options_of_walk : walks(options)) {
+    for (const auto& options_of_walk : walks(options, Direction::kEncoding)) {
         const Walk decode = options_of_walk.walk(checkpoint, device);
         const RoundTrip trip = round_trip(decode, images);
         Json row = row_of(options_of_walk, trip.encoded, int64_t(decode.grid.size()) - 1);
@@ -176,17 +180,20 @@ Json mean_and_error(const std::string& what, const torch::Tensor& bits, int64_t 
     return row;
 }
 
-/// Groups of images, each on one thread from first to last; `measure` gives one number an image.
-torch::Tensor over_groups(const std::string& what, int64_t count, int64_t threads,
-                          const std::function<torch::Tensor(int64_t first, int64_t size)>& measure) {
+/// What `measure` says of each image, in groups of one size (the last one padded), each on one thread.
+torch::Tensor over_groups(const std::string& what, const torch::Tensor& bytes, torch::Device device,
+                          const std::function<torch::Tensor(const torch::Tensor& some, int64_t first)>& measure) {
     constexpr int64_t kGroup = 16;
-    const int64_t groups = (count + kGroup - 1) / kGroup;
+    const int64_t count = bytes.size(0), groups = (count + kGroup - 1) / kGroup;
+    const int64_t threads = device.is_cpu() ? at::get_num_threads() : 1;
     auto result = torch::empty({count}, torch::kFloat64);
     std::atomic<int64_t> done{0};
     Progress progress(what, groups);
     parallel_for_each(groups, threads, [&](int64_t g) {
         const int64_t first = g * kGroup, size = std::min(kGroup, count - first);
-        result.narrow(0, first, size).copy_(measure(first, size));
+        const auto indices = torch::arange(first, first + kGroup).clamp_max(count - 1);
+        const auto measured = measure(bytes.index_select(0, indices).to(device), first);
+        result.narrow(0, first, size).copy_(measured.narrow(0, 0, size));
         progress.update(++done);
     });
     return result;
@@ -196,39 +203,40 @@ Report measure_nll(const Options& options, const Checkpoint& checkpoint, torch::
     const auto bytes = test_images(checkpoint, options.num.value_or(128));
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
     const auto network = make_network(checkpoint, options.weights == "ema" ? Weights::kEma : Weights::kRaw, device);
-    const auto denoiser = network_denoiser(network, to_eps(checkpoint.config.model.prediction), schedule);
-    const int64_t dimensions = bytes[0].numel(), threads = at::get_num_threads();
-    auto grid = make_grid(schedule, "log-snr", options.ode_steps + 1);
-    grid.pop_back();  // up from t = 1, the first level that the network knows
-    grid = reversed(grid);
+    const auto denoiser = network_denoiser(network, parameterization(checkpoint.config.model.prediction), schedule);
+    const int64_t dimensions = bytes[0].numel(), start = grid_start(schedule, options.max_ratio);
+    const Grid chain = make_grid(schedule, "uniform", start, options.max_ratio);
+    const Grid grid = likelihood_grid(schedule, options.ode_steps, options.max_ratio);
+    const int64_t ode_nfe = 2 * (std::ssize(grid) - 1);
 
-    // What a group of images measures: given its bytes and a seed of its own, one number an image.
     const auto measured = [&](const std::string& what, const auto& measure) {
-        return over_groups(what, bytes.size(0), threads, [&](int64_t first, int64_t size) {
-            return measure(bytes.narrow(0, first, size).to(device), uint64_t(options.seed + first)).cpu();
+        return over_groups(what, bytes, device, [&](const torch::Tensor& some, int64_t first) {
+            return measure(some, Draws{uint64_t(options.seed), first});
         });
     };
-    const auto dequantised_ode = measured("ODE, dequantised: group", [&](const torch::Tensor& some, uint64_t seed) {
-        const auto x = dequantised(some, seed);
-        return bits_per_dim(ode_log_density(denoiser, grid, x, options.probes, seed), dimensions);
+    const auto dequantised_ode =
+        measured("ODE, dequantised: group", [&](const torch::Tensor& some, const Draws& draws) {
+            return bits_per_dim(ode_log_density(denoiser, grid, dequantised(some, draws), options.probes, draws),
+                                dimensions);
+        });
+    const auto ode = measured("ODE from x_1: group", [&](const torch::Tensor& some, const Draws& draws) {
+        return ode_bound(denoiser, chain, grid, some, options.probes, draws);
     });
-    const auto ode = measured("ODE from x_1: group", [&](const torch::Tensor& some, uint64_t seed) {
-        return ode_bound(denoiser, schedule, grid, some, options.probes, seed);
-    });
-    const auto bound = measured("variational bound: group", [&](const torch::Tensor& some, uint64_t seed) {
-        return variational_bound(denoiser, schedule, some, seed).total();
+    const auto bound = measured("variational bound: group", [&](const torch::Tensor& some, const Draws& draws) {
+        return variational_bound(denoiser, chain, some, draws).total();
     });
     Report report;
     report.head["metric"] = "bits per dimension of the test images, 256 grey values";
     report.head["images"] = bytes.size(0);
     report.head["ode"] = fmt::format(
-        "from t = 1 to T, {} Hutchinson probes of signs, heun in {} steps; once from the dequantised "
+        "from t = 1 to {}, {} Hutchinson probes of signs, heun in {} steps; once from the dequantised "
         "picture, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
-        options.probes, options.ode_steps);
-    report.head["variational"] = fmt::format("all {} terms, one draw each, discrete decoder", schedule.steps() + 1);
-    report.add(mean_and_error("ode-uniform", dequantised_ode, 2 * options.ode_steps));
-    report.add(mean_and_error("ode", ode, 2 * options.ode_steps + 1));
-    report.add(mean_and_error("variational", bound, schedule.steps()));
+        start, options.probes, std::ssize(grid) - 1);
+    report.head["variational"] =
+        fmt::format("all {} terms from t = {} on, one draw each, discrete decoder", start + 1, start);
+    report.add(mean_and_error("ode-uniform", dequantised_ode, ode_nfe));
+    report.add(mean_and_error("ode", ode, ode_nfe + 1));
+    report.add(mean_and_error("variational", bound, start));
     return report;
 }
 
@@ -265,19 +273,21 @@ void add_eval(CLI::App& app) {
     command->add_option("--nfe", options->nfe, "or at most so many network evaluations, whatever the solver")
         ->delimiter(',')
         ->check(range<int64_t>(1, 1'000'000));
+    add_max_ratio(*command, options->max_ratio);
+    add_clip_x0(*command, options->clip_x0);
     command->add_option("--num", options->num, "images; default 1000 (fid), 128 (nll), 64 (roundtrip)")
         ->check(range<int64_t>(2, 1'000'000));
     command->add_option("--weights", options->weights, "averaged or raw weights")
         ->check(known_name("weights", std::vector<std::string>{"ema", "raw"}))
         ->capture_default_str();
-    command->add_option("--seed", options->seed, "of all noise")
-        ->check(range<int64_t>(0, INT64_MAX / 2))
+    command->add_option("--seed", options->seed, "random seed for all noise")
+        ->check(range<int64_t>(0, INT64_MAX))
         ->capture_default_str();
     command->add_option("--probes", options->probes, "nll: vectors of the trace estimate")
         ->check(range<int64_t>(1, 10'000))
         ->capture_default_str();
     command->add_option("--ode-steps", options->ode_steps, "nll: steps of heun along the ODE")
-        ->check(range<int64_t>(1, 900))
+        ->check(range<int64_t>(1, 100'000))
         ->capture_default_str();
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);

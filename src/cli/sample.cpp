@@ -15,7 +15,6 @@ struct Options {
     RuntimeOptions runtime;
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
-    std::optional<bool> clip_x0;
     bool show_grid = false;
     std::string out = "samples.png", tensors, latents;
     bool json = false;
@@ -59,12 +58,12 @@ Start starting_noise(const Options& options, const ImageShape& shape) {
 /// The levels that a walk goes through, as a table.
 void show_grid(const Grid& grid, bool as_json) {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
-    std::string text = "        t        alpha        sigma    log-SNR";
+    std::string text = "        t        alpha        sigma  sigma / alpha    log-SNR";
     for (const auto& level : grid) {
-        json.push_back({{"t", level.t}, {"alpha", level.alpha}, {"sigma", level.sigma}});
+        json.push_back({{"t", level.t}, {"alpha", level.alpha}, {"sigma", level.sigma}, {"ratio", level.ratio()}});
         if (level.sigma > 0) json.back()["log_snr"] = level.log_snr();
-        text +=
-            fmt::format("\n{:9.3f}  {:11.8f}  {:11.8f}  {:9.4f}", level.t, level.alpha, level.sigma, level.log_snr());
+        text += fmt::format("\n{:9.3f}  {:11.8f}  {:11.8f}  {:13.6f}  {:9.4f}", level.t, level.alpha, level.sigma,
+                            level.ratio(), level.log_snr());
     }
     print_result(as_json, json, text);
 }
@@ -78,7 +77,6 @@ void run(const Options& options) {
     Walk walk = options.solver.walk(checkpoint, device);
     walk.companions = companions;
     walk.seed = uint64_t(options.seed);
-    if (options.clip_x0.value_or(options.solver.stochastic())) walk.denoiser = clip_x0(walk.denoiser);
     auto result = run_walk("sampling: step", walk, start, options.solver.trajectory);
     result.images.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
@@ -110,22 +108,21 @@ void run(const Options& options) {
 void add_sample(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("sample", "draw images from noise");
-    options->solver.add_to(*command, /*stochastic=*/true);
+    options->solver.add_to(*command);
     command->add_option("--seed", options->seed, "of the noise")
         ->check(range<int64_t>(0, INT64_MAX))
         ->capture_default_str();
     command->add_option("--num", options->num, "how many images; default 64")->check(range<int64_t>(1, 1'000'000));
     command->add_option("--latents", options->latents,
                         "start from this file's 'latents' (what encode writes) instead of noise");
-    command->add_flag("--clip-x0,!--no-clip-x0", options->clip_x0,
-                      "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0");
     command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
     command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")
         ->check(range<int64_t>(0, 10'000))
         ->capture_default_str();
     command->add_option("--save-tensors", options->tensors,
                         "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
-    command->add_flag("--show-grid", options->show_grid, "print t, alpha, sigma and log-SNR of the levels, and stop");
+    command->add_flag("--show-grid", options->show_grid,
+                      "print t, alpha, sigma, their ratio and log-SNR of the levels, and stop");
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
     command->callback([options] { run(*options); });

@@ -8,7 +8,7 @@ namespace diffuse {
 /// The probability-flow ODE in one of its two forms (docs/maths.md): dy/dr = eps with y = x / alpha, r = sigma / alpha;
 /// and dz/ds = x0 with z = x / sigma, s = alpha / sigma = 1 / r. An Euler step is ddim's in both. A method of higher
 /// order is only good where the step is short, so each step takes the form whose variable is the smaller: near pure
-/// noise r runs to 20,000 on the cosine schedule, but s only to 0.03. It is the same one in both directions.
+/// noise r runs from 1 to 80 or more, but s only from 1 to 0. It is the same one in both directions.
 struct OdeForm {
     bool in_ratio;  ///< the form in r
 
