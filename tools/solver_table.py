@@ -63,7 +63,7 @@ def combination_table(results):
     """A row for each network, a column for each solver."""
     first = next(iter(results.values()))
     rows = [name.split("-", 1) + [f"{row['fid']:.1f}" for row in result["rows"]] for name, result in results.items()]
-    note = f"{first['samples']} images each in at most 20 evaluations, from the same noise; the floor, as many training images, is {first['floor']:.1f}."
+    note = f"{first['samples']} images each in at most 40 evaluations, from the same noise; the floor, as many training images, is {first['floor']:.1f}."
     return note + "\n\n" + markdown(["prediction", "schedule"] + [row["solver"] for row in first["rows"]], rows)
 
 
