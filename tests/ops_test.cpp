@@ -232,6 +232,21 @@ TEST_P(Ops, ConvolutionsOfOnePixelAndTheirGradientsAreThoseOfLibTorchInDouble) {
     }
 }
 
+TEST(SecondDerivatives, OfTheTunedConvolutionsAreRefused) {
+    const auto leaf = [](torch::IntArrayRef sizes) {
+        return random(sizes).detach().to(torch::kFloat32).requires_grad_(true);
+    };
+    const auto x = leaf({1, 16, 4, 4}), bias = leaf({16});
+    const auto y3 = conv3x3({x}, leaf({16, 16, 3, 3}), bias), y1 = conv1x1(x, {}, leaf({16, 16, 1, 1}), bias);
+    for (const auto& y : {y3, y1}) {
+        const auto gradient = [&](bool create_graph) {
+            return torch::autograd::grad({y.square().sum()}, {x}, {}, /*retain_graph=*/true, create_graph)[0];
+        };
+        expect_contains(error_of([&] { gradient(/*create_graph=*/true); }), "no second derivative");
+        EXPECT_GT(gradient(/*create_graph=*/false).norm().item<float>(), 0);
+    }
+}
+
 TEST_P(Ops, AStepOfAdamWIsThatOfLibTorchsOperators) {
     torch::manual_seed(0);
     const AdamWStep step{.factor = 0.5,
