@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "diffuse/device.hpp"
 #include "ops/kernels.hpp"
 #include "testing.hpp"
 
@@ -230,6 +231,10 @@ TEST_P(Ops, ConvolutionsOfOnePixelAndTheirGradientsAreThoseOfLibTorchInDouble) {
             EXPECT_LT(relative_error(measured[i], expected[i]), 3e-6) << name << ", gradient " << i;
         }
     }
+}
+
+TEST_P(Ops, TheMachineIsDescribedByTheInstructionSetToo) {
+    expect_contains(describe(torch::kCPU), "diffuse " + GetParam() + ")");
 }
 
 TEST(SecondDerivatives, OfTheTunedConvolutionsAreRefused) {
