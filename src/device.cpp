@@ -6,9 +6,11 @@
 #include <torch/cuda.h>
 #include <torch/version.h>
 
+#include <fstream>
 #include <thread>
 
 #include "diffuse/error.hpp"
+#include "ops/kernels.hpp"
 
 namespace diffuse {
 
@@ -27,6 +29,20 @@ torch::Device parse_device(const std::string& name) {
     return {torch::kCUDA, c10::DeviceIndex(index)};
 }
 
+std::string cpu_field(const std::string& name) {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);) {
+        const size_t colon = line.find(": ");
+        if (line.starts_with(name) && colon != std::string::npos) return line.substr(colon + 2);
+    }
+    return "";
+}
+
+std::string cpu_model() {
+    const std::string name = cpu_field("model name");
+    return name.empty() ? "unknown CPU" : name;
+}
+
 std::string vector_units() {
     // LibTorch 1.13 only tells it in this text, in a line "CPU capability usage: AVX2".
     const std::string config = at::show_config(), key = "CPU capability usage: ";
@@ -35,9 +51,11 @@ std::string vector_units() {
     return config.substr(begin + key.size(), config.find('\n', begin) - begin - key.size());
 }
 
+std::string kernel_units() { return kernels::instruction_set(); }
+
 std::string describe(torch::Device device) {
-    return fmt::format("LibTorch {} on {} ({}) with {} threads", TORCH_VERSION, device.str(), vector_units(),
-                       at::get_num_threads());
+    return fmt::format("LibTorch {} on {} ({}; LibTorch uses {}, diffuse {}) with {} threads", TORCH_VERSION,
+                       device.str(), cpu_model(), vector_units(), kernel_units(), at::get_num_threads());
 }
 
 void set_threads(int64_t threads) {

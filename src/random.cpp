@@ -99,7 +99,7 @@ torch::Tensor normal_images(uint64_t seed, Purpose purpose, int64_t first, int64
     std::vector<int64_t> shape = {count};
     shape.insert(shape.end(), image_shape.begin(), image_shape.end());
     auto noise = torch::empty(shape);
-    const int64_t numbers = noise.numel() / count;
+    const int64_t numbers = c10::multiply_integers(image_shape);
     for (int64_t i = 0; i < count; ++i) {
         fill_normal(noise.data_ptr<float>() + i * numbers, numbers,
                     {seed, purpose, uint64_t(first + i), uint32_t(draw)});

@@ -90,8 +90,8 @@ public:
     void go_on_from(const Checkpoint& checkpoint, double wall_seconds) {
         const TrainingState& training = checkpoint.training;
         if (training.machine != machine_) {
-            log_line(fmt::format("so far trained by {}, now by {}: the last digits will differ", training.machine,
-                                 machine_));
+            log_line(
+                fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
         }
         restore(named(weights_), checkpoint.model, "the weights");
         restore(named(ema_), checkpoint.ema, "the averaged weights");
@@ -120,7 +120,7 @@ public:
             progress.update(step_, [&] { return status(); });
         }
         save();
-        return step_;
+        return saved_step_;
     }
 
 private:

@@ -49,6 +49,20 @@ TEST(Random, EveryPartOfTheKeyMatters) {
     EXPECT_EQ(first.size(), keys.size());
 }
 
+TEST(Random, PurposesKeepTheirNumbersForever) {
+    // Each is part of every number drawn for it: with another one, old runs would go on with other noise.
+    const std::vector<Purpose> in_order = {Purpose::kDigit,          Purpose::kLabel,          Purpose::kPermutation,
+                                           Purpose::kTrainingTime,   Purpose::kTrainingNoise,  Purpose::kDropout,
+                                           Purpose::kSamplingNoise,  Purpose::kInitialWeights, Purpose::kAugmentation,
+                                           Purpose::kDequantisation, Purpose::kBoundNoise,     Purpose::kProbe};
+    for (size_t i = 0; i < in_order.size(); ++i) EXPECT_EQ(size_t(in_order[i]), i);
+}
+
+TEST(Random, NoImagesNeedNoNoise) {
+    EXPECT_EQ(normal_images(1, Purpose::kSamplingNoise, 0, 0, {1, 28, 28}, 0).sizes(),
+              (torch::IntArrayRef{0, 1, 28, 28}));
+}
+
 TEST(Random, APermutationHoldsEachNumberOnceAndChangesWithTheIndex) {
     const auto first = permutation(1000, {5, Purpose::kPermutation, 0});
     EXPECT_EQ(std::set<int64_t>(first.begin(), first.end()).size(), 1000u);

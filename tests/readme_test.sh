@@ -37,8 +37,8 @@ for config in configs/*.json; do
 done
 
 # the README's table of keys is the program's own
-diffuse train --help | sed -n 's/^  \([a-z][a-z0-9_.]*\) .*/\1/p' | while read -r key; do
-    case $key in train.*|model.*|schedule.*|dataset.*|seed)
-        grep -q "\`$key\`" "$project/README.md" || { echo "FAILED: the README does not list $key" >&2; exit 1; };;
-    esac
-done
+keys=$(diffuse train --help | sed -n 's/^  \([a-z][a-z0-9_.]*\) .*/\1/p' | grep -xE '(train|model|schedule|dataset)\..*|seed')
+[ "$(grep -c . <<<"$keys")" -ge 20 ] || { echo "FAILED: diffuse train --help lists no keys" >&2; exit 1; }
+while read -r key; do
+    grep -q "\`$key\`" "$project/README.md" || { echo "FAILED: the README does not list $key" >&2; exit 1; }
+done <<<"$keys"

@@ -64,15 +64,43 @@ TEST(Sampler, TheSeedDecidesTheImages) {
     EXPECT_FALSE(torch::equal(first, walk_images(other, start(8)).images));
 }
 
-TEST(Sampler, DecodingLatentsFromAFileIsTheReconstruction) {
+/// From images to latents and second states in a file, and from what the file holds back to images.
+torch::Tensor through_a_file(const SolverFactory& solver, const Denoiser& denoiser, int64_t steps,
+                             const torch::Tensor& images) {
     const TemporaryFolder folder;
-    Walk decode = stochastic_walk(), encode = stochastic_walk();
-    decode.solver = encode.solver = [] { return make_ddim(0); };
+    Walk decode{.solver = solver,
+                .denoiser = denoiser,
+                .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", steps)};
+    Walk encode = decode;
     encode.grid = reversed(decode.grid);
-    const auto latents = walk_images(encode, start(5).clamp(-1, 1)).images;
-    write_tensor_file(folder / "l", {{{"latents", latents}}, {}});
-    const auto read = read_tensor_file(folder / "l").at("latents", folder / "l");
-    EXPECT_TRUE(torch::equal(walk_images(decode, latents).images, walk_images(decode, read).images));
+    const auto encoded = walk_images(encode, images);
+    TensorFile file{{{"latents", encoded.images}}, {}};
+    if (encoded.companions.defined()) file.tensors["companions"] = encoded.companions;
+    write_tensor_file(folder / "file", file);
+    const TensorFile read = read_tensor_file(folder / "file");
+    if (encoded.companions.defined()) decode.companions = read.at("companions", folder / "file");
+    return walk_images(decode, read.at("latents", folder / "file")).images;
+}
+
+double mean_difference(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().mean().item<double>(); }
+
+TEST(Sampler, TheReversibleSolverReturnsToTheImagesFromAFileOfLatentsAndSecondStates) {
+    const auto images = start(5).clamp(-1, 1);
+    const auto returned = through_a_file(make_reversible, random_network(), 10, images);
+    // The file rounds to float32, by up to 6e-8; on the way back 1 / alpha multiplies that by 157, and the network by
+    // some more. A step of a byte is 8e-3.
+    EXPECT_LT((returned - images).abs().max().item<double>(), 1e-3);
+}
+
+TEST(Sampler, DdimReturnsFromAFileOfLatentsTheCloserTheMoreSteps) {
+    const auto images = start(5).clamp(-1, 1);
+    const auto off = [&](int64_t steps) {
+        const auto ddim = [] { return make_ddim(0); };
+        return mean_difference(through_a_file(ddim, GaussianData{}.denoiser(), steps, images), images);
+    };
+    const double coarse = off(100), fine = off(200);
+    EXPECT_LT(fine, 0.05);
+    EXPECT_NEAR(coarse / fine, 2, 0.2);  // a method of first order
 }
 
 TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {

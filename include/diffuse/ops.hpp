@@ -14,10 +14,12 @@ struct ConvInput {
 };
 
 /// conv2d(input, weight, bias, padding 1), weight: [C', C, 3, 3] channels-last -> [N, C', H, W] channels-last, plus
-/// `residual` of that shape where it is defined. Differentiable in all tensors, once. On a CPU in float32 by Winograd's
-/// F(4x4, 3x3) (Lavin & Gray 2016, arXiv:1509.09308) on the calling thread: in blocks of a few images that stay in the
-/// cache from the normalisation to the residual; backward, what is not an argument is computed again instead of kept.
-/// Elsewhere by `conv3x3_reference`. `packed`: of `packed_weights`, or undefined to transform the weights anew.
+/// `residual` of that shape where it is defined. Differentiable in all tensors, once: throws Error when a graph of the
+/// gradient is asked for (create_graph). On a CPU in float32 by Winograd's F(4x4, 3x3) (Lavin & Gray 2016,
+/// arXiv:1509.09308) on the calling thread: in blocks of a few images that stay in the cache from the normalisation to
+/// the residual; backward, what is not an argument is computed again instead of kept. Elsewhere by `conv3x3_reference`,
+/// which can be differentiated as often as one likes. `packed`: of `packed_weights`, or undefined to transform the
+/// weights anew.
 torch::Tensor conv3x3(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
                       const torch::Tensor& residual = {}, const torch::Tensor& packed = {});
 
@@ -26,8 +28,8 @@ torch::Tensor conv3x3_reference(const ConvInput& input, const torch::Tensor& wei
                                 const torch::Tensor& residual = {});
 
 /// conv2d of x and skip, side by side along C, with weight: [C', C, 1, 1] -> [N, C', H, W], differentiable in all
-/// tensors, once; skip may be undefined. Channels-last on a CPU in float32 with channels in multiples of 16: matrix
-/// products on the calling thread, without concatenating. Elsewhere by `conv1x1_reference`.
+/// tensors, once (as above); skip may be undefined. Channels-last on a CPU in float32 with channels in multiples of 16:
+/// matrix products on the calling thread, without concatenating. Elsewhere by `conv1x1_reference`.
 torch::Tensor conv1x1(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& weight,
                       const torch::Tensor& bias);
 

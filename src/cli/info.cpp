@@ -5,7 +5,6 @@
 #include <torch/version.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <set>
 #include <sstream>
 
@@ -66,16 +65,6 @@ void describe_checkpoint(const std::string& path, bool as_json) {
     print_result(as_json, json, text);
 }
 
-/// The value of a field of /proc/cpuinfo, of the first processor that has it.
-std::string cpu_field(const std::string& name) {
-    std::ifstream file("/proc/cpuinfo");
-    for (std::string line; std::getline(file, line);) {
-        const size_t colon = line.find(": ");
-        if (line.starts_with(name) && colon != std::string::npos) return line.substr(colon + 2);
-    }
-    return "";
-}
-
 /// Those of the CPU's flags that decide how fast LibTorch is.
 std::vector<std::string> cpu_flags() {
     std::istringstream words(cpu_field("flags") + " " + cpu_field("Features"));
@@ -95,20 +84,21 @@ void describe_machine(bool as_json) {
     Json json;
     json["version"] = DIFFUSE_VERSION;
     json["libtorch"] = TORCH_VERSION;
-    json["cpu"] = cpu_field("model name");
+    json["cpu"] = cpu_model();
     json["cpu_flags"] = cpu_flags();
     json["libtorch_uses"] = vector_units();
+    json["diffuse_uses"] = kernel_units();
     json["threads"] = at::get_num_threads();
     json["memory_gib"] = memory;
     json["cuda_devices"] = gpus;
     print_result(as_json, json,
                  fmt::format("diffuse {}, LibTorch {}\n"
-                             "CPU         {}: {}; LibTorch uses {}\n"
+                             "CPU         {}: {}; LibTorch uses {}, diffuse {}\n"
                              "threads     {}\n"
                              "memory      {:.1f} GiB\n"
                              "CUDA        {} devices",
-                             DIFFUSE_VERSION, TORCH_VERSION, cpu_field("model name"), fmt::join(cpu_flags(), " "),
-                             vector_units(), at::get_num_threads(), memory, gpus));
+                             DIFFUSE_VERSION, TORCH_VERSION, cpu_model(), fmt::join(cpu_flags(), " "), vector_units(),
+                             kernel_units(), at::get_num_threads(), memory, gpus));
 }
 
 }  // namespace

@@ -50,15 +50,15 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
                   const std::optional<Checkpoint>& start) {
     stop_on_signals();
     const Stopwatch watch;
-    const int64_t steps = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
+    const int64_t saved = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
     const std::string path = display_path(folder.path());
-    if (steps < config.train.steps) {
-        throw Error(fmt::format("interrupted after step {} of {}; go on with: diffuse train --resume {}", steps,
+    if (saved < config.train.steps) {
+        throw Error(fmt::format("interrupted; step {} of {} is saved; go on with: diffuse train --resume {}", saved,
                                 config.train.steps, path),
                     ExitCode(128 + received_signal));
     }
     log_line(
-        fmt::format("trained {} steps in {}", steps - (start ? start->step : 0), format_duration(watch.seconds())));
+        fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
     fmt::print("{}\n", path);
 }
 

@@ -65,6 +65,7 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                    torch::autograd::variable_list output_gradients) {
+        refuse_second_derivative();
         const auto saved = context->get_saved_variables();
         const auto &x = saved[0], &skip = saved[1], &weight = saved[2];
         const auto maps = sources(x, skip);

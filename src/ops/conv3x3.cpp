@@ -349,6 +349,7 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                    torch::autograd::variable_list output_gradients) {
+        refuse_second_derivative();
         const auto saved = context->get_saved_variables();
         const auto &x = saved[0], &skip = saved[1], &scale = saved[2], &shift = saved[3], &weight = saved[4];
         const int64_t groups = context->saved_data["groups"].toInt();

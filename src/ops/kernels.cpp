@@ -55,9 +55,8 @@ HWY_INLINE V sigmoid(V u) {
     }
     const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(whole, n));
     e = hn::BitCast(d, hn::Add(hn::BitCast(whole, e), exponent));
-    // One of Newton's steps makes the approximate reciprocal exact to rounding, in less time than a division takes.
-    const V sum = hn::Add(hn::Set(d, 1.0f), e), r = hn::ApproximateReciprocal(sum);
-    return hn::Mul(r, hn::NegMulAdd(sum, r, hn::Set(d, 2.0f)));
+    // The approximate reciprocal would take as long, with Newton's step that it needs, and differs by the CPU's maker.
+    return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e));
 }
 
 // B^T, A^T, A, G and G^T of F(4x4, 3x3) (Lavin & Gray 2016, section 4.3), applied to one column or row of a tile.
@@ -493,6 +492,8 @@ void AdamW(const AdamWNumbers& numbers, int64_t count, const float* gradient, fl
         AdamWOf(hn::CappedTag<float, 1>(), numbers, gradient + i, mean + i, square + i, weights + i, ema + i);
 }
 
+const char* Target() { return hwy::TargetName(HWY_TARGET); }
+
 }  // namespace
 }  // namespace diffuse::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -513,8 +514,23 @@ HWY_EXPORT(MultiplyTransposed);
 HWY_EXPORT(SiluBackward);
 HWY_EXPORT(AffineBackward);
 HWY_EXPORT(AdamW);
+HWY_EXPORT(Target);
 
 }  // namespace
+
+std::string instruction_set() { return HWY_DYNAMIC_DISPATCH(Target)(); }
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(hwy::TargetName(target));
+    return names;
+}
+void use_instruction_set(const std::string& name) {
+    hwy::SetSupportedTargetsForTest(0);
+    for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+        if (hwy::TargetName(target) == name) hwy::SetSupportedTargetsForTest(target);
+    }
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
 
 void channel_sums(const float* x, int64_t pixels, int64_t channels, float* sums) {
     HWY_DYNAMIC_DISPATCH(ChannelSums)(x, pixels, channels, sums);
