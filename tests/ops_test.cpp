@@ -144,7 +144,7 @@ protected:
 };
 
 INSTANTIATE_TEST_SUITE_P(EachInstructionSet, Ops, testing::ValuesIn(kernels::instruction_sets()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 /// What float32 may lose, as a share of the largest value. Winograd's transforms multiply its rounding by some ten
 /// (Lavin & Gray 2016 measure as much); sums over more numbers lose more. Twice to three times the most that was
