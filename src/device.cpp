@@ -10,9 +10,25 @@
 #include <thread>
 
 #include "diffuse/error.hpp"
+#include "diffuse/log.hpp"
 #include "ops/kernels.hpp"
 
 namespace diffuse {
+namespace {
+
+#if TORCH_VERSION_MAJOR < 2
+using c10::Warning::set_warning_handler;
+struct LoggedWarnings : c10::WarningHandler {
+    void process(const c10::SourceLocation&, const std::string& message, bool) override { log::warn(message); }
+};
+#else
+using c10::WarningUtils::set_warning_handler;
+struct LoggedWarnings : c10::WarningHandler {
+    void process(const c10::Warning& warning) override { log::warn(warning.msg()); }
+};
+#endif
+
+}  // namespace
 
 torch::Device parse_device(const std::string& name) {
     const int64_t gpus = torch::cuda::is_available() ? int64_t(torch::cuda::device_count()) : 0;
@@ -60,6 +76,11 @@ std::string describe(torch::Device device) {
 
 void set_threads(int64_t threads) {
     at::set_num_threads(int(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
+}
+
+void log_libtorch_warnings() {
+    static LoggedWarnings handler;
+    set_warning_handler(&handler);
 }
 
 }  // namespace diffuse

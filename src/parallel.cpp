@@ -8,11 +8,15 @@
 #include <exception>
 #include <mutex>
 
+#include "diffuse/device.hpp"
+
 namespace diffuse {
 
 Workers::Workers(int64_t threads)
-    : threads_(threads),
-      pool_(std::make_unique<c10::ThreadPool>(int(threads), /*numa_node_id=*/-1, [] { at::set_num_threads(1); })) {}
+    : threads_(threads), pool_(std::make_unique<c10::ThreadPool>(int(threads), /*numa_node_id=*/-1, [] {
+          at::set_num_threads(1);
+          log_libtorch_warnings();
+      })) {}
 
 Workers::~Workers() = default;
 

@@ -13,6 +13,7 @@
 #include "diffuse/file.hpp"
 #include "diffuse/image.hpp"
 #include "diffuse/json.hpp"
+#include "diffuse/log.hpp"
 #include "diffuse/loss.hpp"
 #include "diffuse/optimizer.hpp"
 #include "diffuse/parallel.hpp"
@@ -90,7 +91,7 @@ public:
     void go_on_from(const Checkpoint& checkpoint, double wall_seconds) {
         const TrainingState& training = checkpoint.training;
         if (training.machine != machine_) {
-            log_line(
+            log::warn(
                 fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
         }
         restore(named(weights_), checkpoint.model, "the weights");
@@ -152,6 +153,7 @@ private:
     /// Leaves the weights as they are. The next step draws other images, times and noise, and may be good again.
     void skip_bad_step() {
         ++bad_steps_;
+        if (bad_in_a_row_ == 0) log::warn(fmt::format("step {}: loss or gradient is not finite; skipped", step_));
         if (++bad_in_a_row_ < config_.train.max_bad_steps && step_ < config_.train.steps) return;
         throw Error(
             fmt::format(
@@ -201,6 +203,7 @@ private:
         line["images_per_second"] = images_per_second();
         line["wall_seconds"] = seconds;
         metrics_.append(to_text(line));
+        log::debug(to_text(line));
         last_status_ = status();
         window_ = {};
         speed_ = {};
@@ -217,6 +220,7 @@ private:
         const auto start = sampling_noise(seed_, 0, kPreviewImages, {shape_.channels, shape_.height, shape_.width}, 0);
         const auto path = folder_ / "samples" / fmt::format("step-{:07}.png", step_);
         write_png(path, tile(to_bytes(walk_images(walk, start).images), kPreviewColumns));
+        log::debug(fmt::format("saved {}", display_path(path)));
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
@@ -233,6 +237,7 @@ private:
         keep_copy(checkpoint);
         save_checkpoint(folder_ / kCheckpointName, checkpoint);
         saved_step_ = step_;
+        log::debug(fmt::format("saved {} of step {}", display_path(folder_ / kCheckpointName), step_));
     }
 
     void keep_copy(const Checkpoint& checkpoint) const {
@@ -329,7 +334,7 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
     create_folder(path);
     RunFolder folder(path);
     std::error_code error;
-    if (replace) files.insert(files.end(), {path / "samples", path / kCopiesName});
+    if (replace) files.insert(files.end(), {path / kLogName, path / "samples", path / kCopiesName});
     for (const auto& file : files) fs::remove_all(file, error);
     create_folder(path / "samples");
     return folder;

@@ -41,7 +41,7 @@ for command in "" train sample encode eval info; do "$diffuse" $command --help |
 [ ! -e runs ] || fail "--dry-run wrote files"
 out=$("$diffuse" train --config tiny.json --seed 3 2>/dev/null)
 [ "$out" = "$folder/runs/tiny" ] || fail "train printed: $out"
-for file in config.json metrics.jsonl checkpoint.safetensors samples/step-0000015.png samples/step-0000030.png; do
+for file in config.json metrics.jsonl log.txt checkpoint.safetensors samples/step-0000015.png samples/step-0000030.png; do
     [ -s "runs/tiny/$file" ] || fail "no runs/tiny/$file"
 done
 [ "$(json "['seed']" <runs/tiny/config.json)" = 3 ] || fail "the seed is not in the resolved config"
@@ -80,6 +80,46 @@ grep -q "is finished: $steps steps of $steps" err.txt || fail "resuming a finish
 "$diffuse" train --resume parts --config tiny.json --set train.decay=none >/dev/null 2>&1 || fail "resume with a config"
 cmp parts/checkpoint.safetensors whole/checkpoint.safetensors || fail "a prolonged run ends differently"
 
+# the log: whatever the terminal shows, log.txt has the details; a resumed run appends to it, --force begins anew
+log_line="^[0-9-]{10}T[0-9:.]{12}[+-][0-9]{2}:[0-9]{2} (debug|info|warning|error) +[^ ]"
+logged() { grep -qE "$2" "$1/log.txt" || fail "'$2' is not in $1/log.txt: $(cat "$1/log.txt")"; }
+"$diffuse" train --config tiny.json --set train.decay=none --set train.steps=20 --out logged --quiet >/dev/null 2>err.txt
+[ ! -s err.txt ] || fail "train --quiet printed: $(cat err.txt)"
+! grep -vE "$log_line" logged/log.txt || fail "a line of log.txt without its time and level"
+logged logged "info +training .* images for 20 steps"
+logged logged "debug +LibTorch .* threads"
+logged logged "debug +saved .*checkpoint.safetensors of step 15"
+logged logged "debug +saved .*step-0000015.png"
+for line in 1 2; do grep -qF "debug   $(sed -n ${line}p logged/metrics.jsonl)" logged/log.txt || fail "a line of metrics is not in log.txt"; done
+logged logged "info +trained 20 steps"
+cp logged/log.txt first.txt
+"$diffuse" train --resume logged --set train.steps=30 --verbose >/dev/null 2>err.txt || fail "resume --verbose: $(cat err.txt)"
+grep -q "^debug: saved .*of step 30" err.txt || fail "train --verbose printed: $(cat err.txt)"
+head -c "$(stat -c %s first.txt)" logged/log.txt | cmp - first.txt || fail "a resumed run changed the old lines of log.txt"
+logged logged "info +.*going on after step 20"
+(expect_error 2 "cannot become 4" train --resume logged --seed 4)
+logged logged "error +seed is 0 in this run and cannot become 4"
+"$diffuse" train --config tiny.json --out logged --force --quiet >/dev/null 2>&1
+! grep -q "20 steps" logged/log.txt || fail "--force left lines of the run before in log.txt"
+logged interrupted "error +interrupted; step .*go on with: diffuse train --resume"
+"$diffuse" train --resume logged --set train.steps=31 >/dev/null 2>/dev/full || fail "a stderr that is full ended a training"
+"$diffuse" train --resume logged --set train.steps=32 >/dev/null 2>&- || fail "a closed stderr ended a training"
+[ ! -s logged/.lock ] || fail "with stderr closed, a file got the log's lines: $(cat logged/.lock)"
+! grep -l $'\033' err.txt ./*/log.txt runs/*/log.txt || fail "escape codes in a file"
+mkdir -p blocked/log.txt
+code=0
+"$diffuse" train --config tiny.json --out blocked >out.txt 2>err.txt || code=$?
+[ $code = 2 ] && [ "$(cat err.txt)" = "error: cannot write $folder/blocked/log.txt: Is a directory" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
+
+# on a terminal: colours unless NO_COLOR is set, a progress line unless --quiet
+on_terminal() { python3 -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)' "$@"; }
+code=0
+TERM=xterm on_terminal "$diffuse" sample --checkpoint missing >out.txt || code=$?
+[ $code = 2 ] || fail "an error on a terminal gave exit code $code"
+grep -q $'^\033\[31m\033\[1merror: \033\[mcannot read' out.txt || fail "no colour on a terminal: $(cat -v out.txt)"
+NO_COLOR=1 TERM=xterm on_terminal "$diffuse" sample --checkpoint missing >out.txt || true
+grep -q '^error: cannot read' out.txt || fail "colours in spite of NO_COLOR: $(cat -v out.txt)"
+
 # info: a checkpoint and the machine
 "$diffuse" info runs/tiny >out.txt
 grep -q "trained *30 of 30 steps, 480 images, loss 0" out.txt || fail "info: $(cat out.txt)"
@@ -103,6 +143,10 @@ sample() { "$diffuse" sample --checkpoint runs/tiny --steps 4 --seed 7 "$@" --ou
 sample --num 12 --threads 1 --save-tensors a.safetensors
 sample --num 12 --threads 2 --batch 3 --save-tensors b.safetensors
 cmp a.safetensors b.safetensors || fail "the pictures depend on --batch or --threads"
+"$diffuse" sample --checkpoint runs/tiny --steps 2 --num 2 --out s.png --quiet >out.txt 2>err.txt
+[ "$(tail -n 1 out.txt)" = "$folder/s.png" ] && [ ! -s err.txt ] || fail "sample --quiet: $(cat out.txt err.txt)"
+"$diffuse" sample --checkpoint runs/tiny --steps 2 --num 2 --out s.png --verbose >/dev/null 2>err.txt
+grep -q "^debug: $folder/runs/tiny/checkpoint.safetensors, step 30: LibTorch .* threads" err.txt || fail "sample --verbose: $(cat err.txt)"
 result=$("$diffuse" sample --checkpoint runs/tiny/checkpoint.safetensors --solver heun --steps 4 --num 3 --out s.png --json 2>/dev/null)
 [ "$(json "['nfe']" <<<"$result")" = 7 ] || fail "--json: $result"
 [ "$(json "['png']" <<<"$result")" = "$folder/s.png" ] || fail "--json: $result"
@@ -140,6 +184,11 @@ rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print
 "$diffuse" train --config tiny.json --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
 "$diffuse" eval --checkpoint short --metric nll --num 2 >/dev/null 2>err.txt || fail "nll of 20 levels: $(cat err.txt)"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --solvers heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
+for option in --quiet --verbose; do
+    "$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --steps 2 $option >/dev/null 2>err$option.txt || fail "eval $option"
+done
+[ ! -s err--quiet.txt ] || fail "eval --quiet: $(cat err--quiet.txt)"
+grep -q "^debug: .*step 30: LibTorch" err--verbose.txt || fail "eval --verbose: $(cat err--verbose.txt)"
 
 # encoding; sampling from the latents is the reconstruction that encode measured
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --steps 10 --out l.safetensors --png l.png --reconstruct r.png --json 2>/dev/null)
@@ -164,6 +213,8 @@ png('rgb.png', 2, bytes(v for i in range(28) for v in (i, i, i)))
 png('colour.png', 2, bytes(v for i in range(28) for v in (i, 0, i)))
 png('alpha.png', 4, bytes(v for i in range(28) for v in (i, 255)))
 END
+"$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors --quiet >/dev/null 2>err.txt || fail "encode PNG files"
+[ ! -s err.txt ] || fail "encode --quiet: $(cat err.txt)"
 "$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors >/dev/null 2>err.txt || fail "encode PNG files"
 grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word about the RGB file: $(cat err.txt)"
 

@@ -43,4 +43,8 @@ diff -r whole/samples killed/samples
 diff -r whole/checkpoints killed/checkpoints
 diff <(timeless whole/metrics.jsonl) <(timeless killed/metrics.jsonl)
 [ -z "$(find killed -name '*.tmp')" ]
+# a kill loses nothing of the log, which has the lines of every beginning
+head -n 1 killed/log.txt | grep -q " training [0-9]* parameters"
+tail -n 1 killed/log.txt | grep -q " trained "
+! grep -vE "^[0-9-]{10}T[^ ]+ (debug|info|warning|error) " killed/log.txt
 echo "killed $done times, $amid of them amid a save: the same checkpoint, copies, samples and metrics"

@@ -58,8 +58,8 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheDataByEverySolver) {
     set_threads(2);
     train(config, data, torch::kCPU, RunFolder::create(folder / "run", false), std::nullopt, [] { return false; });
     const Schedule schedule = make_schedule(config.schedule);
-    const Denoiser denoiser = network_denoiser(make_network(load_checkpoint(folder / "run"), Weights::kEma, torch::kCPU),
-                                               parameterization("eps"), schedule);
+    const Denoiser denoiser = network_denoiser(
+        make_network(load_checkpoint(folder / "run"), Weights::kEma, torch::kCPU), parameterization("eps"), schedule);
     const Statistics real = statistics_of(to_signed(data.images));
     const Grid grid = make_grid(schedule, "uniform", 20);
     for (const auto& [name, kind] : solvers()) {
@@ -67,7 +67,8 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheDataByEverySolver) {
         expect_like_data(drawn, real, name);
     }
     if (grid_start(schedule) == schedule.steps()) return;
-    // Begun at the schedule's very end, where sigma / alpha is 20,000, the same network draws nonsense without clipping.
+    // Begun at the schedule's very end, where sigma / alpha is 20,000, the same network draws nonsense without
+    // clipping.
     const Grid whole = make_grid(schedule, "uniform", 20, std::numeric_limits<double>::infinity());
     const Statistics nonsense = statistics_of(draw(look_up("solver", solvers(), "unipc"), denoiser, whole));
     EXPECT_GT(nonsense.white - real.white, 0.2);

@@ -14,6 +14,7 @@
 #include "diffuse/device.hpp"
 #include "diffuse/error.hpp"
 #include "diffuse/file.hpp"
+#include "diffuse/log.hpp"
 #include "diffuse/optimizer.hpp"
 #include "diffuse/parallel.hpp"
 #include "diffuse/progress.hpp"
@@ -119,8 +120,8 @@ void run(const std::filesystem::path& out) {
                              {"train_accuracy", fmt::format("{:.4f}", on_train)},
                              {"trained_on", fingerprint(dataset)},
                              {"tested_on", fingerprint(test)}}});
-    log_line(fmt::format("trained in {}; reads {:.2f}% of the training images and {:.2f}% of the test images right",
-                         format_duration(watch.seconds()), 100 * on_train, 100 * on_test));
+    log::info(fmt::format("trained in {}; reads {:.2f}% of the training images and {:.2f}% of the test images right",
+                          format_duration(watch.seconds()), 100 * on_train, 100 * on_test));
     std::puts(display_path(out).c_str());
 }
 

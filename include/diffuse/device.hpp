@@ -30,4 +30,7 @@ std::string cpu_model();
 /// 1.13 by itself takes half of them).
 void set_threads(int64_t threads);
 
+/// Sends what LibTorch warns of in this thread through the log (log.hpp), a line each.
+void log_libtorch_warnings();
+
 }  // namespace diffuse

@@ -20,10 +20,7 @@ private:
 /// "1:05" or "2:03:09"
 std::string format_duration(double seconds);
 
-/// Writes one line to stderr, where everything goes that is not a result.
-void log_line(const std::string& text);
-
-/// A progress line on stderr, for work of which `done` was done before: redrawn in place on a terminal, else a plain
+/// A progress line (log.hpp) for work of which `done` was done before: redrawn in place on a terminal, else a plain
 /// line now and then; nothing for work that is over within a second. Safe to update from several threads.
 class Progress {
 public:
@@ -37,12 +34,10 @@ public:
         int64_t done, const std::function<std::string()>& details = [] { return std::string(); });
 
 private:
-    void draw(int64_t done, const std::string& details);
-    void erase();
+    std::string line(int64_t done, const std::string& details) const;
 
     std::string what_;
     int64_t total_, done_before_;
-    bool terminal_, drawn_ = false;
     double next_draw_;
     Stopwatch watch_;
     std::mutex mutex_;

@@ -12,11 +12,11 @@
 
 namespace diffuse {
 
-/// The resolved config's name inside a run folder.
-inline constexpr const char* kConfigName = "config.json";
+/// Names inside a run folder: the resolved config, and what was logged, which whoever runs a training opens (log.hpp).
+inline constexpr const char *kConfigName = "config.json", *kLogName = "log.txt";
 
-/// Where a run keeps its files: config.json, metrics.jsonl, checkpoint.safetensors, samples/ and checkpoints/ in one
-/// folder, which no other training can enter while the object lives.
+/// Where a run keeps its files: config.json, metrics.jsonl, log.txt, checkpoint.safetensors, samples/ and checkpoints/
+/// in one folder, which no other training can enter while the object lives.
 class RunFolder {
 public:
     /// Creates the folder. Throws Error when it already holds a run, unless `replace`, which removes that run's files,

@@ -10,6 +10,7 @@
 #include "diffuse/file.hpp"
 #include "diffuse/image.hpp"
 #include "diffuse/json.hpp"
+#include "diffuse/log.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -32,9 +33,12 @@ void RuntimeOptions::add_to(CLI::App& command) {
     command.add_option("--threads", threads, "CPU threads; 0: one a core")
         ->check(range<int64_t>(0, 1024))
         ->capture_default_str();
+    auto* quiet_flag = command.add_flag("--quiet", quiet, "print warnings and errors only, and no progress");
+    command.add_flag("--verbose", verbose, "print details too")->excludes(quiet_flag);
 }
 
 torch::Device RuntimeOptions::apply() const {
+    log::set_stderr_level(quiet ? log::Level::kWarn : verbose ? log::Level::kDebug : log::Level::kInfo);
     set_threads(threads);
     return parse_device(device);
 }
@@ -106,6 +110,12 @@ Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
             .device = device,
             .threads = at::get_num_threads(),
             .most_in_flight = batch};
+}
+
+Checkpoint load_to_run(const std::string& path, torch::Device device) {
+    Checkpoint checkpoint = load_checkpoint(path);
+    log::debug(fmt::format("{}, step {}: {}", display_path(checkpoint_file(path)), checkpoint.step, describe(device)));
+    return checkpoint;
 }
 
 void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs) {

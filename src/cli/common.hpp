@@ -25,10 +25,11 @@ void add_eval(CLI::App& app);
 /// The best at 10 to 20 network evaluations (docs/solvers.md).
 inline constexpr const char* kUsualSolver = "unipc";
 
-/// --device and --threads
+/// --device, --threads, --quiet and --verbose
 struct RuntimeOptions {
     std::string device = "auto";
     int64_t threads = 0;
+    bool quiet = false, verbose = false;
     void add_to(CLI::App& command);
     torch::Device apply() const;
 };
@@ -55,6 +56,9 @@ struct SolverOptions {
     /// The walk down to 0 as asked, with the checkpoint's network on `device`.
     Walk walk(const Checkpoint& loaded, torch::Device device) const;
 };
+
+/// The checkpoint of a file or run folder; what it is, and what it will run on, is logged.
+Checkpoint load_to_run(const std::string& path, torch::Device device);
 
 /// Throws Error when an output could not be written, or would overwrite another one or an input. Empty paths are none.
 void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs);

@@ -5,6 +5,7 @@
 #include "common.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/image.hpp"
+#include "diffuse/log.hpp"
 #include "diffuse/tensor_file.hpp"
 
 namespace diffuse::cli {
@@ -35,7 +36,7 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
     if (shape.channels == 1) {
         const bool rgb = image.size(0) == 3;
         image = to_grey(image, path);
-        if (rgb) log_line(fmt::format("{}: grey in RGB, taken as one channel", path));
+        if (rgb) log::info(fmt::format("{}: grey in RGB, taken as one channel", path));
     }
     const ImageShape found{image.size(0), image.size(1), image.size(2)};
     if (found != shape) {
@@ -75,7 +76,7 @@ torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) 
 void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
+    const Checkpoint checkpoint = load_to_run(options.solver.checkpoint, device);
     const auto images = read_inputs(options, checkpoint);
     const Walk decode = options.solver.walk(checkpoint, device);
     const auto [encoded, decoded, mean, deviation, error] = round_trip(decode, images, options.solver.trajectory);

@@ -10,6 +10,7 @@
 #include "diffuse/frechet.hpp"
 #include "diffuse/json.hpp"
 #include "diffuse/likelihood.hpp"
+#include "diffuse/log.hpp"
 #include "diffuse/parallel.hpp"
 
 namespace diffuse::cli {
@@ -36,7 +37,7 @@ struct Report {
     /// Also told at once, so that a long table cut short is not lost.
     void add(const Json& row) {
         rows.push_back(row);
-        log_line(to_text(row));
+        log::info(to_text(row));
     }
 
     void print(bool as_json) const {
@@ -248,7 +249,7 @@ const Table<Metric>& metrics() {
 
 void run(const Options& options) {
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_checkpoint(options.checkpoint);
+    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     look_up("metric", metrics(), options.metric)(options, checkpoint, device).print(options.json);
 }
 

@@ -2,23 +2,24 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
+#include <fcntl.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <climits>
 #include <csignal>
 #include <cstdio>
 
 #include "common.hpp"
+#include "diffuse/device.hpp"
 #include "diffuse/error.hpp"
+#include "diffuse/log.hpp"
 
 namespace {
 
-/// The only line on stderr: control characters, which a file's contents may bring in, become blanks.
-int fail(std::string message, int exit_code) {
-    for (char& c : message) {
-        if ((c >= 0 && c < ' ') || c == 127) c = ' ';
-    }
-    fmt::print(stderr, "error: {}\n", message);
+/// Says what went wrong, as the last line on stderr.
+int fail(const std::string& message, int exit_code) {
+    diffuse::log::error(message);
     return exit_code;
 }
 
@@ -61,13 +62,21 @@ void keep_freed_memory() {
     mallopt(M_ARENA_MAX, 1);  // arenas of further threads cannot hold a large map
 }
 
+/// Where stderr was closed, a file opened later would get its number, and everything that is logged.
+void keep_stderr_open() {
+    if (fcntl(STDERR_FILENO, F_GETFD) >= 0) return;
+    [[maybe_unused]] const FILE* null = std::freopen("/dev/null", "w", stderr);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     // A reader that went away and a limit on file sizes are failed writes like any other, not reasons to die unsaved.
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGXFSZ, SIG_IGN);
+    keep_stderr_open();
     keep_freed_memory();
+    diffuse::log_libtorch_warnings();
     // Numbers too small for a full mantissa cost a hundred times the others. Threads started from here on inherit this.
     at::globalContext().setFlushDenormal(true);
     CLI::App app("diffuse trains, samples and inverts small diffusion models.", "diffuse");

@@ -71,7 +71,7 @@ void show_grid(const Grid& grid, bool as_json) {
 void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_checkpoint(options.solver.checkpoint);
+    const Checkpoint checkpoint = load_to_run(options.solver.checkpoint, device);
     if (options.show_grid) return show_grid(options.solver.grid(checkpoint), options.json);
     const auto [start, companions] = starting_noise(options, checkpoint.shape);
     Walk walk = options.solver.walk(checkpoint, device);

@@ -5,8 +5,10 @@
 #include <csignal>
 
 #include "common.hpp"
+#include "diffuse/device.hpp"
 #include "diffuse/file.hpp"
 #include "diffuse/json.hpp"
+#include "diffuse/log.hpp"
 #include "diffuse/trainer.hpp"
 
 namespace diffuse::cli {
@@ -39,16 +41,17 @@ void stop_on_signals() {
 void print_plan(const Config& config, const Dataset& dataset) {
     const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
     fmt::print("{}\n", to_text(to_json(config), 2));
-    log_line(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
-                         dataset.shape().channels, dataset.shape().height, dataset.shape().width,
-                         network.parameter_count(),
-                         double(config.train.steps * config.train.batch_size) / double(dataset.size())));
+    log::info(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
+                          dataset.shape().channels, dataset.shape().height, dataset.shape().width,
+                          network.parameter_count(),
+                          double(config.train.steps * config.train.batch_size) / double(dataset.size())));
 }
 
 /// Trains to the end or to a signal, and says where the result is.
 void run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
                   const std::optional<Checkpoint>& start) {
     stop_on_signals();
+    log::debug(describe(device));
     const Stopwatch watch;
     const int64_t saved = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
     const std::string path = display_path(folder.path());
@@ -57,7 +60,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
                                 config.train.steps, path),
                     ExitCode(128 + received_signal));
     }
-    log_line(
+    log::info(
         fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
     fmt::print("{}\n", path);
 }
@@ -74,14 +77,16 @@ void begin(const Options& options, torch::Device device) {
     // Refuses a config that does not fit the images before anything is written.
     const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
     const auto folder = RunFolder::create(out, options.force);
-    log_line(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
-                         network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
-                         device.str(), at::get_num_threads()));
+    log::open_file(folder.path() / kLogName);
+    log::info(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
+                          network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
+                          device.str(), at::get_num_threads()));
     run_training(config, dataset, device, folder, std::nullopt);
 }
 
 void go_on(const Options& options, torch::Device device) {
     const auto folder = RunFolder::open(options.resume);
+    log::open_file(folder.path() / kLogName);
     const std::string path = display_path(folder.path());
     std::optional<Checkpoint> start;
     if (is_there(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
@@ -90,17 +95,17 @@ void go_on(const Options& options, torch::Device device) {
                                            : load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     for (const auto& [key, old_value, new_value] : allowed_changes(before, config)) {
-        log_line(fmt::format("{}: {}, was {}", key, new_value, old_value));
+        log::info(fmt::format("{}: {}, was {}", key, new_value, old_value));
     }
     if (start && start->step >= config.train.steps) {
-        log_line(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
-                             path, start->step, config.train.steps, path));
+        log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
+                              path, start->step, config.train.steps, path));
         fmt::print("{}\n", path);
         return;
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     const int64_t step = start ? start->step : 0;
-    log_line(
+    log::info(
         fmt::format("{}: going on after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate "
                     "and order of the data as they were",
                     path, step, config.train.steps, double(step * config.train.batch_size) / double(dataset.size())));

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+/// What the program says beside its results: lines of text to stderr and, once a file is open, to that file. A message
+/// is one line; control characters in it become blanks. Safe to use from several threads. A stderr or a file that takes
+/// no more text, as on a full disk, is no error: logging never ends a run.
+namespace diffuse::log {
+
+enum class Level { kDebug, kInfo, kWarn, kError };
+
+void debug(const std::string& message);
+void info(const std::string& message);  ///< on stderr as it is; the others with their level before it: "warning: ..."
+void warn(const std::string& message);
+void error(const std::string& message);
+
+/// The lowest level that stderr shows; at first kInfo. The progress line counts as kInfo.
+void set_stderr_level(Level lowest);
+
+/// From now on appends every message, of whatever level, to this file, with time and level before it. Throws Error when
+/// it cannot be opened.
+void open_file(const std::filesystem::path& path);
+
+/// Whether stderr is a terminal.
+bool on_terminal();
+
+/// Shows how far some work is, on stderr alone: on a terminal a line that is drawn anew at its place, below all
+/// messages; elsewhere a plain line. `clear_progress` takes it away from a terminal.
+void show_progress(const std::string& line);
+void clear_progress();
+
+}  // namespace diffuse::log
