@@ -11,10 +11,11 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kEpsilon = 1e-8;
 
-/// The part of `flat` that begins at `offset`, shaped like `like`; 4-D in channels-last order.
+/// The part of `flat` that begins at `offset`, shaped like `like`; 4-D on a CPU in channels-last order, as unet.hpp
+/// says.
 torch::Tensor view_like(const torch::Tensor& flat, int64_t offset, const torch::Tensor& like) {
     const auto part = flat.narrow(0, offset, like.numel());
-    if (like.dim() != 4) return part.view(like.sizes());
+    if (like.dim() != 4 || !like.is_cpu()) return part.view(like.sizes());
     return part.view({like.size(0), like.size(2), like.size(3), like.size(1)}).permute({0, 3, 1, 2});
 }
 

@@ -1,6 +1,7 @@
 #include "diffuse/random.hpp"
 
 #include <ATen/Parallel.h>
+#include <c10/util/accumulate.h>
 
 #include <cmath>
 #include <numbers>
@@ -10,6 +11,7 @@ namespace diffuse {
 namespace {
 
 constexpr double kTwoToMinus32 = 1.0 / 4294967296.0;
+constexpr int64_t kGrain = 16384;  // numbers that are worth a thread of their own
 
 /// One block of Philox4x32-10: four uniform words from a 128-bit counter and a 64-bit key.
 void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -75,7 +77,7 @@ double Random::normal() {
 void fill_normal(float* out, int64_t count, const Key& key) {
     uint32_t base[4], words[2];
     set_counter(key, base, words);
-    at::parallel_for(0, (count + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, (count + 3) / 4, kGrain / 4, [&](int64_t begin, int64_t end) {
         for (int64_t block = begin; block < end; ++block) {
             const uint32_t counter[4] = {uint32_t(block), base[1], base[2], base[3]};
             uint32_t bits[4];
@@ -100,10 +102,11 @@ torch::Tensor normal_images(uint64_t seed, Purpose purpose, int64_t first, int64
     shape.insert(shape.end(), image_shape.begin(), image_shape.end());
     auto noise = torch::empty(shape);
     const int64_t numbers = c10::multiply_integers(image_shape);
-    for (int64_t i = 0; i < count; ++i) {
-        fill_normal(noise.data_ptr<float>() + i * numbers, numbers,
-                    {seed, purpose, uint64_t(first + i), uint32_t(draw)});
-    }
+    float* const out = noise.data_ptr<float>();
+    at::parallel_for(0, count, 1 + kGrain / (1 + numbers), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+            fill_normal(out + i * numbers, numbers, {seed, purpose, uint64_t(first + i), uint32_t(draw)});
+    });
     return noise;
 }
 

@@ -4,14 +4,19 @@
 
 #include <atomic>
 
+#include "diffuse/device.hpp"
 #include "diffuse/parallel.hpp"
 #include "diffuse/random.hpp"
 
 namespace diffuse {
 namespace {
 
-/// Eight small images keep one core's caches busy without leaving them; a GPU wants more.
-int64_t group_size(torch::Device device) { return device.is_cpu() ? 8 : 256; }
+/// Images walked together. Eight small ones keep one core's caches busy without leaving them; a GPU wants more, and has
+/// memory for so many at once as were asked for.
+int64_t group_size(const Walk& walk) {
+    if (walk.device.is_cpu()) return 8;
+    return walk.most_in_flight > 0 ? walk.most_in_flight : 256;
+}
 
 Denoiser counted(const Denoiser& denoiser, std::atomic<int64_t>& evaluations) {
     return [&denoiser, &evaluations](const torch::Tensor& x, const NoiseLevel& level) {
@@ -26,13 +31,28 @@ torch::Tensor padded(const torch::Tensor& x, int64_t count) {
     return result;
 }
 
-void require_finite(const torch::Tensor& x, int64_t step) {
-    if (x.isfinite().all().item<bool>()) return;
-    throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More --steps or "
-                            "--clip-x0 may help",
-                            step),
-                kRunFailed);
-}
+/// Throws Error naming the first step after which a group was no longer finite. On the CPU it looks after each step; on
+/// a GPU, which it would have to wait for, at the end.
+class FiniteGuard {
+public:
+    void check(const torch::Tensor& x) {
+        finite_.push_back(x.isfinite().all());
+        if (x.is_cpu() && !finite_.back().item<bool>()) finish();
+    }
+    void finish() const {
+        const auto finite = torch::stack(finite_).cpu();
+        for (int64_t step = 0; step < finite.size(0); ++step) {
+            if (finite[step].item<bool>()) continue;
+            throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More "
+                                    "--steps or --clip-x0 may help",
+                                    step + 1),
+                        kRunFailed);
+        }
+    }
+
+private:
+    std::vector<torch::Tensor> finite_;  ///< after each step, a bool each
+};
 
 }  // namespace
 
@@ -42,24 +62,24 @@ torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch:
 }
 
 WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
-    const int64_t count = x.size(0), group = group_size(walk.device), groups = (count + group - 1) / group;
+    const int64_t count = x.size(0), group = group_size(walk), groups = (count + group - 1) / group;
     const int64_t in_flight = walk.most_in_flight > 0 ? (walk.most_in_flight + group - 1) / group : groups;
-    const int64_t threads = walk.device.is_cpu() ? std::min(in_flight, walk.threads) : 1;
+    const int64_t threads = std::min(in_flight, walk.threads);
     const int64_t steps = int64_t(walk.grid.size()) - 1;
     WalkResult result{torch::empty_like(x)};
     if (walk.solver()->companion()) result.companions = torch::empty_like(x);
     std::atomic<int64_t> evaluations{0}, done{0};
     const Denoiser denoiser = counted(walk.denoiser, evaluations);
 
-    parallel_for_each(groups, threads, [&](int64_t g) {
+    const auto walk_group = [&](int64_t g) {
         const c10::InferenceMode inference;
         const int64_t first = g * group, size = std::min(group, count - first);
         const auto part = [&](const torch::Tensor& all) {
-            return padded(all.narrow(0, first, size), group).to(walk.device, torch::kFloat64);
+            return to_device(padded(all.narrow(0, first, size), group), walk.device).to(torch::kFloat64);
         };
         const auto noise = [&](int64_t step) {
-            return sampling_noise(walk.seed, first, group, x.sizes().slice(1), step + 1)
-                .to(walk.device, torch::kFloat64);
+            const auto drawn = sampling_noise(walk.seed, first, group, x.sizes().slice(1), step + 1);
+            return to_device(drawn, walk.device).to(torch::kFloat64);
         };
         const bool recorded = g == 0 && walk.record;
         const auto record = [&](int64_t step, const torch::Tensor& state) {
@@ -67,8 +87,9 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
             const auto x0 = walk.denoiser(state, walk.grid[size_t(step)]).x0;
             walk.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
         };
+        FiniteGuard guard;
         const auto observer = [&](int64_t step, const torch::Tensor& state) {
-            require_finite(state, step);
+            guard.check(state);
             record(step, state);
             walk.progress(++done, groups * steps);
         };
@@ -77,11 +98,17 @@ WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
         const auto start = part(x);
         record(0, start);
         const auto out = integrate(*solver, denoiser, start, walk.grid, noise, observer);
+        guard.finish();
         result.images.narrow(0, first, size).copy_(out.narrow(0, 0, size));
         if (solver->companion()) {
             result.companions.narrow(0, first, size).copy_(solver->companion()->narrow(0, 0, size));
         }
-    });
+    };
+    if (walk.device.is_cpu()) {
+        parallel_for_each(groups, threads, walk_group);
+    } else {
+        for (int64_t g = 0; g < groups; ++g) walk_group(g);  // all threads draw the noise
+    }
     result.nfe = evaluations / groups;
     return result;
 }

@@ -80,7 +80,7 @@ public:
         average_.set_training(false);
         const int64_t most = std::max<int64_t>(1, config.train.batch_size / kFewestImagesPerReplica);
         const int64_t replicas = device.is_cpu() ? std::min(threads_, most) : 1;
-        workers_.emplace(replicas);
+        if (device.is_cpu()) workers_.emplace(replicas);
         for (int64_t i = 0; i < replicas; ++i) {
             UNet network(config.model, shape_, seed_, device);
             view_parameters(network.parameters(), weights_);
@@ -107,7 +107,8 @@ public:
     }
 
     int64_t run(const std::function<bool()>& stop) {
-        const SingleThreaded guard;
+        std::optional<SingleThreaded> guard;
+        if (device_.is_cpu()) guard.emplace();
         const TrainConfig& train = config_.train;
         const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
         Progress progress("training: step", train.steps, step_);
@@ -128,9 +129,13 @@ private:
     void take_step() {
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t replicas = int64_t(replicas_.size()), batch = config_.train.batch_size;
-        indices_ = order_.indices(step_ * batch, batch).to(device_);
-        times_ = training_times(seed_, step_, batch, schedule_.steps()).to(device_);
-        workers_->for_each(replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
+        indices_ = to_device(order_.indices(step_ * batch, batch), device_);
+        times_ = to_device(training_times(seed_, step_, batch, schedule_.steps()), device_);
+        if (device_.is_cpu()) {
+            workers_->for_each(replicas, [&](int64_t i) { backward(replicas_[size_t(i)], i); });
+        } else {
+            backward(replicas_.front(), 0);
+        }
         ++step_;
         ++speed_.steps;
 
@@ -140,7 +145,9 @@ private:
             gradient.add_(replicas_[i].gradient);
             loss.add_(replicas_[i].loss);
         }
-        const double step_loss = loss.item<double>(), norm = gradient.norm().item<double>();
+        // At once, as a GPU has to be waited for.
+        const auto loss_and_norm = torch::stack({loss, gradient.norm()}).cpu();
+        const double step_loss = loss_and_norm[0].item<double>(), norm = loss_and_norm[1].item<double>();
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
         optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate(config_.train, step_),
@@ -170,7 +177,7 @@ private:
         const int64_t first = batch * i / replicas, count = batch * (i + 1) / replicas - first;
         const int64_t position = step_ * batch + first;
         const auto x0 = to_signed(images_.index_select(0, indices_.narrow(0, first, count)));
-        const auto eps = training_noise(seed_, position, count, x0.sizes().slice(1)).to(device_);
+        const auto eps = to_device(training_noise(seed_, position, count, x0.sizes().slice(1)), device_);
         replica.network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position)}).bits());
         const auto times = times_.narrow(0, first, count);
         const auto loss =
@@ -281,7 +288,7 @@ private:
     UNet average_;
     torch::Tensor ema_, weights_;
     std::vector<Replica> replicas_;
-    std::optional<Workers> workers_;  // a thread for each
+    std::optional<Workers> workers_;  // on the CPU, a thread for each
     AdamW optimizer_;
     int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
     MetricsWindow window_;

@@ -272,7 +272,7 @@ UNet::UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, to
     modules_ = std::make_shared<Modules>(config, shape, device);
     modules_->to(device);
     for (auto& weight : parameters()) {
-        if (weight.dim() == 4) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));
+        if (weight.dim() == 4 && weight.is_cpu()) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));
     }
 }
 

@@ -126,6 +126,11 @@ grep -q "trained *30 of 30 steps, 480 images, loss 0" out.txt || fail "info: $(c
 [ "$("$diffuse" info runs/tiny/checkpoint.safetensors --json | json "['config']['train']['batch_size']")" = 16 ] || fail "info --json"
 "$diffuse" info | grep -q "LibTorch" || fail "info of the machine"
 "$diffuse" info --json | json "['threads']" | grep -q '^[1-9]' || fail "info --json of the machine"
+if [ "$("$diffuse" info --json | json "['device']")" = cpu ]; then
+    missing="NVIDIA's driver gives it no GPU"
+    [ "$("$diffuse" info --json | json "['cuda']")" != None ] || missing="built on a LibTorch for the CPU only"
+    expect_error 2 "no device 'cuda': .*$missing" sample --checkpoint runs/tiny --device cuda
+fi
 
 # sampling: every solver; the same pictures whatever the batch, the threads and the number
 solvers="ddpm ddpm-upper ddim euler heun rk4 ipndm dpm-2 dpm-3 dpmpp-2m dpmpp-3m unipc reversible"

@@ -36,6 +36,19 @@ TEST(Random, NormalNumbersDoNotDependOnTheThreadCount) {
     at::set_num_threads(threads);
 }
 
+TEST(Random, NoiseOfABatchIsThatOfEachImageOnAnyNumberOfThreads) {
+    const int threads = at::get_num_threads();
+    for (const int count : {1, 3}) {
+        at::set_num_threads(count);
+        const auto batch = normal_images(3, Purpose::kSamplingNoise, 5, 100, {1, 28, 28}, 2);
+        for (int64_t i = 0; i < 100; ++i) {
+            EXPECT_TRUE(torch::equal(batch[i], normal({1, 28, 28}, {3, Purpose::kSamplingNoise, uint64_t(5 + i), 2})));
+        }
+    }
+    at::set_num_threads(threads);
+    EXPECT_EQ(normal_images(3, Purpose::kSamplingNoise, 0, 0, {1, 28, 28}, 0).size(0), 0);
+}
+
 TEST(Random, EveryPartOfTheKeyMatters) {
     const std::vector<Key> keys = {{0, Purpose::kDigit, 0, 0},
                                    {1, Purpose::kDigit, 0, 0},

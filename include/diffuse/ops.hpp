@@ -40,7 +40,7 @@ torch::Tensor conv1x1_reference(const torch::Tensor& x, const torch::Tensor& ski
 /// What a normalised convolution reads, as a tensor: silu(scale * group_norm(x and skip) + shift).
 torch::Tensor activated(const ConvInput& input);
 
-/// The weights transformed, to be used as long as they stay as they are.
+/// The weights transformed, to be used as long as they stay as they are. On a CPU only.
 torch::Tensor packed_weights(const torch::Tensor& weight);
 
 /// The numbers of one step of AdamW (optimizer.hpp).

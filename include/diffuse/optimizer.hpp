@@ -11,8 +11,8 @@ namespace diffuse {
 /// The parameters of a network, in its own order.
 using Parameters = std::vector<torch::Tensor>;
 
-/// All parameters as one contiguous vector: each becomes a view of it (4-D weights in channels-last order), so that
-/// what touches every weight is one operation.
+/// All parameters as one contiguous vector: each becomes a view of it (4-D weights on a CPU in channels-last order), so
+/// that what touches every weight is one operation.
 torch::Tensor flatten_parameters(Parameters parameters);
 
 /// Likewise one vector for all gradients, zero at first; backward() adds into it.

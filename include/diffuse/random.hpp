@@ -56,7 +56,7 @@ void fill_normal(float* out, int64_t count, const Key& key);
 /// float32 tensor of independent standard normal numbers, on the CPU.
 torch::Tensor normal(torch::IntArrayRef shape, const Key& key);
 
-/// Noise of a batch, each image's a function of its own index: images first .. first + count - 1.
+/// Noise of a batch, each image's a function of its own index: images first .. first + count - 1. On all threads.
 /// Returns float32 [count, image_shape].
 torch::Tensor normal_images(uint64_t seed, Purpose purpose, int64_t first, int64_t count,
                             torch::IntArrayRef image_shape, int64_t draw);

@@ -15,7 +15,7 @@ struct Walk {
     uint64_t seed = 0;                   ///< of the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
     int64_t threads = 1;                 ///< on the CPU
-    int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep every thread busy
+    int64_t most_in_flight = 0;          ///< images worked on at once; 0: enough to keep the machine busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
     torch::Tensor companions;  ///< of a reversible solver, to start from; not defined: copies of x
     /// Called at each level but the last with the states of the first images (as many as a group has, fewer if there
@@ -31,7 +31,8 @@ struct WalkResult {
 
 /// Walks x (float32 [N, C, H, W], on the CPU) along the grid. Image i of the result depends on x[i], i and the seed
 /// alone, bit for bit: images go in groups of one fixed size (the last one padded), each from first step to last on
-/// one thread, so that no kernel ever sees another shape or thread count. The state is kept in double.
+/// one thread, so that no kernel ever sees another shape or thread count. On a GPU `most_in_flight` is that size, and
+/// another one may change the last digits. The state is kept in double.
 /// Throws Error (exit code 1) when an image is no longer finite.
 WalkResult walk_images(const Walk& walk, const torch::Tensor& x);
 

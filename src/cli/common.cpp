@@ -40,7 +40,9 @@ void RuntimeOptions::add_to(CLI::App& command) {
 torch::Device RuntimeOptions::apply() const {
     log::set_stderr_level(quiet ? log::Level::kWarn : verbose ? log::Level::kDebug : log::Level::kInfo);
     set_threads(threads);
-    return parse_device(device);
+    const auto chosen = parse_device(device);
+    if (chosen.is_cuda()) make_cuda_exact();
+    return chosen;
 }
 
 void add_max_ratio(CLI::App& command, std::optional<double>& max_ratio) {
@@ -79,8 +81,8 @@ void SolverOptions::add_to(CLI::App& command) {
     command
         .add_option(
             "--batch", batch,
-            "images worked on at once, in groups of 8 (256 on a GPU), for less memory; never changes a picture; "
-            "0: as many as keep the machine busy")
+            "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU "
+            "in groups of 8, and never changes a picture; on a GPU another number may change their last digits")
         ->check(range<int64_t>(0, 1'000'000))
         ->capture_default_str();
     if (direction == Direction::kEncoding) return;

@@ -1,7 +1,6 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/cuda.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -78,27 +77,33 @@ std::vector<std::string> cpu_flags() {
 }
 
 void describe_machine(bool as_json) {
-    const int64_t gpus = torch::cuda::is_available() ? int64_t(torch::cuda::device_count()) : 0;
+    const auto gpus = gpu_names();
+    const std::string cuda = cuda_version(), device = parse_device("auto").str();
     const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30);
     set_threads(0);
     Json json;
     json["version"] = DIFFUSE_VERSION;
     json["libtorch"] = TORCH_VERSION;
+    json["cuda"] = cuda.empty() ? Json() : Json(cuda);
     json["cpu"] = cpu_model();
     json["cpu_flags"] = cpu_flags();
     json["libtorch_uses"] = vector_units();
     json["diffuse_uses"] = kernel_units();
     json["threads"] = at::get_num_threads();
     json["memory_gib"] = memory;
-    json["cuda_devices"] = gpus;
-    print_result(as_json, json,
-                 fmt::format("diffuse {}, LibTorch {}\n"
-                             "CPU         {}: {}; LibTorch uses {}, diffuse {}\n"
-                             "threads     {}\n"
-                             "memory      {:.1f} GiB\n"
-                             "CUDA        {} devices",
-                             DIFFUSE_VERSION, TORCH_VERSION, cpu_model(), fmt::join(cpu_flags(), " "), vector_units(),
-                             kernel_units(), at::get_num_threads(), memory, gpus));
+    json["gpus"] = gpus;
+    json["device"] = device;
+    print_result(
+        as_json, json,
+        fmt::format("diffuse {}, LibTorch {} for {}\n"
+                    "CPU         {}: {}; LibTorch uses {}, diffuse {}\n"
+                    "threads     {}\n"
+                    "memory      {:.1f} GiB\n"
+                    "GPUs        {}\n"
+                    "device      {}: what --device auto takes",
+                    DIFFUSE_VERSION, TORCH_VERSION, cuda.empty() ? "the CPU only" : "CUDA " + cuda, cpu_model(),
+                    fmt::join(cpu_flags(), " "), vector_units(), kernel_units(), at::get_num_threads(), memory,
+                    gpus.empty() ? "none" : fmt::format("{}", fmt::join(gpus, ", ")), device));
 }
 
 }  // namespace

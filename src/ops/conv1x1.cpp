@@ -107,8 +107,8 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
 
 Tensor conv1x1(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {
     const auto whole = [](int64_t channels) { return channels % kernels::kPanel == 0; };
-    const bool tuned = x.is_cpu() && x.scalar_type() == torch::kFloat32 && whole(x.size(1)) && whole(weight.size(0)) &&
-                       (!skip.defined() || whole(skip.size(1)));
+    const bool tuned = x.is_cpu() && weight.is_cpu() && x.scalar_type() == torch::kFloat32 && whole(x.size(1)) &&
+                       whole(weight.size(0)) && (!skip.defined() || whole(skip.size(1)));
     if (!tuned) return conv1x1_reference(x, skip, weight, bias);
     return Conv1x1::apply(x, given(skip), weight, bias);
 }

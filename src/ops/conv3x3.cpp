@@ -368,6 +368,7 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 }  // namespace
 
 Tensor packed_weights(const Tensor& weight) {
+    TORCH_CHECK(weight.is_cpu(), "only weights on a CPU can be packed");
     const int64_t out = weight.size(0), in = weight.size(1);
     auto packed = torch::empty({round_up(out, kernels::kPanel), kernels::kPoints, round_up(in, kernels::kChannels)},
                                weight.options().requires_grad(false));
@@ -378,7 +379,7 @@ Tensor packed_weights(const Tensor& weight) {
 Tensor conv3x3(const ConvInput& input, const Tensor& weight, const Tensor& bias, const Tensor& residual,
                const Tensor& packed) {
     const auto whole = [](int64_t channels) { return channels % kernels::kChannels == 0; };
-    const bool tuned = input.x.is_cpu() && input.x.scalar_type() == torch::kFloat32 &&
+    const bool tuned = input.x.is_cpu() && weight.is_cpu() && input.x.scalar_type() == torch::kFloat32 &&
                        (!input.skip.defined() || (whole(input.x.size(1)) && whole(input.skip.size(1)))) &&
                        (input.groups == 0 || (whole(weight.size(1)) && !input.upsample));
     if (!tuned) return conv3x3_reference(input, weight, bias, residual);
