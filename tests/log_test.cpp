@@ -25,14 +25,18 @@ std::string on_stderr(const std::function<void()>& action) {
 std::string on_terminal(const std::function<void()>& action) {
     int terminal = -1, other_end = -1;
     if (openpty(&terminal, &other_end, nullptr, nullptr, nullptr) != 0) throw std::runtime_error("no terminal");
+    std::string text;
+    std::thread reader([&] {  // until the other end is closed
+        char part[1024];
+        for (ssize_t count; (count = read(terminal, part, sizeof part)) > 0;) text.append(part, size_t(count));
+    });
     const int before = dup(STDERR_FILENO);
     dup2(other_end, STDERR_FILENO);
+    close(other_end);
     action();
     dup2(before, STDERR_FILENO);
     close(before);
-    close(other_end);
-    std::string text(1 << 12, '\0');
-    text.resize(size_t(std::max<ssize_t>(0, read(terminal, text.data(), text.size()))));
+    reader.join();
     close(terminal);
     return text;
 }
@@ -146,6 +150,20 @@ TEST_F(Log, OnATerminalTheProgressLineStaysBelowMessages) {
                   log::info("end");
               }),
               erase + "step 1/2" + erase + "news\r\nstep 1/2" + erase + "end\r\n");
+}
+
+TEST_F(Log, OnATerminalMessagesAndProgressOfSeveralThreadsStayApart) {
+    constexpr int kTimes = 5000;
+    std::string text = on_terminal([] {
+        std::thread worker([] {
+            for (int i = 0; i < kTimes; ++i) log::info("news");
+        });
+        for (int i = 0; i < kTimes; ++i) log::show_progress("step 1/2");
+        worker.join();
+        log::clear_progress();
+    });
+    text = std::regex_replace(text, std::regex("\r\033\\[K"), "|");
+    EXPECT_FALSE(std::regex_search(text, std::regex("step 1/2[^|]|[^|\n]news")));
 }
 
 TEST_F(Log, ProgressIsNotInTheFile) {
