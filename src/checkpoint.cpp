@@ -55,7 +55,7 @@ public:
             throw Error(fmt::format("{}: its format is '{}'; this program reads {}", name_, text("format"), kFormat));
         }
         try {
-            checkpoint.config = config_from_json(json("config"));
+            checkpoint.config = config_from_json(config_json());
         } catch (const Error& error) {
             throw Error(fmt::format("{}: {}", name_, error.what()));
         }
@@ -79,6 +79,13 @@ public:
     }
 
 private:
+    /// Networks that predict eps did not add their input to their output before the key for it was there.
+    Json config_json() const {
+        Json config = json("config");
+        const bool has_model = config.is_object() && config.contains("model") && config["model"].is_object();
+        if (has_model && !config["model"].contains("input_skip")) config["model"]["input_skip"] = false;
+        return config;
+    }
     void require(bool holds, const std::string& key) const {
         if (!holds) throw Error(fmt::format("{}: its '{}' makes no sense", name_, key));
     }

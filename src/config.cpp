@@ -56,6 +56,7 @@ void visit(Visitor& v, ModelConfig& c) {
     v.number("patch_size", c.patch_size, Range<int64_t>{1, 16}, "2: work on 14x14x4 instead of 28x28x1");
     v.choice("prediction", c.prediction, prediction_names(),
              "what the network's output means; the loss is the error of eps for all");
+    v.flag("input_skip", c.input_skip, "with prediction eps: add the input to the output (near pure noise, eps is x)");
 }
 
 template <class Visitor>
@@ -241,6 +242,11 @@ private:
 
 /// What each key allows alone, but not together.
 Config checked_together(Config config) {
+    if (config.train.weighting == "v" && config.model.prediction == "eps") {
+        throw Error(
+            "config: train.weighting \"v\" is 1 / alpha^2 of the error of eps, nearly all of it at t = T; set "
+            "model.prediction to \"v\" or \"x0\", or another weighting");
+    }
     if (!config.schedule.zero_terminal_snr) return config;
     if (config.model.prediction == "eps") {
         throw Error(

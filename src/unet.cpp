@@ -263,7 +263,8 @@ torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor
         }
         if (i < upsample.size()) h = upsample[i](ConvInput{.x = h, .upsample = true});
     }
-    return torch::pixel_shuffle(head(normalised(head_norm, h)), config.patch_size).contiguous();
+    const auto output = torch::pixel_shuffle(head(normalised(head_norm, h)), config.patch_size).contiguous();
+    return config.prediction == "eps" && config.input_skip ? output + x : output;
 }
 
 UNet::UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device) {

@@ -48,6 +48,18 @@ TEST(CheckpointTest, HoldsAllThatSamplingAndResumingNeedToTheLastBit) {
     EXPECT_EQ(read.training.machine, "machine");
 }
 
+TEST(CheckpointTest, OfBeforeTheKeyHasNoInputSkip) {
+    const TemporaryFolder folder;
+    save_checkpoint(folder / "new", example());
+    EXPECT_TRUE(load_checkpoint(folder / "new").config.model.input_skip);
+    TensorFile file = read_tensor_file(folder / "new");
+    std::string& config = file.metadata.at("config");
+    const std::string key = ",\"input_skip\":true";
+    config.erase(config.find(key), key.size());
+    write_tensor_file(folder / "old", file);
+    EXPECT_FALSE(load_checkpoint(folder / "old").config.model.input_skip);
+}
+
 TEST(CheckpointTest, MakesANetworkOfTheAveragedOrTheRawWeights) {
     const Checkpoint checkpoint = example();
     expect_equal(make_network(checkpoint, Weights::kRaw, torch::kCPU).named_parameters(), checkpoint.model);

@@ -48,6 +48,7 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
     expect_contains(error_with({}), "set model.prediction to \"v\"");
     expect_contains(error_with({"model.prediction=v"}), "needs train.weighting \"v\"");
     expect_contains(error_with({"model.prediction=x0", "train.weighting=min-snr"}), "needs train.weighting \"v\"");
+    expect_contains(error_of([] { with_settings(Config{}, {"train.weighting=v"}); }), "nearly all of it at t = T");
     const std::vector<std::string> good = {"schedule.zero_terminal_snr=true", "model.prediction=v",
                                            "train.weighting=v"};
     EXPECT_TRUE(with_settings(Config{}, good).schedule.zero_terminal_snr);

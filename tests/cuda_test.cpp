@@ -52,7 +52,11 @@ const Schedule& schedule() {
 
 /// Has every kind of layer.
 ModelConfig small_model() {
-    return {.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2};
+    return {.base_channels = 16,
+            .channel_multipliers = {1, 2},
+            .attention_resolutions = {7},
+            .patch_size = 2,
+            .prediction = "v"};
 }
 
 Config small(int64_t steps) {

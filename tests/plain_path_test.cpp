@@ -66,13 +66,6 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheDataByEverySolver) {
         const Statistics drawn = statistics_of(draw(kind, denoiser, grid));
         expect_like_data(drawn, real, name);
     }
-    if (grid_start(schedule) == schedule.steps()) return;
-    // Begun at the schedule's very end, where sigma / alpha is 20,000, the same network draws nonsense without
-    // clipping.
-    const Grid whole = make_grid(schedule, "uniform", 20, std::numeric_limits<double>::infinity());
-    const Statistics nonsense = statistics_of(draw(look_up("solver", solvers(), "unipc"), denoiser, whole));
-    EXPECT_GT(nonsense.white - real.white, 0.2);
-    EXPECT_GT(nonsense.mean - real.mean, 0.4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedules, PlainPath, testing::Values("linear", "cosine"),

@@ -115,7 +115,7 @@ TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
         Walk walk = stochastic_walk();
         walk.solver = [make = kind.make] { return make(0); };
         std::vector<torch::Tensor> states, expected = {start(3).to(torch::kFloat64)};
-        walk.record = [&](const torch::Tensor& x, const torch::Tensor& x0) {
+        walk.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
             const NoiseLevel& level = walk.grid[states.size()];
             states.push_back(x);
             // The network saw these three beside five others, or not: float32's rounding, over alpha = 0.006.

@@ -23,7 +23,7 @@ UNet network(const ModelConfig& config, const ImageShape& shape = {}) {
 torch::Tensor images(const ImageShape& shape, int64_t count = 3) {
     return normal({count, shape.channels, shape.height, shape.width}, {1, Purpose::kDigit, 0});
 }
-/// A new network predicts zero; this one does not.
+/// The last convolution of a new network is zero; this one's is not.
 void randomise(const UNet& unet) {
     const torch::NoGradGuard no_grad;
     torch::manual_seed(3);
@@ -68,7 +68,9 @@ public:
             const auto larger = h.repeat_interleave(2, 2).repeat_interleave(2, 3);
             h = convolution(fmt::format("upsample{}", level), larger);
         }
-        return torch::pixel_shuffle(convolution("head", silu(normalised("head_norm", h))), config_.patch_size);
+        const auto output =
+            torch::pixel_shuffle(convolution("head", silu(normalised("head_norm", h))), config_.patch_size);
+        return config_.prediction == "eps" && config_.input_skip ? output + x : output;
     }
 
 private:
@@ -158,8 +160,14 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
     }
 }
 
-TEST(UNet, PredictsZeroWhenNew) {
-    EXPECT_EQ(network(tiny())(images({}), torch::tensor({5.0f})).abs().max().item<float>(), 0);
+TEST(UNet, PredictsZeroWhenNewOrForEpsItsInput) {
+    ModelConfig eps = tiny(), v = tiny(), without_skip = tiny();
+    v.prediction = "v";
+    without_skip.input_skip = false;
+    const auto x = images({}), t = torch::tensor({5.0f});
+    EXPECT_TRUE(torch::equal(network(eps)(x, t), x));
+    EXPECT_EQ(network(v)(x, t).abs().max().item<float>(), 0);
+    EXPECT_EQ(network(without_skip)(x, t).abs().max().item<float>(), 0);
 }
 
 TEST(UNet, SendsGradientsToEveryParameter) {

@@ -31,6 +31,7 @@ struct ModelConfig {
     double dropout = 0;
     int64_t patch_size = 1;
     std::string prediction = "eps";
+    bool input_skip = true;
 };
 
 struct TrainConfig {

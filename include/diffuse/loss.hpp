@@ -12,7 +12,7 @@ namespace diffuse {
 /// alpha, sigma and the loss's weight of every level 0 .. T as float32 vectors on a device, for a batch of different
 /// times. The weights of the squared error of eps, with mean 1 over 1 .. T: simple: all 1 (Ho et al. 2020, eq. 14).
 /// min-snr: min(SNR, 5) / SNR (Hang et al. 2023, arXiv:2303.09556, section 3.4). vlb: those of the variational bound
-/// from `grid_start` on, (SNR(t-1) / SNR(t) - 1) / 2 (Kingma et al. 2021, arXiv:2107.00630, eq. 14); at t = 1, where
+/// up to `grid_start`, (SNR(t-1) / SNR(t) - 1) / 2 (Kingma et al. 2021, arXiv:2107.00630, eq. 14); at t = 1, where
 /// that has no bound, what it is at t = 2, and beyond the start what it is there. v: those that make it the squared
 /// error of v, 1 / alpha^2, as they are: the only ones that teach anything where alpha is next to nothing
 /// (zero_terminal_snr). `weight` is that of the squared error of the network's output, which for each parameterization

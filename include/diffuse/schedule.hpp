@@ -45,9 +45,9 @@ private:
 /// (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17).
 /// sigmoid: alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
 /// algorithm 3). polynomial: alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B). In
-/// all, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is shifted and
-/// stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of a picture can be seen there,
-/// and r = sigma / alpha stays finite.
+/// the last three, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is
+/// shifted and stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of a picture can be
+/// seen there, and r = sigma / alpha stays finite.
 Schedule make_schedule(const ScheduleConfig& config);
 std::vector<std::string> schedule_names();
 

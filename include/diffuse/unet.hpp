@@ -14,7 +14,9 @@ namespace diffuse {
 /// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
 /// same shape. It knows nothing of schedules. Residual blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and
 /// shifted by the time; skip connections; self-attention where asked. The last convolution starts at zero, so a new
-/// network predicts zero. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
+/// network predicts zero; one that predicts eps adds its input to its output (model.input_skip) and so begins with its
+/// input: near pure noise eps is nearly x, which is hard to copy through normalisations, and what is left to say is as
+/// small as alpha. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
 /// on the calling thread; several may call at once. On a GPU memory is as LibTorch has it by default, as its group
 /// normalisation there knows no other order and would copy every map.
 class UNet {

@@ -47,9 +47,10 @@ torch::Device RuntimeOptions::apply() const {
 
 void add_max_ratio(CLI::App& command, std::optional<double>& max_ratio) {
     command
-        .add_option("--max-ratio", max_ratio,
-                    "grids begin at the last level with sigma / alpha at most this (inf: at T); default: at T if that "
-                    "has at most 200, else at 80")
+        .add_option(
+            "--max-ratio", max_ratio,
+            "grids begin at the last level with sigma / alpha at most this (inf: at T); default: at T where that "
+            "is at most 200 or pure noise on purpose, else 80")
         ->check(range(0.0, std::numeric_limits<double>::infinity()));
 }
 
@@ -70,7 +71,9 @@ void SolverOptions::add_to(CLI::App& command) {
     command.add_option("--nfe", nfe, "instead of --steps: as many as take at most this many network evaluations")
         ->check(range<int64_t>(1, 1'000'000))
         ->excludes(steps_option);
-    command.add_option("--trajectory", trajectory, "write how the first images form, x_t and x0 (.png or .gif)");
+    command.add_option("--trajectory", trajectory,
+                       "write how the first images form, x_t and x0 (.png or .gif); takes "
+                       "an evaluation more a step, which is not counted");
     command.add_option("--spacing", spacing, "spacing of the grid's levels")
         ->check(known_name("spacing", spacing_names()))
         ->capture_default_str();

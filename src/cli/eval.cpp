@@ -186,17 +186,21 @@ torch::Tensor over_groups(const std::string& what, const torch::Tensor& bytes, t
                           const std::function<torch::Tensor(const torch::Tensor& some, int64_t first)>& measure) {
     constexpr int64_t kGroup = 16;
     const int64_t count = bytes.size(0), groups = (count + kGroup - 1) / kGroup;
-    const int64_t threads = device.is_cpu() ? at::get_num_threads() : 1;
     auto result = torch::empty({count}, torch::kFloat64);
     std::atomic<int64_t> done{0};
     Progress progress(what, groups);
-    parallel_for_each(groups, threads, [&](int64_t g) {
+    const auto measure_group = [&](int64_t g) {
         const int64_t first = g * kGroup, size = std::min(kGroup, count - first);
         const auto indices = torch::arange(first, first + kGroup).clamp_max(count - 1);
         const auto measured = measure(bytes.index_select(0, indices).to(device), first);
         result.narrow(0, first, size).copy_(measured.narrow(0, 0, size));
         progress.update(++done);
-    });
+    };
+    if (device.is_cpu()) {
+        parallel_for_each(groups, at::get_num_threads(), measure_group);
+    } else {
+        for (int64_t g = 0; g < groups; ++g) measure_group(g);  // all threads draw the noise
+    }
     return result;
 }
 
@@ -248,6 +252,9 @@ const Table<Metric>& metrics() {
 }
 
 void run(const Options& options) {
+    if (options.clip_x0 && options.metric != "fid") {
+        throw Error("--clip-x0 belongs to --metric fid: a clipped denoiser has no way back and no likelihood");
+    }
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     look_up("metric", metrics(), options.metric)(options, checkpoint, device).print(options.json);

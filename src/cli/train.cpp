@@ -91,8 +91,10 @@ void go_on(const Options& options, torch::Device device) {
     std::optional<Checkpoint> start;
     if (is_there(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
     const Config before = start ? start->config : load_config(folder.path() / kConfigName);
-    Config config = options.config.empty() ? with_settings(before, options.settings)
-                                           : load_config(options.config, options.settings);
+    const bool as_before = options.config.empty() && options.settings.empty();
+    Config config = as_before                ? before
+                    : options.config.empty() ? with_settings(before, options.settings)
+                                             : load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     for (const auto& [key, old_value, new_value] : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", key, new_value, old_value));
