@@ -12,9 +12,9 @@ import pathlib
 import re
 import sys
 
-NFES = [5, 6, 8, 10, 15, 20, 50]
+NFES = [5, 10, 20, 50]
 SPACINGS = ["uniform", "quadratic", "log-snr", "karras"]
-STEPS = [10, 20, 50, 100, 200, 500]
+STEPS = [10, 20, 50, 100, 200]
 COLOURS = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b79a20", "#b279a2", "#ff9da6", "#9d755d", "#555555", "#1f9ed0",
            "#8cd17d"]
 
