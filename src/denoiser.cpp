@@ -42,8 +42,16 @@ Parameterization parameterization(const std::string& prediction) {
 
 std::vector<std::string> prediction_names() { return names(predictions()); }
 
+Network counted(Network network, std::atomic<int64_t>& evaluations) {
+    return [network, &evaluations](const Tensor& x, const Tensor& t) {
+        evaluations += x.size(0);
+        return network(x, t);
+    };
+}
+
 Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule) {
     return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
+        const c10::AutoGradMode gradients(x.requires_grad());
         const bool untrained = level.ratio() < schedule.at(1).ratio();
         NoiseLevel asked = untrained ? schedule.at(1) : level;
         if (std::isnan(asked.t)) asked.t = schedule.time_at(asked.log_snr());

@@ -219,7 +219,7 @@ private:
     void save_samples(Progress& progress) {
         const Walk walk{
             .solver = [] { return make_ddim(0); },
-            .denoiser = network_denoiser(average_, parameterization_, schedule_),
+            .denoiser = [&](auto&) { return network_denoiser(average_, parameterization_, schedule_); },
             .grid = make_grid(schedule_, "uniform", std::min(kPreviewSteps, grid_start(schedule_))),
             .device = device_,
             .threads = threads_,

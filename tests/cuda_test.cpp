@@ -105,7 +105,7 @@ Denoiser denoiser_on(torch::Device device) {
 
 Walk walk_on(torch::Device device, const SolverKind& kind, int64_t steps) {
     return {.solver = [make = kind.make] { return make(0); },
-            .denoiser = denoiser_on(device),
+            .denoiser = closed_form(denoiser_on(device)),
             .grid = make_grid(schedule(), "uniform", steps),
             .seed = 5,
             .device = device,
@@ -139,7 +139,7 @@ TEST_P(Device, DrawsTheCpusImagesByEverySolver) {
     for (const auto& [name, kind] : solvers()) {
         const auto draw = [&, &solver = kind](torch::Device where, int64_t count) {
             Walk walk = walk_on(where, solver, 5);
-            if (solver.stochastic) walk.denoiser = clip_x0(walk.denoiser);
+            if (solver.stochastic) walk.denoiser = closed_form(clip_x0(denoiser_on(device)));
             return walk_images(walk, start(count)).images;
         };
         const auto expected = draw(torch::kCPU, 11), images = draw(device, 11);
@@ -157,10 +157,10 @@ TEST_P(Device, WorksOnAsManyImagesAtOnceAsAskedOnAGpuAndOnGroupsOfEightOnTheCpu)
     const auto expected = walk_images(walk, start(7)).images;
     std::atomic<int64_t> at_once{0};
     walk.most_in_flight = 3;
-    walk.denoiser = [&, denoiser = walk.denoiser](const torch::Tensor& x, const NoiseLevel& level) {
+    walk.denoiser = closed_form([&, denoiser = denoiser_on(device)](const torch::Tensor& x, const NoiseLevel& level) {
         at_once = x.size(0);
         return denoiser(x, level);
-    };
+    });
     const auto images = walk_images(walk, start(7)).images;
     EXPECT_EQ(at_once, device.is_cpu() ? 8 : 3);
     EXPECT_LE((images - expected).abs().max().item<double>(), device.is_cpu() ? 0 : 1e-3);  // as above
@@ -168,9 +168,10 @@ TEST_P(Device, WorksOnAsManyImagesAtOnceAsAskedOnAGpuAndOnGroupsOfEightOnTheCpu)
 
 TEST_P(Device, NamesTheStepAfterWhichImagesAreNoLongerFinite) {
     Walk walk = walk_on(device, look_up("solver", solvers(), "ddim"), 6);
-    walk.denoiser = [calls = 0](const torch::Tensor& x, const NoiseLevel&) mutable -> Prediction {
+    int calls = 0;
+    walk.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel&) -> Prediction {
         return {++calls == 3 ? x / 0.0 : x, x};
-    };
+    });
     expect_contains(error_of([&] { walk_images(walk, start(3)); }), "no longer finite after step 3;");
 }
 
@@ -222,7 +223,7 @@ TEST_P(Device, UsesNoOperatorThatLibTorchKnowsToDifferFromRunToRun) {
     config.train.weighting = "min-snr";
     EXPECT_TRUE(trained(config, device, folder / "run").training.loss.has_value());
     Walk walk = walk_on(device, look_up("solver", solvers(), "ddpm"), 3);
-    walk.denoiser = clip_x0(walk.denoiser);
+    walk.denoiser = closed_form(clip_x0(denoiser_on(device)));
     EXPECT_TRUE(walk_images(walk, start(2)).images.isfinite().all().item<bool>());
 }
 

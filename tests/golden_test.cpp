@@ -41,7 +41,7 @@ Grid grid_of(const Json& test) {
 /// The largest difference between our trajectory and the recorded one.
 double difference(const Json& test, Solver& solver) {
     const auto expected = tensor_of(test["trajectory"]);
-    const auto noise = [&](int64_t step) { return tensor_of(test["noise"][size_t(step)]); };
+    const auto noise = [&](int64_t step, int64_t) { return tensor_of(test["noise"][size_t(step)]); };
     double largest = 0;
     const auto compare = [&](int64_t done, const torch::Tensor& x) {
         largest = std::max(largest, (x - expected[done - 1]).abs().max().item<double>());

@@ -35,7 +35,7 @@ Statistics statistics_of(const torch::Tensor& images) {
 /// 64 images as `diffuse sample` draws them: stochastic solvers clip.
 torch::Tensor draw(const SolverKind& kind, const Denoiser& denoiser, const Grid& grid) {
     const Walk walk{.solver = [make = kind.make] { return make(0); },
-                    .denoiser = kind.stochastic ? clip_x0(denoiser) : denoiser,
+                    .denoiser = closed_form(kind.stochastic ? clip_x0(denoiser) : denoiser),
                     .grid = grid,
                     .threads = 2};
     return walk_images(walk, sampling_noise(0, 0, 64, {1, 28, 28}, 0)).images;

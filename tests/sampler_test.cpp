@@ -11,18 +11,24 @@ namespace diffuse {
 namespace {
 
 /// A U-Net with random weights: nothing about these promises needs it to be trained.
-Denoiser random_network() {
+UNet random_unet() {
     const torch::NoGradGuard no_grad;
     UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {},
               1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
-    return network_denoiser(unet, parameterization("eps"), make_schedule({.kind = "linear", .steps = 1000}));
+    return unet;
 }
+
+Denoiser of_network(Network network) {
+    return network_denoiser(std::move(network), parameterization("eps"), make_schedule({.kind = "linear"}));
+}
+
+Denoiser random_network() { return of_network(random_unet()); }
 
 Walk stochastic_walk() {
     return {.solver = [] { return make_ddim(0.7); },
-            .denoiser = clip_x0(random_network()),
+            .denoiser = closed_form(clip_x0(random_network())),
             .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", 4),
             .seed = 5};
 }
@@ -69,7 +75,7 @@ torch::Tensor through_a_file(const SolverFactory& solver, const Denoiser& denois
                              const torch::Tensor& images) {
     const TemporaryFolder folder;
     Walk decode{.solver = solver,
-                .denoiser = denoiser,
+                .denoiser = closed_form(denoiser),
                 .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", steps)};
     Walk encode = decode;
     encode.grid = reversed(decode.grid);
@@ -110,25 +116,94 @@ TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
     EXPECT_EQ(walk_images(walk, start(20)).nfe, 7);  // two a step, one for the last
 }
 
+TEST(Sampler, CountsEveryCallOfANetworkWhateverTheDenoiserMakesOfThem) {
+    Walk walk = stochastic_walk();
+    walk.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations) -> Denoiser {
+        const auto once = of_network(counted(unet, evaluations));
+        return clip_x0([once](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+            return {once(x, level).x0, once(x, level).eps};  // as guidance by a second network does
+        });
+    };
+    EXPECT_EQ(walk_images(walk, start(20)).nfe, 8);
+}
+
+/// Asks for three draws in a step, one of them twice.
+struct ThreeDraws : Solver {
+    torch::Tensor step(const Denoiser&, const torch::Tensor& x, const NoiseLevel&, const NoiseLevel&,
+                       const Noise& noise) override {
+        EXPECT_TRUE(torch::equal(noise(1), noise(1))) << "drawn again";
+        return x + noise(0) + 10 * noise(1) + 100 * noise(2);
+    }
+};
+
+TEST(Sampler, TheDrawsOfAStepAreIndependent) {
+    Walk walk = stochastic_walk();
+    walk.solver = [] { return std::make_unique<ThreeDraws>(); };
+    const auto added = walk_images(walk, torch::zeros({40, 1, 28, 28})).images;
+    // Variances add up for independent numbers only: were any two of the twelve draws the same, by a fifth more at
+    // least. The standard error of a variance of 31,360 numbers is 0.8%.
+    EXPECT_NEAR(added.var().item<double>() / (4 * 10101), 1, 0.05);
+    EXPECT_EQ(step_draw(6, 0), 7);  // as it was before a step had several
+}
+
+/// A step against the gradient of |x0|^2, as methods that condition on a measurement take them.
+struct Descent : Solver {
+    torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel&,
+                       const Noise&) override {
+        const auto input = x.detach().requires_grad_(true);
+        denoiser(input, from).x0.square().sum().backward();
+        return x - 1e-6 * input.grad();
+    }
+};
+
+TEST(Sampler, LetsSolversTakeGradientsThroughTheDenoiser) {
+    Walk walk = stochastic_walk();
+    walk.denoiser = closed_form(random_network());
+    walk.solver = [] { return std::make_unique<Descent>(); };
+    EXPECT_FALSE(torch::equal(walk_images(walk, start(3)).images, start(3)));
+}
+
+TEST(Sampler, RecordsNoGraphUnlessAskedTo) {
+    const auto unet = random_unet();  // whose weights still want gradients
+    const NoiseLevel level = make_schedule({.kind = "linear"}).at(500);
+    EXPECT_FALSE(of_network(unet)(start(2), level).x0.requires_grad());
+    EXPECT_TRUE(of_network(unet)(start(2).requires_grad_(true), level).x0.requires_grad());
+}
+
+TEST(Sampler, WalksPointsInThePlaneInLargeGroups) {
+    Walk walk = stochastic_walk();
+    std::atomic<int64_t> calls{0};
+    walk.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel& level) {
+        ++calls;
+        return MixtureData{}.denoiser()(x, level);
+    });
+    const auto points = sampling_noise(5, 0, 10'000, {2}, 0);
+    const auto result = walk_images(walk, points).images;
+    EXPECT_EQ(result.sizes(), points.sizes());
+    EXPECT_LE(calls, 4 * 4);  // steps, groups
+    EXPECT_TRUE(torch::equal(walk_images(walk, points.narrow(0, 0, 7)).images, result.narrow(0, 0, 7)));
+}
+
 TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
     for (const auto& [name, kind] : solvers()) {
         Walk walk = stochastic_walk();
+        const Denoiser denoiser = clip_x0(random_network());
         walk.solver = [make = kind.make] { return make(0); };
         std::vector<torch::Tensor> states, expected = {start(3).to(torch::kFloat64)};
         walk.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
             const NoiseLevel& level = walk.grid[states.size()];
             states.push_back(x);
             // The network saw these three beside five others, or not: float32's rounding, over alpha = 0.006.
-            EXPECT_TRUE(torch::allclose(x0, walk.denoiser(x, level).x0, 0, 1e-2)) << name;
+            EXPECT_TRUE(torch::allclose(x0, denoiser(x, level).x0, 0, 1e-2)) << name;
         };
         const auto last = walk_images(walk, start(3));
 
         const auto solver = kind.make(0);
-        const auto noise = [&](int64_t step) {
-            return sampling_noise(walk.seed, 0, 3, {1, 28, 28}, step + 1).to(torch::kFloat64);
+        const auto noise = [&](int64_t step, int64_t k) {
+            return sampling_noise(walk.seed, 0, 3, {1, 28, 28}, step_draw(step, k)).to(torch::kFloat64);
         };
         const auto observer = [&](int64_t, const torch::Tensor& x) { expected.push_back(x); };
-        integrate(*solver, walk.denoiser, expected[0], walk.grid, noise, observer);
+        integrate(*solver, denoiser, expected[0], walk.grid, noise, observer);
         ASSERT_EQ(states.size() + 1, expected.size()) << name;
         for (size_t i = 0; i < states.size(); ++i) {
             EXPECT_TRUE(torch::allclose(states[i], expected[i], 0, 1e-3)) << name << ", step " << i;
@@ -152,7 +227,7 @@ TEST(Sampler, ProgressEndsAtTheTotal) {
 
 TEST(Sampler, ImagesThatAreNoLongerFiniteAreAnError) {
     Walk walk = stochastic_walk();
-    walk.denoiser = [](const torch::Tensor& x, const NoiseLevel&) -> Prediction { return {x / 0.0, x}; };
+    walk.denoiser = closed_form([](const torch::Tensor& x, const NoiseLevel&) -> Prediction { return {x / 0.0, x}; });
     expect_contains(error_of([&] { walk_images(walk, start(3)); }), "no longer finite after step 1");
 }
 

@@ -101,7 +101,7 @@ TEST(Solver, DdimWithoutNoiseIsEulerInYAndR) {
 
 TEST(Solver, DdpmIsDdimWithEtaOne) {
     const Grid grid = make_grid(kSchedule, "quadratic", 13);
-    const auto fresh = [](int64_t step) { return noise(16, 100 + uint64_t(step)); };
+    const auto fresh = [](int64_t step, int64_t) { return noise(16, 100 + uint64_t(step)); };
     const auto ddpm = make_ddpm(), ddim = make_ddim(1);
     const auto a = integrate(*ddpm, kData.denoiser(), noise(16, 2), grid, fresh, ignore_step);
     const auto b = integrate(*ddim, kData.denoiser(), noise(16, 2), grid, fresh, ignore_step);
@@ -140,7 +140,7 @@ const std::vector<Stochastic> kStochastic = {{"ddpm", [] { return make_ddpm(); }
 
 TEST(Stochastic, SamplesOfGaussianDataHaveItsMomentsAndDistribution) {
     const int64_t count = 5000;
-    const auto fresh = [&](int64_t step) { return noise(count, 1000 + uint64_t(step)); };
+    const auto fresh = [&](int64_t step, int64_t) { return noise(count, 1000 + uint64_t(step)); };
     const Grid grid = make_grid(kSchedule, "uniform", 1000);
     for (const auto& [name, make] : kStochastic) {
         const auto solver = make();
@@ -163,7 +163,7 @@ TEST(Stochastic, SamplesOfAMixtureInThePlaneHaveItsMarginals) {
     const auto draw = [&](uint64_t index) {
         return normal({count, 2}, {11, Purpose::kSamplingNoise, index}).to(torch::kFloat64);
     };
-    const auto fresh = [&](int64_t step) { return draw(1000 + uint64_t(step)); };
+    const auto fresh = [&](int64_t step, int64_t) { return draw(1000 + uint64_t(step)); };
     const Grid grid = make_grid(kSchedule, "uniform", 500);
     const auto mean = torch::mv(data.means.t(), data.weights);
     for (const auto& [name, make] : kStochastic) {
@@ -240,7 +240,7 @@ int64_t evaluations(const SolverKind& kind, const Grid& grid) {
         ++asked;
         return kData.denoiser()(x, level);
     };
-    const auto fresh = [](int64_t) { return noise(4, 9); };
+    const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
     integrate(*kind.make(0), counting, noise(4, 8), grid, fresh, ignore_step);
     return asked;
 }
@@ -276,7 +276,7 @@ TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
         return {(x - level.sigma * eps) / level.alpha, eps};
     };
     const auto end = [](const Denoiser& denoiser, const std::string& name, const Grid& grid) {
-        const auto fresh = [](int64_t step) { return noise(16, 100 + uint64_t(step)); };
+        const auto fresh = [](int64_t step, int64_t) { return noise(16, 100 + uint64_t(step)); };
         return integrate(*look_up("solver", solvers(), name).make(0), denoiser, noise(16, 8), grid, fresh, ignore_step);
     };
     for (const auto& kind : schedule_names()) {
@@ -307,7 +307,7 @@ TEST(Solver, TheLastStepAsksNothingOfSigmaZero) {
         EXPECT_GT(level.sigma, 0);
         return kData.denoiser()(x, level);
     };
-    const auto fresh = [](int64_t) { return noise(4, 9); };
+    const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
     for (const auto& [name, kind] : solvers()) {
         if (name == "reversible") continue;  // undoes the very step, and so asks at both ends
         const auto solver = kind.make(0);

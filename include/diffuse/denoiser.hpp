@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <vector>
@@ -36,9 +37,13 @@ struct Parameterization {
 Parameterization parameterization(const std::string& prediction);
 std::vector<std::string> prediction_names();
 
-/// The denoiser of a trained network. The network runs in float32, the rest in x's type. A level that has no t of its
-/// own is given the schedule's. The network was never trained below t = 1: asked there, as in the first step of
-/// encoding, it answers with its eps at t = 1, and x0 = (x - sigma eps) / alpha (Ho et al. 2020, eq. 15).
+/// The same network, which adds the images of each batch it is called with to `evaluations`.
+Network counted(Network network, std::atomic<int64_t>& evaluations);
+
+/// The denoiser of a trained network. The network runs in float32, the rest in x's type; no graph for gradients is
+/// recorded unless x requires them. A level that has no t of its own is given the schedule's. The network was never
+/// trained below t = 1: asked there, as in the first step of encoding, it answers with its eps at t = 1, and x0 = (x -
+/// sigma eps) / alpha (Ho et al. 2020, eq. 15).
 Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule);
 
 /// Clamps x0 to [-1, 1] and takes the eps that goes with it, eps = (x - alpha x0) / sigma.

@@ -7,8 +7,8 @@
 
 namespace diffuse {
 
-/// Standard normal noise for step `step` (0 for the grid's first), of x's shape and type.
-using StepNoise = std::function<torch::Tensor(int64_t step)>;
+/// `Noise` of step `step`, 0 for the grid's first.
+using StepNoise = std::function<torch::Tensor(int64_t step, int64_t k)>;
 
 /// Called after each step with the number of steps done and x there. Progress bars, trajectories and guards are this.
 using Observer = std::function<void(int64_t steps_done, const torch::Tensor& x)>;

@@ -10,8 +10,9 @@
 
 namespace diffuse {
 
-/// Standard normal noise of x's shape and type; drawn only by the solvers that need it.
-using Noise = std::function<torch::Tensor()>;
+/// Standard normal noise of x's shape and type: k = 0 is a step's first, k = 1 its second, each independent of the
+/// others and the same whenever it is asked for. Drawn only by the solvers that need it.
+using Noise = std::function<torch::Tensor(int64_t k)>;
 
 /// One step from one noise level to another. An object serves one trajectory, so a multistep method keeps its history
 /// in members. Deterministic solvers walk in both directions; from sigma = 0 they evaluate at t = 1 (network_denoiser).

@@ -107,10 +107,14 @@ Grid SolverOptions::grid(const Checkpoint& loaded) const {
 Walk SolverOptions::walk(const Checkpoint& loaded, torch::Device device) const {
     auto levels = grid(loaded);
     const auto network = make_network(loaded, weights == "ema" ? Weights::kEma : Weights::kRaw, device);
-    const auto denoiser = network_denoiser(network, parameterization(loaded.config.model.prediction),
-                                           make_schedule(loaded.config.schedule));
+    const auto denoiser = [network, meaning = parameterization(loaded.config.model.prediction),
+                           schedule = make_schedule(loaded.config.schedule),
+                           clip = clip_x0.value_or(stochastic())](std::atomic<int64_t>& evaluations) {
+        const auto plain = network_denoiser(counted(network, evaluations), meaning, schedule);
+        return clip ? diffuse::clip_x0(plain) : plain;
+    };
     return {.solver = [make = kind().make, eta = eta.value_or(0)] { return make(eta); },
-            .denoiser = clip_x0.value_or(stochastic()) ? diffuse::clip_x0(denoiser) : denoiser,
+            .denoiser = denoiser,
             .grid = std::move(levels),
             .device = device,
             .threads = at::get_num_threads(),

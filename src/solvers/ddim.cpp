@@ -20,7 +20,7 @@ public:
         const double fresh = eta_ * to.sigma / from.sigma * std::sqrt(added);
         const double kept = std::sqrt(std::max(0.0, to.sigma * to.sigma - fresh * fresh));
         const auto mean = to.alpha * x0 + kept * eps;
-        return to.sigma == 0 ? mean : mean + fresh * noise();
+        return to.sigma == 0 ? mean : mean + fresh * noise(0);
     }
 
 private:

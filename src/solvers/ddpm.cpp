@@ -22,7 +22,7 @@ public:
         const auto mean = (to.alpha * b2 / sigma2) * x0 + (a * to.sigma * to.sigma / sigma2) * x;
         if (to.sigma == 0) return mean;
         const double posterior = b2 / sigma2 * to.sigma * to.sigma;
-        return mean + std::sqrt(variance_ == DdpmVariance::kUpper ? b2 : posterior) * noise();
+        return mean + std::sqrt(variance_ == DdpmVariance::kUpper ? b2 : posterior) * noise(0);
     }
 
 private:
