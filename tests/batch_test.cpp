@@ -1,4 +1,4 @@
-#include "diffuse/batch.hpp"
+#include "diffuse/train/batch.hpp"
 
 #include <set>
 

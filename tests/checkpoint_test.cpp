@@ -1,10 +1,10 @@
-#include "diffuse/checkpoint.hpp"
+#include "diffuse/run/checkpoint.hpp"
 
 #include <map>
 
-#include "diffuse/file.hpp"
-#include "diffuse/random.hpp"
-#include "diffuse/tensor_file.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/base/tensor_file.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

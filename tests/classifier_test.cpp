@@ -1,10 +1,10 @@
-#include "diffuse/classifier.hpp"
+#include "diffuse/nets/classifier.hpp"
 
 #include <ATen/Parallel.h>
 
-#include "diffuse/dataset.hpp"
-#include "diffuse/frechet.hpp"
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/data/dataset.hpp"
+#include "diffuse/measure/frechet.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "diffuse/config.hpp"
+#include "diffuse/run/config.hpp"
 
 #include <fstream>
 

@@ -8,13 +8,13 @@
 #include <cstdio>
 #include <map>
 
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/likelihood.hpp"
-#include "diffuse/random.hpp"
-#include "diffuse/sampler.hpp"
-#include "diffuse/trainer.hpp"
-#include "diffuse/unet.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/nets/unet.hpp"
+#include "diffuse/solve/likelihood.hpp"
+#include "diffuse/solve/sampler.hpp"
+#include "diffuse/train/trainer.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,11 +1,11 @@
-#include "diffuse/dataset.hpp"
+#include "diffuse/data/dataset.hpp"
 
 #include <zlib.h>
 
 #include <fstream>
 
-#include "diffuse/file.hpp"
-#include "diffuse/idx.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/data/idx.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

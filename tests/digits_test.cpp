@@ -1,4 +1,4 @@
-#include "diffuse/digits.hpp"
+#include "diffuse/data/digits.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "diffuse/file.hpp"
+#include "diffuse/base/file.hpp"
 
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
-#include "diffuse/frechet.hpp"
+#include "diffuse/measure/frechet.hpp"
 
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

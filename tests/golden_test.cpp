@@ -2,10 +2,10 @@
 
 #include <cmath>
 
-#include "diffuse/file.hpp"
-#include "diffuse/integrate.hpp"
-#include "diffuse/json.hpp"
-#include "diffuse/solver.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/solve/integrate.hpp"
+#include "diffuse/solve/solver.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

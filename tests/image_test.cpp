@@ -1,8 +1,8 @@
-#include "diffuse/image.hpp"
+#include "diffuse/plot/image.hpp"
 
 #include <fstream>
 
-#include "diffuse/file.hpp"
+#include "diffuse/base/file.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "diffuse/json.hpp"
+#include "diffuse/base/json.hpp"
 
 #include "testing.hpp"
 

@@ -1,10 +1,10 @@
-#include "diffuse/likelihood.hpp"
+#include "diffuse/solve/likelihood.hpp"
 
 #include <cmath>
 #include <numbers>
 
-#include "diffuse/dataset.hpp"
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/data/dataset.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "diffuse/log.hpp"
+#include "diffuse/base/log.hpp"
 
 #include <c10/util/Exception.h>
 #include <pty.h>
@@ -7,8 +7,8 @@
 #include <regex>
 #include <thread>
 
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,6 +1,6 @@
-#include "diffuse/loss.hpp"
+#include "diffuse/diffusion/loss.hpp"
 
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

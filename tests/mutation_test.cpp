@@ -1,15 +1,15 @@
 // Every reader against every small damage to a valid file: each byte changed in several ways, taken out or put in, and
 // the file cut at each length. A reader may read it or throw Error, in one line; it must never crash, hang or take
-// much memory. CI runs this under AddressSanitizer and UndefinedBehaviorSanitizer; fuzz/ goes on where it ends.
+// much memory. CI runs this under AddressSanitizer and UndefinedBehaviorSanitizer; tests/fuzz goes on where it ends.
 
 #include <zlib.h>
 
-#include "diffuse/checkpoint.hpp"
-#include "diffuse/config.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/idx.hpp"
-#include "diffuse/image.hpp"
-#include "diffuse/tensor_file.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/data/idx.hpp"
+#include "diffuse/plot/image.hpp"
+#include "diffuse/run/checkpoint.hpp"
+#include "diffuse/run/config.hpp"
 #include "memory_file.hpp"
 #include "testing.hpp"
 

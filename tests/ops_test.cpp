@@ -1,12 +1,12 @@
-#include "diffuse/ops.hpp"
+#include "diffuse/ops/ops.hpp"
 
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <map>
 
-#include "diffuse/device.hpp"
-#include "ops/kernels.hpp"
+#include "diffuse/base/device.hpp"
+#include "ops/simd/kernels.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "diffuse/optimizer.hpp"
+#include "diffuse/train/optimizer.hpp"
 
 #include <torch/optim/adamw.h>
 

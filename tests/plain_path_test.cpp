@@ -1,8 +1,8 @@
 // What a user does first: train a network that predicts eps under the DDPM loss, and sample by any solver.
 
-#include "diffuse/device.hpp"
-#include "diffuse/sampler.hpp"
-#include "diffuse/trainer.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/solve/sampler.hpp"
+#include "diffuse/train/trainer.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

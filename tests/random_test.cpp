@@ -1,4 +1,4 @@
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
 
 #include <ATen/Parallel.h>
 

@@ -1,10 +1,10 @@
-#include "diffuse/sampler.hpp"
+#include "diffuse/solve/sampler.hpp"
 
 #include <atomic>
 
-#include "diffuse/random.hpp"
-#include "diffuse/tensor_file.hpp"
-#include "diffuse/unet.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/nets/unet.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

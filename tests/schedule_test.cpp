@@ -1,8 +1,8 @@
-#include "diffuse/schedule.hpp"
+#include "diffuse/diffusion/schedule.hpp"
 
-#include "diffuse/grid.hpp"
-#include "diffuse/loss.hpp"
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/diffusion/grid.hpp"
+#include "diffuse/diffusion/loss.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

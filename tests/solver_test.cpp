@@ -1,7 +1,7 @@
-#include "diffuse/solver.hpp"
+#include "diffuse/solve/solver.hpp"
 
-#include "diffuse/integrate.hpp"
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/solve/integrate.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

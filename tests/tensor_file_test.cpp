@@ -1,8 +1,8 @@
-#include "diffuse/tensor_file.hpp"
+#include "diffuse/base/tensor_file.hpp"
 
 #include <fstream>
 
-#include "diffuse/file.hpp"
+#include "diffuse/base/file.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

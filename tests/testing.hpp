@@ -8,10 +8,10 @@
 #include <functional>
 #include <string>
 
-#include "diffuse/denoiser.hpp"
-#include "diffuse/error.hpp"
-#include "diffuse/sampler.hpp"
-#include "diffuse/solver.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/diffusion/denoiser.hpp"
+#include "diffuse/solve/sampler.hpp"
+#include "diffuse/solve/solver.hpp"
 
 namespace diffuse {
 

@@ -1,12 +1,12 @@
-#include "diffuse/trainer.hpp"
+#include "diffuse/train/trainer.hpp"
 
 #include <ATen/Parallel.h>
 
 #include <fstream>
 
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/image.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/plot/image.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

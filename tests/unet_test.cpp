@@ -1,10 +1,10 @@
-#include "diffuse/unet.hpp"
+#include "diffuse/nets/unet.hpp"
 
 #include <fmt/format.h>
 
 #include <map>
 
-#include "diffuse/random.hpp"
+#include "diffuse/base/random.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "common.hpp"
+#include "cli/common.hpp"
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -6,11 +6,11 @@
 
 #include <cstdio>
 
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/image.hpp"
-#include "diffuse/json.hpp"
-#include "diffuse/log.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/plot/image.hpp"
 
 namespace diffuse::cli {
 namespace {

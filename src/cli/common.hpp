@@ -10,9 +10,9 @@
 #include <optional>
 #include <string>
 
-#include "diffuse/checkpoint.hpp"
-#include "diffuse/progress.hpp"
-#include "diffuse/sampler.hpp"
+#include "diffuse/base/progress.hpp"
+#include "diffuse/run/checkpoint.hpp"
+#include "diffuse/solve/sampler.hpp"
 
 namespace diffuse::cli {
 

@@ -4,14 +4,14 @@
 
 #include <cmath>
 
-#include "common.hpp"
-#include "diffuse/batch.hpp"
-#include "diffuse/classifier.hpp"
-#include "diffuse/frechet.hpp"
-#include "diffuse/json.hpp"
-#include "diffuse/likelihood.hpp"
-#include "diffuse/log.hpp"
-#include "diffuse/parallel.hpp"
+#include "cli/common.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/parallel.hpp"
+#include "diffuse/measure/frechet.hpp"
+#include "diffuse/nets/classifier.hpp"
+#include "diffuse/solve/likelihood.hpp"
+#include "diffuse/train/batch.hpp"
 
 namespace diffuse::cli {
 namespace {

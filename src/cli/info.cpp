@@ -7,10 +7,10 @@
 #include <set>
 #include <sstream>
 
-#include "common.hpp"
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/json.hpp"
+#include "cli/common.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
 
 namespace diffuse::cli {
 namespace {

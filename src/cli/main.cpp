@@ -10,10 +10,10 @@
 #include <csignal>
 #include <cstdio>
 
-#include "common.hpp"
-#include "diffuse/device.hpp"
-#include "diffuse/error.hpp"
-#include "diffuse/log.hpp"
+#include "cli/common.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/log.hpp"
 
 namespace {
 

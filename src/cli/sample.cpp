@@ -2,10 +2,10 @@
 
 #include <cmath>
 
-#include "common.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/image.hpp"
-#include "diffuse/tensor_file.hpp"
+#include "cli/common.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/plot/image.hpp"
 
 namespace diffuse::cli {
 namespace {

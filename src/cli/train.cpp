@@ -4,12 +4,12 @@
 #include <atomic>
 #include <csignal>
 
-#include "common.hpp"
-#include "diffuse/device.hpp"
-#include "diffuse/file.hpp"
-#include "diffuse/json.hpp"
-#include "diffuse/log.hpp"
-#include "diffuse/trainer.hpp"
+#include "cli/common.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/train/trainer.hpp"
 
 namespace diffuse::cli {
 namespace {

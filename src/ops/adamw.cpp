@@ -1,5 +1,5 @@
-#include "diffuse/ops.hpp"
-#include "ops/kernels.hpp"
+#include "diffuse/ops/ops.hpp"
+#include "ops/simd/kernels.hpp"
 
 namespace diffuse {
 

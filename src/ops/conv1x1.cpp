@@ -1,8 +1,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "diffuse/ops.hpp"
-#include "ops/kernels.hpp"
+#include "diffuse/ops/ops.hpp"
 #include "ops/maps.hpp"
+#include "ops/simd/kernels.hpp"
 
 namespace diffuse {
 namespace {

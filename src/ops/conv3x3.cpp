@@ -1,4 +1,4 @@
-#include "diffuse/ops.hpp"
+#include "diffuse/ops/ops.hpp"
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <new>
 
-#include "ops/kernels.hpp"
 #include "ops/maps.hpp"
+#include "ops/simd/kernels.hpp"
 
 namespace diffuse {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "diffuse/error.hpp"
-#include "diffuse/torch.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/torch.hpp"
 
 namespace diffuse {
 

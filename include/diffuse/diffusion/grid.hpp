@@ -1,0 +1,42 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "diffuse/diffusion/schedule.hpp"
+
+namespace diffuse {
+
+/// The noise levels a solver walks, first to last. Sampling goes from a high level down to t = 0; encoding walks the
+/// same levels up.
+using Grid = std::vector<NoiseLevel>;
+
+/// The t at which grids begin, a whole number. x0 = (x - sigma eps) / alpha carries r = sigma / alpha times the error
+/// of a network that predicts eps, so r must be moderate there: the schedule's end T where r is at most 200 (157 for
+/// linear, so that DDPM's chain stays whole) or where it ends in pure noise on purpose (zero_terminal_snr), else the
+/// last t with r at most 80 (the sigma_max of Karras et al. 2022, arXiv:2206.00364, table 1; 991 for cosine). Of
+/// many levels, that one has an alpha of little more than 0.0125, and what sampling starts from, N(0, 1), is all but
+/// the distribution of noisy data; of fewer than a hundred, it may be lower. `max_ratio` says otherwise: the last t
+/// with r at most so much. Throws Error when no level is so low.
+int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio = {});
+
+/// `steps` + 1 levels from the start S = grid_start(schedule, max_ratio) to 0, all different.
+/// At whole t: uniform (trailing is the same; Lin et al. 2024, arXiv:2305.08891, section 3.3): t_i = S (1 - i/steps).
+/// quadratic: t_i = S (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
+/// Between S and 1, before the last step to 0: log-snr: at equal distances in log-SNR (Lu et al. 2022,
+/// arXiv:2206.00927, section 3.4). karras: at equal distances in r^(1/7), r = sigma / alpha (Karras et al. 2022,
+/// arXiv:2206.00364, eq. 5). Throws Error for an unknown spacing, or when steps is not in 1 .. S.
+Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps,
+               std::optional<double> max_ratio = {});
+
+/// `steps` + 1 levels from t = 1 up to `grid_start`, at equal distances in log-SNR, for the ODE's likelihood. Only
+/// t = 1 where grids begin there.
+Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio = {});
+
+std::vector<std::string> spacing_names();
+
+/// The same levels in the opposite order.
+Grid reversed(Grid grid);
+
+}  // namespace diffuse

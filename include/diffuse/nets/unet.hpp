@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffuse/base/torch.hpp"
+#include "diffuse/data/dataset.hpp"
+#include "diffuse/run/config.hpp"
+
+namespace diffuse {
+
+/// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
+/// same shape. It knows nothing of schedules. Residual blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and
+/// shifted by the time; skip connections; self-attention where asked. The last convolution starts at zero, so a new
+/// network predicts zero; one that predicts eps adds its input to its output (model.input_skip) and so begins with its
+/// input: near pure noise eps is nearly x, which is hard to copy through normalisations, and what is left to say is as
+/// small as alpha. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
+/// on the calling thread; several may call at once. On a GPU memory is as LibTorch has it by default, as its group
+/// normalisation there knows no other order and would copy every map.
+class UNet {
+public:
+    /// Random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
+    /// image.
+    UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device);
+
+    /// x: float32 [N, C, H, W]; t: [N], or [1] for one time for all -> float32 [N, C, H, W]
+    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& t) const;
+
+    /// The weights by name; assigning through them changes the network.
+    std::vector<std::pair<std::string, torch::Tensor>> named_parameters() const;
+    std::vector<torch::Tensor> parameters() const;
+    int64_t parameter_count() const;
+
+    /// Dropout is only active in training mode, which is how a new network starts.
+    void set_training(bool training);
+    /// The weights will not change any more: they get no gradients, and what can be computed from them once is kept.
+    void freeze();
+    /// The next masks of dropout are a function of `seed`.
+    void seed_dropout(uint64_t seed);
+
+private:
+    struct Modules;
+    std::shared_ptr<Modules> modules_;
+};
+
+/// Sinusoidal embedding of times, as in Ho et al. 2020 (after Vaswani et al. 2017, section 3.5): cosines and sines of
+/// t times `size`/2 frequencies from 1 down to almost 1/10000. t: [N] -> [N, size].
+torch::Tensor time_embedding(const torch::Tensor& t, int64_t size);
+
+}  // namespace diffuse

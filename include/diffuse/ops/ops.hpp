@@ -1,0 +1,63 @@
+#pragma once
+
+#include "diffuse/base/torch.hpp"
+
+namespace diffuse {
+
+/// What a 3x3 convolution reads: channels-last maps [N, C_i, H, W], side by side as if concatenated along C, each
+/// either as it is, or normalised in groups, scaled, shifted and passed through SiLU.
+struct ConvInput {
+    torch::Tensor x, skip;       ///< skip: undefined, or a second map behind x's channels
+    int64_t groups = 0;          ///< 0: x as it is. Otherwise silu(scale * group_norm(x) + shift)
+    torch::Tensor scale, shift;  ///< [N or 1, C], with groups
+    bool upsample = false;       ///< each pixel fills 2x2 first (nearest neighbour; not with groups)
+};
+
+/// conv2d(input, weight, bias, padding 1), weight: [C', C, 3, 3] channels-last -> [N, C', H, W] channels-last, plus
+/// `residual` of that shape where it is defined. Differentiable in all tensors, once: throws Error when a graph of the
+/// gradient is asked for (create_graph). On a CPU in float32 by Winograd's F(4x4, 3x3) (Lavin & Gray 2016,
+/// arXiv:1509.09308) on the calling thread: in blocks of a few images that stay in the cache from the normalisation to
+/// the residual; backward, what is not an argument is computed again instead of kept. Elsewhere by `conv3x3_reference`,
+/// which can be differentiated as often as one likes. `packed`: of `packed_weights`, or undefined to transform the
+/// weights anew.
+torch::Tensor conv3x3(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
+                      const torch::Tensor& residual = {}, const torch::Tensor& packed = {});
+
+/// The same from LibTorch's operators, on any device and type.
+torch::Tensor conv3x3_reference(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
+                                const torch::Tensor& residual = {});
+
+/// conv2d of x and skip, side by side along C, with weight: [C', C, 1, 1] -> [N, C', H, W], differentiable in all
+/// tensors, once (as above); skip may be undefined. Channels-last on a CPU in float32 with channels in multiples of 16:
+/// matrix products on the calling thread, without concatenating. Elsewhere by `conv1x1_reference`.
+torch::Tensor conv1x1(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& weight,
+                      const torch::Tensor& bias);
+
+/// The same from LibTorch's operators, on any device and type.
+torch::Tensor conv1x1_reference(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& weight,
+                                const torch::Tensor& bias);
+
+/// What a normalised convolution reads, as a tensor: silu(scale * group_norm(x and skip) + shift).
+torch::Tensor activated(const ConvInput& input);
+
+/// The weights transformed, to be used as long as they stay as they are. On a CPU only.
+torch::Tensor packed_weights(const torch::Tensor& weight);
+
+/// The numbers of one step of AdamW (optimizer.hpp).
+struct AdamWStep {
+    double factor;  ///< of the gradient
+    double beta1, beta2, epsilon;
+    double shrink, rate;       ///< w <- shrink w - rate mean / (sqrt(square / square_correction) + epsilon)
+    double square_correction;  ///< of the square's start at zero
+    double ema_decay;
+};
+
+/// That step over vectors of float32, all of one length, in place but for the gradient. On a CPU one pass.
+void adamw_(const AdamWStep& step, const torch::Tensor& gradient, const torch::Tensor& mean,
+            const torch::Tensor& square, const torch::Tensor& weights, const torch::Tensor& ema);
+
+/// The same from LibTorch's operators, on any device.
+void adamw_reference_(const AdamWStep& step, const torch::Tensor& gradient, const torch::Tensor& mean,
+                      const torch::Tensor& square, const torch::Tensor& weights, const torch::Tensor& ema);
+
+}  // namespace diffuse

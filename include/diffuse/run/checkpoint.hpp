@@ -1,0 +1,62 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffuse/data/dataset.hpp"
+#include "diffuse/nets/unet.hpp"
+#include "diffuse/run/config.hpp"
+
+namespace diffuse {
+
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+/// Sums since the last line of metrics.
+struct MetricsWindow {
+    double loss = 0, grad_norm = 0;
+    int64_t steps = 0;
+};
+
+/// What only a continued training needs. There is no generator in it: all that is drawn is a function of (seed, step).
+struct TrainingState {
+    int64_t bad_steps = 0;       ///< steps skipped because loss or gradient was not finite
+    std::optional<double> loss;  ///< of the last line of metrics
+    MetricsWindow window;
+    std::string data, machine;  ///< `fingerprint` of the data set; `describe` of the device
+    NamedTensors mean, square;  ///< AdamW's running means, each under its weight's name
+};
+
+/// What training leaves behind: everything that sampling, encoding and going on with the training need, in one
+/// safetensors file. Its tensors are model.<name> (the weights), ema.<name> (their average), adamw.mean.<name> and
+/// adamw.square.<name>, in PyTorch's names and shapes.
+struct Checkpoint {
+    Config config;
+    ImageShape shape;
+    int64_t step = 0;  ///< optimizer steps taken
+    NamedTensors model, ema;
+    TrainingState training;
+};
+
+/// The file's name inside a run folder.
+inline constexpr const char* kCheckpointName = "checkpoint.safetensors";
+
+/// The checkpoint's file: `path` itself, or the one inside when it is a run folder.
+std::filesystem::path checkpoint_file(const std::filesystem::path& path);
+
+void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
+
+/// `path`: the file, or a run folder that holds one. Throws Error naming what is wrong.
+Checkpoint load_checkpoint(const std::filesystem::path& path);
+
+/// Copies each tensor of `from` into the one of the same name. Throws Error, beginning with `what`, that lists missing,
+/// extra and misshaped tensors by name.
+void restore(const NamedTensors& into, const NamedTensors& from, const std::string& what);
+
+/// A network with the checkpoint's ema or raw weights, on `device`, in evaluation mode. Throws as restore does.
+enum class Weights { kEma, kRaw };
+UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device device);
+
+}  // namespace diffuse

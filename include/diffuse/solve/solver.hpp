@@ -1,0 +1,71 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/diffusion/denoiser.hpp"
+#include "diffuse/diffusion/grid.hpp"
+
+namespace diffuse {
+
+/// Standard normal noise of x's shape and type: k = 0 is a step's first, k = 1 its second, each independent of the
+/// others and the same whenever it is asked for. Drawn only by the solvers that need it.
+using Noise = std::function<torch::Tensor(int64_t k)>;
+
+/// One step from one noise level to another. An object serves one trajectory, so a multistep method keeps its history
+/// in members. Deterministic solvers walk in both directions; from sigma = 0 they evaluate at t = 1 (network_denoiser).
+class Solver {
+public:
+    virtual ~Solver() = default;
+    /// x at `from` -> x at `to`, same shape and type.
+    virtual torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,
+                               const NoiseLevel& to, const Noise& noise) = 0;
+    /// The second state that a reversible method walks beside x, for which it must be kept; null for all others. Not
+    /// defined before the first step, when it becomes a copy of x unless it was set.
+    virtual torch::Tensor* companion() { return nullptr; }
+};
+
+using SolverFactory = std::function<std::unique_ptr<Solver>()>;
+
+/// Ho et al. 2020: ancestral sampling, for any pair of levels, with the variance of the posterior or its upper bound.
+enum class DdpmVariance { kPosterior, kUpper };
+std::unique_ptr<Solver> make_ddpm(DdpmVariance variance = DdpmVariance::kPosterior);
+/// Song et al. 2021: eta = 0 is Euler on the probability-flow ODE, eta = 1 is ddpm.
+std::unique_ptr<Solver> make_ddim(double eta);
+/// Heun's second-order method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
+std::unique_ptr<Solver> make_heun();
+
+/// The classical Runge-Kutta method of order 4 on the probability-flow ODE.
+std::unique_ptr<Solver> make_rk4();
+/// Zhang & Chen 2023: Adams-Bashforth of order 4 on the probability-flow ODE.
+std::unique_ptr<Solver> make_ipndm();
+/// Lu et al. 2022: DPM-Solver, one step at a time, of order 2 or 3.
+std::unique_ptr<Solver> make_dpm(int order);
+/// Lu et al. 2022: DPM-Solver++, multistep, of order 2 or 3.
+std::unique_ptr<Solver> make_dpmpp(int order);
+/// McCallum & Foster 2024: walks two states, and back over the same grid to rounding.
+std::unique_ptr<Solver> make_reversible();
+/// Zhao et al. 2023: UniPC of order 2.
+std::unique_ptr<Solver> make_unipc();
+
+/// A row of the table of solvers. `make` takes DDIM's eta; the others have no use for it.
+struct SolverKind {
+    std::function<std::unique_ptr<Solver>(double eta)> make;
+    int64_t evaluations = 1;        ///< of the network in each step
+    int64_t first_evaluations = 1;  ///< in the first one of encoding, from sigma = 0
+    int64_t last_evaluations = 1;   ///< in the last one of sampling, to sigma = 0
+    bool takes_eta = false;
+    bool stochastic = false;  ///< with eta = 0
+};
+const Table<SolverKind>& solvers();
+
+/// Which way a grid is walked: down to the data, or up from it (and perhaps down again).
+enum class Direction { kSampling, kEncoding };
+
+/// The most steps that take at most `nfe` network evaluations; in encoding, each way. Throws Error when not even one
+/// does.
+int64_t steps_for(const SolverKind& kind, int64_t nfe, Direction direction);
+
+}  // namespace diffuse

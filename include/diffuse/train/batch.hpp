@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "diffuse/base/torch.hpp"
+
+namespace diffuse {
+
+/// Which images, times and noise a training step sees: functions of the seed and of the step, so that nothing needs to
+/// be remembered to go on from there.
+
+/// The images in the order of training: position p is image p mod N of epoch p div N, each epoch in its own random
+/// order.
+class DataOrder {
+public:
+    DataOrder(uint64_t seed, int64_t images) : seed_(seed), images_(images) {}
+    /// The images at positions first .. first + count - 1. int64 [count]
+    torch::Tensor indices(int64_t first, int64_t count);
+
+private:
+    uint64_t seed_;
+    int64_t images_, epoch_ = -1;
+    std::vector<int64_t> order_;  // of that epoch
+};
+
+/// t of each image of a batch: uniform over 1 .. T for each, but spread evenly over the batch, which makes the loss
+/// less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1). int64 [batch]
+torch::Tensor training_times(uint64_t seed, int64_t step, int64_t batch, int64_t T);
+
+/// The noise of the images at positions first .. first + count - 1, each its own. float32 [count, image_shape]
+torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape);
+
+}  // namespace diffuse

@@ -1,0 +1,163 @@
+#include "diffuse/base/log.hpp"
+
+#include <spdlog/logger.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/ansicolor_sink.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+
+namespace diffuse::log {
+namespace {
+
+constexpr const char* kEraseLine = "\r\033[K";
+
+/// "warning: " and the like; nothing before what the user is simply told.
+class LevelPrefix : public spdlog::custom_flag_formatter {
+public:
+    void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+        if (message.level == spdlog::level::info) return;
+        const auto name = spdlog::level::to_string_view(message.level);
+        out.append(name.begin(), name.end());
+        out.append(std::string_view(": "));
+    }
+    std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<LevelPrefix>(); }
+};
+
+/// Appends whole lines; spdlog's own file sink leaves a part of one when the disk is full.
+class FileSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+public:
+    explicit FileSink(const std::filesystem::path& path) : file_(path) {
+        set_formatter_(std::make_unique<spdlog::pattern_formatter>("%Y-%m-%dT%H:%M:%S.%e%z %-7l %v",
+                                                                   spdlog::pattern_time_type::local, /*eol=*/""));
+    }
+
+private:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        spdlog::memory_buf_t line;
+        formatter_->format(message, line);
+        file_.append({line.data(), line.size()});
+    }
+    void flush_() override {}
+
+    LineFile file_;
+};
+
+using StderrSink = spdlog::sinks::ansicolor_stderr_sink_st;
+
+/// Colours on a terminal that has them, unless the user asked for none (https://no-color.org).
+std::shared_ptr<StderrSink> stderr_sink() {
+    const char* no_color = std::getenv("NO_COLOR");
+    auto sink =
+        std::make_shared<StderrSink>(no_color && *no_color ? spdlog::color_mode::never : spdlog::color_mode::automatic);
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    formatter->add_flag<LevelPrefix>('*').set_pattern("%^%*%$%v");
+    sink->set_formatter(std::move(formatter));
+    sink->set_level(spdlog::level::info);
+    return sink;
+}
+
+/// The one log of the program. Its mutex guards spdlog too, whose sinks are those without a mutex of their own, so that
+/// a message and the progress line below it change together.
+struct Log {
+    std::mutex mutex;
+    std::shared_ptr<StderrSink> terminal = stderr_sink();
+    spdlog::logger logger{"diffuse", terminal};
+    std::string progress;  // what is drawn on a terminal now
+
+    Log() {
+        logger.set_level(spdlog::level::debug);
+        logger.set_error_handler([](const std::string&) {});  // see log.hpp: no error
+    }
+};
+
+Log& the_log() {
+    static Log log;
+    return log;
+}
+
+void print(const std::string& text) {
+    std::fputs(text.c_str(), stderr);
+    std::fflush(stderr);
+}
+
+std::string one_line(std::string text) {
+    for (char& c : text) {
+        if ((c >= 0 && c < ' ') || c == 127) c = ' ';
+    }
+    return text;
+}
+
+void write(spdlog::level::level_enum level, const std::string& message) {
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    const bool below_progress = !log.progress.empty() && log.terminal->should_log(level);
+    if (below_progress) print(kEraseLine);
+    log.logger.log(level, spdlog::string_view_t(one_line(message)));
+    if (below_progress) print(log.progress);
+}
+
+spdlog::level::level_enum to_spdlog(Level level) {
+    switch (level) {
+        case Level::kDebug:
+            return spdlog::level::debug;
+        case Level::kInfo:
+            return spdlog::level::info;
+        case Level::kWarn:
+            return spdlog::level::warn;
+        case Level::kError:
+            return spdlog::level::err;
+    }
+    std::abort();
+}
+
+std::shared_ptr<FileSink> file_sink(const std::filesystem::path& path) {
+    try {
+        return std::make_shared<FileSink>(path);
+    } catch (const Error& error) {  // nothing has been run yet
+        throw Error(error.what(), kBadInput);
+    }
+}
+
+}  // namespace
+
+void debug(const std::string& message) { write(spdlog::level::debug, message); }
+void info(const std::string& message) { write(spdlog::level::info, message); }
+void warn(const std::string& message) { write(spdlog::level::warn, message); }
+void error(const std::string& message) { write(spdlog::level::err, message); }
+
+void set_stderr_level(Level lowest) { the_log().terminal->set_level(to_spdlog(lowest)); }
+
+void open_file(const std::filesystem::path& path) {
+    auto sink = file_sink(path);
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    log.logger.sinks() = {log.terminal, std::move(sink)};
+}
+
+bool on_terminal() { return isatty(STDERR_FILENO); }
+
+void show_progress(const std::string& line) {
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    if (!log.terminal->should_log(spdlog::level::info)) return;
+    if (!on_terminal()) return print(line + "\n");
+    print(kEraseLine + line);
+    log.progress = line;
+}
+
+void clear_progress() {
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    if (!log.progress.empty()) print(kEraseLine);
+    log.progress.clear();
+}
+
+}  // namespace diffuse::log

@@ -1,0 +1,106 @@
+#include "diffuse/data/dataset.hpp"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <cstdlib>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/data/digits.hpp"
+#include "diffuse/data/idx.hpp"
+
+namespace diffuse {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kTrainDigits = 60'000, kTestDigits = 10'000;
+constexpr int64_t kClasses = 10;
+
+fs::path mnist_folder(const DatasetConfig& config) {
+    if (!config.dir.empty()) return config.dir;
+    const char* variable = std::getenv("DIFFUSE_MNIST");
+    return variable && *variable ? fs::path(variable) : fs::path("data/mnist");
+}
+
+fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
+    if (is_there(folder / name)) return folder / name;
+    if (is_there(folder / (name + ".gz"))) return folder / (name + ".gz");
+    throw Error(
+        fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
+                    "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",
+                    name, display_path(folder)));
+}
+
+Dataset load_mnist(const DatasetConfig& config, Split split) {
+    const fs::path folder = mnist_folder(config);
+    const std::string prefix = split == Split::kTrain ? "train" : "t10k";
+    const fs::path image_file = plain_or_gz(folder, prefix + "-images-idx3-ubyte");
+    const fs::path label_file = plain_or_gz(folder, prefix + "-labels-idx1-ubyte");
+    auto images = read_idx(image_file, 3);
+    auto labels = read_idx(label_file, 1);
+    if (images.size(0) != labels.size(0)) {
+        throw Error(fmt::format("{} has {} images but {} has {} labels; they do not belong together",
+                                display_path(image_file), images.size(0), display_path(label_file), labels.size(0)));
+    }
+    if (const int64_t largest = labels.max().item<int64_t>(); largest >= kClasses) {
+        throw Error(fmt::format("{}: label {} found, expected 0 to 9", display_path(label_file), largest));
+    }
+    return {images.unsqueeze(1), labels.to(torch::kInt64)};
+}
+
+/// Test digits are drawn from indices that no training set reaches.
+Dataset draw_digits(const DatasetConfig& config, Split split) {
+    const bool training = split == Split::kTrain;
+    const int64_t count = !training ? kTestDigits : config.limit > 0 ? config.limit : kTrainDigits;
+    const uint64_t first = training ? 0 : uint64_t{1} << 40;
+    const uint64_t seed = uint64_t(config.seed);
+    Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
+                    torch::empty({count}, torch::kInt64)};
+    uint8_t* pixels = dataset.images.data_ptr<uint8_t>();
+    int64_t* labels = dataset.labels.data_ptr<int64_t>();
+    at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const uint64_t index = first + uint64_t(i);
+            labels[i] = int64_t(Random({seed, Purpose::kLabel, index}).below(kClasses));
+            draw_digit(int(labels[i]), seed, index, pixels + i * kDigitSize * kDigitSize);
+        }
+    });
+    return dataset;
+}
+
+using Loader = Dataset (*)(const DatasetConfig&, Split);
+const Table<Loader>& kinds() {
+    static const Table<Loader> table = {{"mnist", load_mnist}, {"digits", draw_digits}};
+    return table;
+}
+
+}  // namespace
+
+Dataset load_dataset(const DatasetConfig& config, Split split) {
+    Dataset dataset = look_up("dataset", kinds(), config.kind)(config, split);
+    if (split == Split::kTrain && config.limit > 0) {
+        const int64_t count = std::min(config.limit, dataset.size());
+        dataset = {dataset.images.narrow(0, 0, count).clone(), dataset.labels.narrow(0, 0, count).clone()};
+    }
+    return dataset;
+}
+
+std::string fingerprint(const Dataset& dataset) {
+    const auto images = dataset.images.contiguous();
+    const auto crc = crc32_z(0, images.data_ptr<uint8_t>(), images.nbytes());
+    const auto [channels, height, width] = dataset.shape();
+    return fmt::format("{} images of {}x{}x{}, CRC-32 {:08x}", dataset.size(), channels, height, width, crc);
+}
+
+std::vector<std::string> dataset_kinds() { return names(kinds()); }
+
+torch::Tensor to_signed(const torch::Tensor& bytes) { return bytes.to(torch::kFloat32).div_(127.5).sub_(1); }
+
+torch::Tensor to_bytes(const torch::Tensor& images) {
+    return images.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch::kUInt8);
+}
+
+}  // namespace diffuse

@@ -1,0 +1,113 @@
+#include "diffuse/diffusion/grid.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "diffuse/base/error.hpp"
+
+namespace diffuse {
+namespace {
+
+constexpr double kKarrasRho = 7;
+constexpr double kModerateRatio = 200, kUsualMaxRatio = 80;
+
+/// Whole times start * time_left(fraction of the steps left, 1 to 0).
+Grid at_whole_times(const Schedule& schedule, int64_t start, int64_t steps, double (*time_left)(double fraction)) {
+    Grid grid;
+    for (int64_t left = steps; left >= 0; --left) {
+        const double t = std::round(double(start) * time_left(double(left) / double(steps)));
+        grid.push_back(schedule.at(std::max(t, double(left))));  // close to the data, rounding must not merge levels
+    }
+    return grid;
+}
+
+/// A function of log r at whose equal distances levels lie, and the way back.
+struct Scale {
+    double (*to)(double log_r);
+    double (*from)(double value);
+};
+const Scale kLogarithmic = {[](double log_r) { return log_r; }, [](double value) { return value; }};
+const Scale kKarras = {[](double log_r) { return std::exp(log_r / kKarrasRho); },
+                       [](double value) { return kKarrasRho * std::log(value); }};
+
+/// `count` levels at equal distances from t = start to t = 1.
+Grid even_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
+    const NoiseLevel first = schedule.at(double(start)), last = schedule.at(1);
+    const double first_value = scale.to(std::log(first.ratio())), last_value = scale.to(std::log(last.ratio()));
+    Grid grid = {first};
+    for (int64_t i = 1; i + 1 < count; ++i) {
+        const double value = first_value + (last_value - first_value) * double(i) / double(count - 1);
+        grid.push_back(schedule.at(schedule.time_at(-2 * scale.from(value))));
+    }
+    if (count > 1) grid.push_back(last);
+    return grid;
+}
+
+Grid then_data(Grid grid) {
+    grid.push_back(NoiseLevel{});
+    return grid;
+}
+
+using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps);
+Grid uniform(const Schedule& schedule, int64_t start, int64_t steps) {
+    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction; });
+}
+Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps) {
+    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
+}
+Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps) {
+    return then_data(even_in(kLogarithmic, schedule, start, steps));
+}
+Grid karras(const Schedule& schedule, int64_t start, int64_t steps) {
+    return then_data(even_in(kKarras, schedule, start, steps));
+}
+
+const Table<Spacing>& spacings() {
+    static const Table<Spacing> table = {{"uniform", uniform},
+                                         {"trailing", uniform},
+                                         {"quadratic", quadratic},
+                                         {"log-snr", log_snr},
+                                         {"karras", karras}};
+    return table;
+}
+
+}  // namespace
+
+int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio) {
+    const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
+    int64_t t = schedule.steps();
+    if (!max_ratio && (schedule.zero_terminal_snr() || ratio(t) <= kModerateRatio)) return t;
+    const double most = max_ratio.value_or(kUsualMaxRatio);
+    if (!(most >= ratio(1))) {
+        throw Error(fmt::format("no noise level of the schedule has sigma / alpha of {} or less; the first has {:.4g}",
+                                most, ratio(1)));
+    }
+    while (ratio(t) > most) --t;
+    return t;
+}
+
+Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps, std::optional<double> max_ratio) {
+    const Spacing make = look_up("spacing", spacings(), spacing);
+    const int64_t start = grid_start(schedule, max_ratio);
+    if (steps < 1 || steps > start) {
+        throw Error(
+            fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}", steps, start, start));
+    }
+    return make(schedule, start, steps);
+}
+
+Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {
+    const int64_t start = grid_start(schedule, max_ratio);
+    return reversed(even_in(kLogarithmic, schedule, start, start > 1 ? steps + 1 : 1));
+}
+
+std::vector<std::string> spacing_names() { return names(spacings()); }
+
+Grid reversed(Grid grid) {
+    std::reverse(grid.begin(), grid.end());
+    return grid;
+}
+
+}  // namespace diffuse

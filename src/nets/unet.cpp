@@ -1,0 +1,316 @@
+#include "diffuse/nets/unet.hpp"
+
+#include <fmt/format.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <cmath>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/ops/ops.hpp"
+
+namespace diffuse {
+namespace {
+
+namespace nn = torch::nn;
+
+constexpr int64_t kHeadChannels = 32;
+
+/// At least 8 channels a group, at most 32 groups.
+nn::GroupNorm group_norm(int64_t channels) {
+    int64_t groups = std::min<int64_t>(32, channels / 8);
+    while (channels % groups != 0) --groups;
+    return nn::GroupNorm(groups, channels);
+}
+
+nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1) {
+    return nn::Conv2d(nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2));
+}
+
+template <class Layer>
+Layer zero(Layer layer) {
+    torch::NoGradGuard no_grad;
+    layer->weight.zero_();
+    layer->bias.zero_();
+    return layer;
+}
+
+void check(const ModelConfig& config, const ImageShape& shape) {
+    if (config.base_channels % 8 != 0) {
+        throw Error(fmt::format("config: model.base_channels is {}; expected a multiple of 8", config.base_channels));
+    }
+    const int64_t halvings = int64_t(config.channel_multipliers.size()) - 1;
+    const int64_t unit = config.patch_size << halvings;
+    if (shape.height % unit != 0 || shape.width % unit != 0) {
+        throw Error(
+            fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
+                        "are {}x{}; use fewer model.channel_multipliers or another model.patch_size",
+                        config.patch_size, halvings + 1, unit, shape.height, shape.width));
+    }
+    for (const int64_t resolution : config.attention_resolutions) {
+        bool found = false;
+        for (int64_t level = 0; level <= halvings; ++level)
+            found |= shape.height / config.patch_size >> level == resolution;
+        if (!found) {
+            throw Error(
+                fmt::format("config: model.attention_resolutions has {}, but no level of this network is {} high",
+                            resolution, resolution));
+        }
+    }
+}
+
+/// Dropout whose masks come from a generator of the network's own, so that networks on different threads do not draw
+/// from one another's.
+struct Dropout {
+    double probability;
+    at::Generator generator;
+    torch::Tensor operator()(const torch::Tensor& x) {
+        return x * torch::empty_like(x).bernoulli_(1 - probability, generator) / (1 - probability);
+    }
+};
+
+/// A 3x3 convolution of stride 1 that may read its input normalised (ops.hpp).
+struct Conv3x3Impl : nn::Conv2dImpl {
+    Conv3x3Impl(int64_t in, int64_t out) : nn::Conv2dImpl(nn::Conv2dOptions(in, out, 3).padding(1)) {}
+    torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const {
+        return conv3x3(input, weight, bias, residual, packed);
+    }
+    torch::Tensor packed;  ///< once the weights stay as they are
+};
+TORCH_MODULE(Conv3x3);
+
+/// What a convolution reads: x, and behind its channels those of a skip connection if there is one, normalised.
+ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {}) {
+    return {x, skip, norm->options.num_groups(), norm->weight.unsqueeze(0), norm->bias.unsqueeze(0)};
+}
+
+/// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
+/// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
+struct ResBlockImpl : nn::Module {
+    ResBlockImpl(int64_t in, int64_t out, int64_t embedding, const Dropout& drop)
+        : norm1(register_module("norm1", group_norm(in))),
+          conv1(register_module("conv1", Conv3x3(in, out))),
+          film(register_module("film", nn::Linear(embedding, 2 * out))),
+          norm2(register_module("norm2", group_norm(out))),
+          dropout(drop),
+          conv2(register_module("conv2", zero(Conv3x3(out, out)))) {
+        if (in != out) shortcut = register_module("shortcut", conv(in, out, 1));
+    }
+
+    /// x and skip: [N, in, H, W] together; embedding: [N or 1, embedding] -> [N, out, H, W]
+    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
+        const auto h = conv1(normalised(norm1, x, skip));
+        const auto scale_shift = film(embedding).chunk(2, 1);
+        auto input = normalised(norm2, h);
+        input.scale = input.scale * (1 + scale_shift[0]);
+        input.shift = torch::addcmul(scale_shift[1], input.shift, 1 + scale_shift[0]);
+        if (dropout.probability > 0 && is_training()) input = {dropout(activated(input))};
+        return conv2(input, shortcut ? conv1x1(x, skip, shortcut->weight, shortcut->bias) : x);
+    }
+
+    nn::GroupNorm norm1;
+    Conv3x3 conv1;
+    nn::Linear film;
+    nn::GroupNorm norm2;
+    Dropout dropout;
+    Conv3x3 conv2;
+    nn::Conv2d shortcut{nullptr};
+};
+TORCH_MODULE(ResBlock);
+
+/// Self-attention over the pixels of a feature map (Vaswani et al. 2017), heads of 32 channels, added to the input.
+struct AttentionImpl : nn::Module {
+    explicit AttentionImpl(int64_t channels)
+        : heads(std::max<int64_t>(1, channels / kHeadChannels)),
+          norm(register_module("norm", group_norm(channels))),
+          qkv(register_module("qkv", conv(channels, 3 * channels, 1))),
+          proj(register_module("proj", zero(conv(channels, channels, 1)))) {
+        while (channels % heads != 0) --heads;
+    }
+
+    /// [N, C, H, W] -> the same
+    torch::Tensor forward(const torch::Tensor& x) {
+        const int64_t n = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3), d = channels / heads;
+        const auto parts = conv1x1(norm(x), {}, qkv->weight, qkv->bias)
+                               .reshape({n * heads, 3 * d, height * width})
+                               .chunk(3, 1);  // q, k, v: [N heads, d, HW]
+        const auto weights = torch::softmax(torch::bmm(parts[0].transpose(1, 2), parts[1]) / std::sqrt(double(d)), -1);
+        const auto mixed = torch::bmm(parts[2], weights.transpose(1, 2)).reshape({n, channels, height, width});
+        return x + conv1x1(mixed, {}, proj->weight, proj->bias);
+    }
+
+    int64_t heads;
+    nn::GroupNorm norm;
+    nn::Conv2d qkv, proj;
+};
+TORCH_MODULE(Attention);
+
+/// A residual block, followed by attention at the resolutions that have it.
+struct Block {
+    ResBlock residual{nullptr};
+    Attention attention{nullptr};
+    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
+        const auto h = residual(x, skip, embedding);
+        return attention ? attention(h) : h;
+    }
+};
+
+}  // namespace
+
+struct UNet::Modules : nn::Module {
+    Modules(const ModelConfig& model, const ImageShape& shape, torch::Device device);
+    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t);
+
+    at::Generator generator;  // of dropout
+
+private:
+    Block make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
+    void build_down(std::vector<int64_t>& skips);
+    void build_up(std::vector<int64_t>& skips);
+
+    ModelConfig config;
+    int64_t channels, resolution;  // of the feature map that the next layer will see, while building
+    nn::Linear time1{nullptr}, time2{nullptr};
+    Conv3x3 stem{nullptr}, head{nullptr};
+    nn::GroupNorm head_norm{nullptr};
+    std::vector<std::vector<Block>> down, up;
+    std::vector<nn::Conv2d> downsample;
+    std::vector<Conv3x3> upsample;
+    std::vector<Block> middle;
+};
+
+UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch::Device device)
+    : generator(at::globalContext().defaultGenerator(device).clone()),
+      config(model),
+      channels(model.base_channels),
+      resolution(shape.height / model.patch_size) {
+    const int64_t base = model.base_channels, pixels = shape.channels * model.patch_size * model.patch_size;
+    time1 = register_module("time1", nn::Linear(base, 4 * base));
+    time2 = register_module("time2", nn::Linear(4 * base, 4 * base));
+    stem = register_module("stem", Conv3x3(pixels, base));
+    std::vector<int64_t> skips = {base};
+    build_down(skips);
+    middle = {make_block("middle0", channels, channels, resolution),
+              make_block("middle1", channels, channels, /*no attention*/ 0)};
+    build_up(skips);
+    head_norm = register_module("head_norm", group_norm(channels));
+    head = register_module("head", zero(Conv3x3(channels, pixels)));
+}
+
+Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
+    Block block;
+    block.residual =
+        register_module(name, ResBlock(in, out, 4 * config.base_channels, Dropout{config.dropout, generator}));
+    const auto& attended = config.attention_resolutions;
+    if (std::find(attended.begin(), attended.end(), at) != attended.end()) {
+        block.attention = register_module(name + "_attention", Attention(out));
+    }
+    return block;
+}
+
+/// Every feature map on the way down is a skip connection; `skips` collects their channels.
+void UNet::Modules::build_down(std::vector<int64_t>& skips) {
+    const size_t levels = config.channel_multipliers.size();
+    for (size_t level = 0; level < levels; ++level) {
+        const int64_t width = config.base_channels * config.channel_multipliers[level];
+        auto& blocks = down.emplace_back();
+        for (int64_t i = 0; i < config.blocks_per_level; ++i) {
+            blocks.push_back(make_block(fmt::format("down{}_{}", level, i), channels, width, resolution));
+            skips.push_back(channels = width);
+        }
+        if (level + 1 == levels) break;
+        downsample.push_back(
+            register_module(fmt::format("downsample{}", level), conv(channels, channels, 3, /*stride=*/2)));
+        skips.push_back(channels);
+        resolution /= 2;
+    }
+}
+
+/// Upsampling narrows to the next level's channels, as its convolution is the dearest of all at the higher resolution.
+/// One block more than on the way down, as each takes one skip connection and the stem or the downsampling made one
+/// too.
+void UNet::Modules::build_up(std::vector<int64_t>& skips) {
+    for (size_t level = config.channel_multipliers.size(); level-- > 0;) {
+        const int64_t width = config.base_channels * config.channel_multipliers[level];
+        auto& blocks = up.emplace_back();
+        for (int64_t i = 0; i <= config.blocks_per_level; ++i) {
+            blocks.push_back(make_block(fmt::format("up{}_{}", level, i), channels + skips.back(), width, resolution));
+            skips.pop_back();
+            channels = width;
+        }
+        if (level == 0) break;
+        const int64_t narrower = config.base_channels * config.channel_multipliers[level - 1];
+        upsample.push_back(register_module(fmt::format("upsample{}", level), Conv3x3(channels, narrower)));
+        channels = narrower;
+        resolution *= 2;
+    }
+}
+
+torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor& t) {
+    const auto embedding = torch::silu(time2(torch::silu(time1(time_embedding(t, config.base_channels)))));
+    auto h = stem(ConvInput{torch::pixel_unshuffle(x, config.patch_size)});
+    std::vector<torch::Tensor> skips = {h};
+    for (size_t level = 0; level < down.size(); ++level) {
+        for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
+        if (level < downsample.size()) skips.push_back(h = downsample[level](h));
+    }
+    for (auto& block : middle) h = block(h, {}, embedding);
+    for (size_t i = 0; i < up.size(); ++i) {
+        for (auto& block : up[i]) {
+            h = block(h, skips.back(), embedding);
+            skips.pop_back();
+        }
+        if (i < upsample.size()) h = upsample[i](ConvInput{.x = h, .upsample = true});
+    }
+    const auto output = torch::pixel_shuffle(head(normalised(head_norm, h)), config.patch_size).contiguous();
+    return config.prediction == "eps" && config.input_skip ? output + x : output;
+}
+
+UNet::UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device) {
+    check(config, shape);
+    torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
+    modules_ = std::make_shared<Modules>(config, shape, device);
+    modules_->to(device);
+    for (auto& weight : parameters()) {
+        if (weight.dim() == 4 && weight.is_cpu()) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));
+    }
+}
+
+torch::Tensor UNet::operator()(const torch::Tensor& x, const torch::Tensor& t) const { return modules_->forward(x, t); }
+
+std::vector<std::pair<std::string, torch::Tensor>> UNet::named_parameters() const {
+    std::vector<std::pair<std::string, torch::Tensor>> result;
+    for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
+    return result;
+}
+
+std::vector<torch::Tensor> UNet::parameters() const { return modules_->parameters(); }
+
+int64_t UNet::parameter_count() const {
+    int64_t count = 0;
+    for (const auto& parameter : parameters()) count += parameter.numel();
+    return count;
+}
+
+void UNet::set_training(bool training) { modules_->train(training); }
+
+void UNet::freeze() {
+    for (auto& parameter : parameters()) parameter.requires_grad_(false);
+    modules_->apply([](nn::Module& module) {
+        auto* const layer = module.as<Conv3x3Impl>();
+        if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);
+    });
+}
+
+void UNet::seed_dropout(uint64_t seed) { modules_->generator.set_current_seed(seed); }
+
+torch::Tensor time_embedding(const torch::Tensor& t, int64_t size) {
+    const int64_t half = size / 2;
+    const auto k = torch::arange(half, torch::dtype(torch::kFloat32).device(t.device()));
+    const auto frequencies = torch::exp(k * (-std::log(10000.0) / double(half)));
+    const auto angles = t.to(torch::kFloat32).unsqueeze(1) * frequencies;
+    return torch::cat({angles.cos(), angles.sin()}, 1);
+}
+
+}  // namespace diffuse

@@ -1,0 +1,203 @@
+#include "diffuse/run/checkpoint.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <map>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/tensor_file.hpp"
+
+namespace diffuse {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kFormat = "diffuse-checkpoint-2";
+constexpr int64_t kLargestSide = 4096;  ///< of an image
+
+/// The groups of tensors, with what stands before the names of each.
+template <class AnyCheckpoint>
+auto groups(AnyCheckpoint& checkpoint) {
+    return std::array{std::pair{std::string("model."), &checkpoint.model},
+                      std::pair{std::string("ema."), &checkpoint.ema},
+                      std::pair{std::string("adamw.mean."), &checkpoint.training.mean},
+                      std::pair{std::string("adamw.square."), &checkpoint.training.square}};
+}
+
+std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
+    const auto& [channels, height, width] = checkpoint.shape;
+    const TrainingState& training = checkpoint.training;
+    return {{"format", kFormat},
+            {"config", to_text(to_json(checkpoint.config))},
+            {"image_shape", to_text(Json{channels, height, width})},
+            {"step", to_text(Json(checkpoint.step))},
+            {"bad_steps", to_text(Json(training.bad_steps))},
+            {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
+            {"window_loss", to_text(Json(training.window.loss))},
+            {"window_grad_norm", to_text(Json(training.window.grad_norm))},
+            {"window_steps", to_text(Json(training.window.steps))},
+            {"data", training.data},
+            {"machine", training.machine}};
+}
+
+/// Takes the metadata apart; every failure names the file.
+class MetadataReader {
+public:
+    MetadataReader(const TensorFile& file, const std::filesystem::path& path)
+        : metadata_(file.metadata), name_(display_path(path)) {}
+
+    void read(Checkpoint& checkpoint) const {
+        if (text("format") != kFormat) {
+            throw Error(fmt::format("{}: its format is '{}'; this program reads {}", name_, text("format"), kFormat));
+        }
+        try {
+            checkpoint.config = config_from_json(config_json());
+        } catch (const Error& error) {
+            throw Error(fmt::format("{}: {}", name_, error.what()));
+        }
+        const Json shape = json("image_shape");
+        require(shape.is_array() && shape.size() == 3, "image_shape");
+        const auto side = [&](size_t i) {
+            const int64_t value = whole(shape[i], "image_shape");
+            require(value >= 1 && value <= kLargestSide, "image_shape");
+            return value;
+        };
+        checkpoint.shape = {side(0), side(1), side(2)};
+        checkpoint.step = whole(json("step"), "step");
+        TrainingState& training = checkpoint.training;
+        training.bad_steps = whole(json("bad_steps"), "bad_steps");
+        require(training.bad_steps <= checkpoint.step, "bad_steps");
+        if (!json("loss").is_null()) training.loss = number("loss");
+        training.window = {number("window_loss"), number("window_grad_norm"),
+                           whole(json("window_steps"), "window_steps")};
+        training.data = text("data");
+        training.machine = text("machine");
+    }
+
+private:
+    /// Networks that predict eps did not add their input to their output before the key for it was there.
+    Json config_json() const {
+        Json config = json("config");
+        const bool has_model = config.is_object() && config.contains("model") && config["model"].is_object();
+        if (has_model && !config["model"].contains("input_skip")) config["model"]["input_skip"] = false;
+        return config;
+    }
+    void require(bool holds, const std::string& key) const {
+        if (!holds) throw Error(fmt::format("{}: its '{}' makes no sense", name_, key));
+    }
+    const std::string& text(const std::string& key) const {
+        const auto found = metadata_.find(key);
+        if (found != metadata_.end()) return found->second;
+        throw Error(fmt::format("{}: not a checkpoint of diffuse: it has no '{}'", name_, key));
+    }
+    Json json(const std::string& key) const { return parse_json(text(key), fmt::format("{}: its '{}'", name_, key)); }
+    int64_t whole(const Json& value, const std::string& key) const {
+        require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT64_MAX}, key);
+        return value.get<int64_t>();
+    }
+    double number(const std::string& key) const {
+        const Json value = json(key);
+        require(value.is_number(), key);
+        return value.get<double>();
+    }
+
+    const std::map<std::string, std::string>& metadata_;
+    std::string name_;
+};
+
+/// "3 missing (a, b, c)", at most ten of them by name; empty for none.
+void report(std::string& message, const std::vector<std::string>& names, const char* what) {
+    if (names.empty()) return;
+    const std::vector<std::string> shown(names.begin(), names.begin() + std::min<ptrdiff_t>(10, std::ssize(names)));
+    message += fmt::format("{}{} {} ({}{})", message.empty() ? "" : ", ", names.size(), what, fmt::join(shown, ", "),
+                           names.size() > shown.size() ? ", ..." : "");
+}
+
+/// A damaged config must not ask for a network larger than the file: each of its blocks has at least one 3x3
+/// convolution from all its channels to as many.
+void require_enough(const Checkpoint& checkpoint) {
+    const ModelConfig& model = checkpoint.config.model;
+    int64_t needed = 0, present = 0;
+    for (const int64_t multiplier : model.channel_multipliers) {
+        const int64_t width = model.base_channels * multiplier;
+        needed += model.blocks_per_level * 9 * width * width;
+    }
+    for (const auto& [name, weight] : checkpoint.model) present += weight.numel();
+    if (needed > present) {
+        throw Error(
+            fmt::format("the checkpoint's weights do not fit its config: {} numbers, where more than {} are needed",
+                        present, needed));
+    }
+}
+
+}  // namespace
+
+std::filesystem::path checkpoint_file(const std::filesystem::path& path) {
+    return is_folder(path) ? path / kCheckpointName : path;
+}
+
+void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+    TensorFile file{{}, metadata_of(checkpoint)};
+    for (const auto& [prefix, tensors] : groups(checkpoint)) {
+        for (const auto& [name, tensor] : *tensors) file.tensors[prefix + name] = tensor.detach().cpu();
+    }
+    write_tensor_file(path, file);
+}
+
+Checkpoint load_checkpoint(const std::filesystem::path& path) {
+    const auto file_path = checkpoint_file(path);
+    const TensorFile file = read_tensor_file(file_path);
+    Checkpoint checkpoint;
+    MetadataReader(file, file_path).read(checkpoint);
+    const auto all = groups(checkpoint);
+    for (const auto& [name, tensor] : file.tensors) {
+        const auto group = std::find_if(all.begin(), all.end(),
+                                        [&, &full = name](const auto& row) { return full.starts_with(row.first); });
+        if (group == all.end()) {
+            throw Error(
+                fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", display_path(file_path), name));
+        }
+        group->second->emplace_back(name.substr(group->first.size()), tensor);
+    }
+    return checkpoint;
+}
+
+void restore(const NamedTensors& into, const NamedTensors& from, const std::string& what) {
+    const torch::NoGradGuard no_grad;
+    std::map<std::string, torch::Tensor> available(from.begin(), from.end());
+    std::vector<std::string> missing, misshaped, extra;
+    for (const auto& [name, tensor] : into) {
+        const auto found = available.find(name);
+        if (found == available.end()) {
+            missing.push_back(name);
+            continue;
+        }
+        if (found->second.sizes() != tensor.sizes() || found->second.scalar_type() != tensor.scalar_type())
+            misshaped.push_back(name);
+        else
+            torch::Tensor(tensor).copy_(found->second);
+        available.erase(found);
+    }
+    for (const auto& [name, tensor] : available) extra.push_back(name);
+    std::string problem;
+    report(problem, missing, "missing");
+    report(problem, misshaped, "of another shape or type");
+    report(problem, extra, "unknown");
+    if (!problem.empty()) throw Error(what + " do not fit the checkpoint's config: " + problem);
+}
+
+UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device device) {
+    require_enough(checkpoint);
+    UNet network(checkpoint.config.model, checkpoint.shape, /*seed=*/0, device);
+    restore(network.named_parameters(), weights == Weights::kEma ? checkpoint.ema : checkpoint.model,
+            "the checkpoint's weights");
+    network.set_training(false);
+    network.freeze();
+    return network;
+}
+
+}  // namespace diffuse

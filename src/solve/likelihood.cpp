@@ -1,0 +1,148 @@
+#include "diffuse/solve/likelihood.hpp"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "diffuse/base/random.hpp"
+#include "diffuse/data/dataset.hpp"
+#include "solve/ode.hpp"
+
+namespace diffuse {
+namespace {
+
+using torch::Tensor;
+
+constexpr double kBinWidth = 1 / 127.5;  ///< of a byte, in [-1, 1]
+
+Tensor sum_of_pixels(const Tensor& x) { return x.flatten(1).sum(1); }
+
+/// log of the standard normal density, summed over the pixels.
+Tensor standard_log_density(const Tensor& x) {
+    return -0.5 * (sum_of_pixels(x.square()) + double(x[0].numel()) * std::log(2 * std::numbers::pi));
+}
+
+/// The bound's noise of time t, of x0's shape.
+Tensor bound_noise(const Draws& draws, const Tensor& x0, double t) {
+    return normal_images(draws.seed, Purpose::kBoundNoise, draws.first, x0.size(0), x0.sizes().slice(1), int64_t(t))
+        .to(x0.options());
+}
+
+/// The slope of the ODE at a level, and the divergence of it over y = x / scale.
+struct Flow {
+    Tensor slope, divergence;
+};
+
+Flow flow_at(const Denoiser& denoiser, const OdeForm& ode, const Tensor& x, const NoiseLevel& level,
+             const std::vector<Tensor>& probes) {
+    const auto input = x.detach().requires_grad_(true);
+    const auto slope = ode.slope(denoiser(input, level));
+    auto divergence = torch::zeros({x.size(0)}, x.options());
+    for (const auto& probe : probes) {
+        const auto product = torch::autograd::grad({(slope * probe).sum()}, {input}, {}, /*retain_graph=*/true)[0];
+        divergence += sum_of_pixels(product * probe);
+    }
+    return {slope.detach(), ode.scale(level) * divergence};
+}
+
+/// Vectors v with mean(v v^T) = 1, so that the sum of v^T J v is the trace of J: signs, or for the exact trace a one in
+/// each place.
+std::vector<Tensor> make_probes(const Tensor& x, int64_t count, const Draws& draws) {
+    std::vector<Tensor> probes;
+    for (int64_t draw = 0; draw < count; ++draw) {
+        const auto normals =
+            normal_images(draws.seed, Purpose::kProbe, draws.first, x.size(0), x.sizes().slice(1), draw);
+        probes.push_back(torch::where(normals >= 0, 1.0, -1.0).to(x.options()) / std::sqrt(double(count)));
+    }
+    const int64_t dimensions = x[0].numel();
+    for (int64_t i = 0; count == 0 && i < dimensions; ++i) {
+        const auto one = torch::zeros({dimensions}, x.options());
+        one[i] = 1;
+        probes.push_back(one.view(x.sizes().slice(1)).expand_as(x));
+    }
+    return probes;
+}
+
+/// Nats of a whole picture to bits per dimension.
+double bits_per_nat(const Tensor& images) { return 1 / (double(images[0].numel()) * std::numbers::ln2); }
+
+/// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.
+Tensor log_probability(const Tensor& bytes, const Tensor& mean, double deviation) {
+    const auto value = to_signed(bytes).to(torch::kFloat64);
+    const auto below = [&](const Tensor& at) { return torch::special_ndtr((at - mean) / deviation); };
+    const auto upper = torch::where(bytes == 255, 1.0, below(value + kBinWidth / 2));
+    const auto lower = torch::where(bytes == 0, 0.0, below(value - kBinWidth / 2));
+    return (upper - lower).clamp_min(1e-12).log();  // Nichol & Dhariwal 2021's floor, against the logarithm of 0
+}
+
+}  // namespace
+
+Tensor dequantised(const Tensor& bytes, const Draws& draws) {
+    const auto normals = normal_images(draws.seed, Purpose::kDequantisation, draws.first, bytes.size(0),
+                                       bytes.sizes().slice(1), /*draw=*/0);
+    const auto u = torch::special_ndtr(normals.to(bytes.device(), torch::kFloat64));
+    return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
+}
+
+Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor& start, int64_t probe_count,
+                       const Draws& draws) {
+    const double dimensions = double(start[0].numel());
+    const auto probes = make_probes(start, probe_count, draws);
+    Tensor x = start, gained = torch::zeros({start.size(0)}, start.options());  // log p(start) - log p(x)
+    for (size_t i = 0; i + 1 < grid.size(); ++i) {
+        const NoiseLevel &from = grid[i], &to = grid[i + 1];
+        const OdeForm ode(from, to);
+        const double h = ode.variable(to) - ode.variable(from);
+        const auto y = x / ode.scale(from);
+        const auto first = flow_at(denoiser, ode, x, from, probes);
+        const auto second = flow_at(denoiser, ode, ode.scale(to) * (y + h * first.slope), to, probes);
+        x = ode.scale(to) * (y + h / 2 * (first.slope + second.slope));
+        gained +=
+            h / 2 * (first.divergence + second.divergence) + dimensions * std::log(ode.scale(to) / ode.scale(from));
+    }
+    return standard_log_density(x) + gained;
+}
+
+FirstLevel first_level(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes, const Draws& draws) {
+    const auto x0 = to_signed(bytes).to(torch::kFloat64);
+    const NoiseLevel one = chain[chain.size() - 2], two = chain.size() > 2 ? chain[chain.size() - 3] : one;
+    const auto eps = bound_noise(draws, x0, one.t);
+    const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
+    const double deviation = chain.size() > 2 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
+    const auto x = one.alpha * x0 + one.sigma * eps;
+    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, deviation));
+    return {x, standard_log_density(eps) - double(x0[0].numel()) * std::log(one.sigma), decoder};
+}
+
+Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
+    return -log_density / (double(dimensions) * std::numbers::ln2) - std::log2(kBinWidth);
+}
+
+Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid& grid, const Tensor& bytes, int64_t probes,
+                 const Draws& draws) {
+    const FirstLevel first = first_level(denoiser, chain, bytes, draws);
+    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, draws);
+    return -(first.log_decoder + log_density - first.log_q) * bits_per_nat(bytes);
+}
+
+VariationalBound variational_bound(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
+                                   const Draws& draws) {
+    const c10::InferenceMode inference;
+    const auto x0 = to_signed(bytes).to(torch::kFloat64);
+    const NoiseLevel& start = chain.front();
+    const double variance = start.sigma * start.sigma;
+    const auto prior = 0.5 * sum_of_pixels((start.alpha * x0).square() + variance - 1 - std::log(variance));
+    auto diffusion = torch::zeros_like(prior);
+    for (size_t i = 0; i + 2 < chain.size(); ++i) {
+        const NoiseLevel &from = chain[i], &to = chain[i + 1];
+        const auto eps = bound_noise(draws, x0, from.t);
+        const double snr_ratio = std::exp(to.log_snr() - from.log_snr());
+        const auto predicted = denoiser(from.alpha * x0 + from.sigma * eps, from).eps;
+        diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - predicted).square());
+    }
+    const auto decoder = -first_level(denoiser, chain, bytes, draws).log_decoder;
+    return {prior * bits_per_nat(bytes), diffusion * bits_per_nat(bytes), decoder * bits_per_nat(bytes)};
+}
+
+}  // namespace diffuse

@@ -1,0 +1,35 @@
+#include "diffuse/train/batch.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "diffuse/base/random.hpp"
+
+namespace diffuse {
+
+torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
+    auto result = torch::empty({count}, torch::kInt64);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t epoch = (first + i) / images_;
+        if (epoch != epoch_) order_ = permutation(images_, {seed_, Purpose::kPermutation, uint64_t(epoch)});
+        epoch_ = epoch;
+        result.data_ptr<int64_t>()[i] = order_[size_t((first + i) % images_)];
+    }
+    return result;
+}
+
+torch::Tensor training_times(uint64_t seed, int64_t step, int64_t batch, int64_t T) {
+    const double offset = Random({seed, Purpose::kTrainingTime, uint64_t(step)}).uniform();
+    auto t = torch::empty({batch}, torch::kInt64);
+    for (int64_t i = 0; i < batch; ++i) {
+        const double fraction = std::fmod(offset + double(i) / double(batch), 1.0);
+        t.data_ptr<int64_t>()[i] = std::min(T, 1 + int64_t(fraction * double(T)));
+    }
+    return t;
+}
+
+torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape) {
+    return normal_images(seed, Purpose::kTrainingNoise, first, count, image_shape, /*draw=*/0);
+}
+
+}  // namespace diffuse
