@@ -3,8 +3,11 @@
 set -euo pipefail
 diffuse=$(realpath "$1")
 table=$(realpath "$(dirname "$0")/wrong_commands.txt")
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+names=$(realpath "$(dirname "$0")/../scripts/names")
+top=$(mktemp -d)  # the commands run in a folder of it, beside which their output is kept
+folder=$top/work
+trap 'rm -rf "$top"' EXIT
+mkdir "$folder"
 cd "$folder"
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
@@ -13,22 +16,22 @@ expect_error() {
     local code=$1 pattern=$2 before after status=0
     shift 2
     before=$(find . | sort)
-    "$diffuse" "$@" >/tmp/out.$$ 2>/tmp/err.$$ || status=$?
+    "$diffuse" "$@" >"$top/out" 2>"$top/err" || status=$?
     after=$(find . | sort)
     local out err
-    out=$(cat /tmp/out.$$) err=$(cat /tmp/err.$$)
-    rm -f /tmp/out.$$ /tmp/err.$$
+    out=$(cat "$top/out") err=$(cat "$top/err")
     [ "$status" -eq "$code" ] || fail "diffuse $* exited $status, expected $code: $err"
     [ "$(wc -l <<<"$err")" -eq 1 ] || fail "diffuse $* printed more than one line: $err"
     grep -qE -- "$pattern" <<<"$err" || fail "diffuse $*: '$pattern' is not in: $err"
     [ -z "$out" ] || fail "diffuse $* printed to stdout: $out"
     [ "$before" = "$after" ] || fail "diffuse $* left files behind: $after"
 }
+train() { "$diffuse" train --config tiny.json --threads 1 "$@"; }
 json() { python3 -c "import json,sys; print(json.load(sys.stdin)$1)"; }
 
 cat >tiny.json <<'END'
 {"dataset": {"kind": "digits", "limit": 200},
- "model": {"base_channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [7], "patch_size": 2},
+ "model": {"base_channels": 8, "channel_multipliers": [1, 2], "attention_resolutions": [7], "patch_size": 2},
  "train": {"steps": 30, "batch_size": 16, "warmup_steps": 5, "log_every": 10, "sample_every": 15, "checkpoint_every": 15}}
 END
 
@@ -37,9 +40,9 @@ END
 for command in "" train sample encode eval info; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
 
 # training: a plan without files, then the run folder
-"$diffuse" train --config tiny.json --dry-run --set train.steps=7 2>/dev/null | json "['train']['steps']" | grep -qx 7 || fail dry-run
+train --dry-run --set train.steps=7 2>/dev/null | json "['train']['steps']" | grep -qx 7 || fail dry-run
 [ ! -e runs ] || fail "--dry-run wrote files"
-out=$("$diffuse" train --config tiny.json --seed 3 2>/dev/null)
+out=$(train --seed 3 2>/dev/null)
 [ "$out" = "$folder/runs/tiny" ] || fail "train printed: $out"
 for file in config.json metrics.jsonl log.txt checkpoint.safetensors samples/step-0000015.png samples/step-0000030.png; do
     [ -s "runs/tiny/$file" ] || fail "no runs/tiny/$file"
@@ -47,12 +50,12 @@ done
 [ "$(json "['seed']" <runs/tiny/config.json)" = 3 ] || fail "the seed is not in the resolved config"
 [ "$(wc -l <runs/tiny/metrics.jsonl)" = 3 ] || fail "metrics.jsonl has not three lines"
 mv runs/tiny runs/seeded
-"$diffuse" train --config tiny.json --set train.steps=5 >/dev/null 2>&1
-"$diffuse" train --config tiny.json --force >/dev/null 2>&1 || fail --force
+train --set train.steps=5 >/dev/null 2>&1
+train --force >/dev/null 2>&1 || fail --force
 
 # a training that gets a signal saves, and says how to go on
 interrupt() {  # SIGNAL CODE; env, since a shell that was told to ignore a signal (nohup) makes its children do so
-    env --default-signal="$1" "$diffuse" train --config tiny.json --set train.sample_every=0 --set train.steps=100000 --out interrupted >/dev/null 2>err.txt &
+    env --default-signal="$1" "$diffuse" train --config tiny.json --threads 1 --set train.sample_every=0 --set train.steps=100000 --out interrupted >/dev/null 2>err.txt &
     local process=$! status=0
     while [ ! -s interrupted/metrics.jsonl ]; do
         kill -0 $process || fail "training died"
@@ -75,22 +78,22 @@ grep -q "train.steps: $steps, was 100000" err.txt || fail "resume does not say w
 grep -q "is finished: $steps steps of $steps" err.txt || fail "resuming a finished run said: $(cat err.txt)"
 
 # a run of 17 steps that is prolonged to 30 ends as one of 30, bit for bit
-"$diffuse" train --config tiny.json --set train.decay=none --out whole >/dev/null 2>&1
-"$diffuse" train --config tiny.json --set train.decay=none --set train.steps=17 --out parts >/dev/null 2>&1
-"$diffuse" train --resume parts --config tiny.json --set train.decay=none >/dev/null 2>&1 || fail "resume with a config"
+train --set train.decay=none --set train.sample_every=0 --out whole >/dev/null 2>&1
+train --set train.decay=none --set train.sample_every=0 --set train.steps=17 --out parts >/dev/null 2>&1
+train --resume parts --set train.decay=none --set train.sample_every=0 >/dev/null 2>&1 || fail "resume with a config"
 cmp parts/checkpoint.safetensors whole/checkpoint.safetensors || fail "a prolonged run ends differently"
 
 # the log: whatever the terminal shows, log.txt has the details; a resumed run appends to it, --force begins anew
 log_line="^[0-9-]{10}T[0-9:.]{12}[+-][0-9]{2}:[0-9]{2} (debug|info|warning|error) +[^ ]"
 logged() { grep -qE "$2" "$1/log.txt" || fail "'$2' is not in $1/log.txt: $(cat "$1/log.txt")"; }
-"$diffuse" train --config tiny.json --set train.decay=none --set train.steps=20 --out logged --quiet >/dev/null 2>err.txt
+train --set train.decay=none --set train.steps=20 --out logged --quiet >/dev/null 2>err.txt
 [ ! -s err.txt ] || fail "train --quiet printed: $(cat err.txt)"
 ! grep -vE "$log_line" logged/log.txt || fail "a line of log.txt without its time and level"
 logged logged "info +training .* images for 20 steps"
 logged logged "debug +LibTorch .* threads"
 logged logged "debug +saved .*checkpoint.safetensors of step 15"
 logged logged "debug +saved .*step-0000015.png"
-for line in 1 2; do grep -qF "debug   $(sed -n ${line}p logged/metrics.jsonl)" logged/log.txt || fail "a line of metrics is not in log.txt"; done
+[ "$(sed 's/^/debug   /' logged/metrics.jsonl | grep -cFf - logged/log.txt)" = 2 ] || fail "the two lines of metrics are not in log.txt"
 logged logged "info +trained 20 steps"
 cp logged/log.txt first.txt
 "$diffuse" train --resume logged --set train.steps=30 --verbose >/dev/null 2>err.txt || fail "resume --verbose: $(cat err.txt)"
@@ -99,7 +102,7 @@ head -c "$(stat -c %s first.txt)" logged/log.txt | cmp - first.txt || fail "a re
 logged logged "info +.*going on after step 20"
 (expect_error 2 "cannot become 4" train --resume logged --seed 4)
 logged logged "error +seed is 0 in this run and cannot become 4"
-"$diffuse" train --config tiny.json --out logged --force --quiet >/dev/null 2>&1
+train --out logged --force --quiet >/dev/null 2>&1
 ! grep -q "20 steps" logged/log.txt || fail "--force left lines of the run before in log.txt"
 logged interrupted "error +interrupted; step .*go on with: diffuse train --resume"
 "$diffuse" train --resume logged --set train.steps=31 >/dev/null 2>/dev/full || fail "a stderr that is full ended a training"
@@ -108,7 +111,7 @@ logged interrupted "error +interrupted; step .*go on with: diffuse train --resum
 ! grep -l $'\033' err.txt ./*/log.txt runs/*/log.txt || fail "escape codes in a file"
 mkdir -p blocked/log.txt
 code=0
-"$diffuse" train --config tiny.json --out blocked >out.txt 2>err.txt || code=$?
+train --out blocked >out.txt 2>err.txt || code=$?
 [ $code = 2 ] && [ "$(cat err.txt)" = "error: cannot write $folder/blocked/log.txt: Is a directory" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
 
 # on a terminal: colours unless NO_COLOR is set, a progress line unless --quiet
@@ -133,7 +136,8 @@ if [ "$("$diffuse" info --json | json "['device']")" = cpu ]; then
 fi
 
 # sampling: every solver; the same pictures whatever the batch, the threads and the number
-solvers="ddpm ddpm-upper ddim euler heun rk4 ipndm dpm-2 dpm-3 dpmpp-2m dpmpp-3m unipc reversible"
+solvers=$("$names" "$diffuse" sample --solver)
+[ "$(wc -l <<<"$solvers")" -ge 13 ] || fail "sample --help lists no solvers: $solvers"
 for solver in $solvers; do
     "$diffuse" sample --checkpoint runs/tiny --solver $solver --steps 4 --num 5 --out $solver.png >out.txt 2>/dev/null || fail "sample $solver"
     [ "$(tail -n 1 out.txt)" = "$folder/$solver.png" ] || fail "sample did not print the path of its picture"
@@ -174,19 +178,26 @@ clips yes --solver ddpm-upper
 clips yes --solver ddim --eta 0.5
 clips no --solver ddim
 clips no --solver unipc
-fid() { "$diffuse" eval --checkpoint runs/tiny --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
+python3 - <<'END'
+import os, random, struct  # MNIST's four files with few images, since a distance looks at all images of the test set
+os.mkdir('mnist')
+for part in 'train', 't10k':
+    open(f'mnist/{part}-images-idx3-ubyte', 'wb').write(struct.pack('>IIII', 0x803, 200, 28, 28) + random.Random(0).randbytes(200 * 28 * 28))
+    open(f'mnist/{part}-labels-idx1-ubyte', 'wb').write(struct.pack('>II', 0x801, 200) + bytes(i % 10 for i in range(200)))
+END
+train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=20 --set train.sample_every=0 --out spots >/dev/null 2>&1
+fid() { "$diffuse" eval --checkpoint spots --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
 [ "$(fid)" = "$(fid --clip-x0)" ] && [ "$(fid)" != "$(fid --no-clip-x0)" ] || fail "eval does not clip as sample does"
 
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
-[ "$("$diffuse" eval --checkpoint runs/tiny --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
+[ "$("$diffuse" eval --checkpoint spots --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
     "4 solver spacing steps nfe fid confident seconds class_shares" ] || fail "eval --metric fid"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
-[ "$("$diffuse" eval --checkpoint runs/tiny --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
+train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
+[ "$("$diffuse" eval --checkpoint short --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
     "3 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"
-
-"$diffuse" train --config tiny.json --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
 "$diffuse" eval --checkpoint short --metric nll --num 2 >/dev/null 2>err.txt || fail "nll of 20 levels: $(cat err.txt)"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --solvers heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
 for option in --quiet --verbose; do
