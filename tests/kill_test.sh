@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A training that is killed again and again (SIGKILL) and resumed ends with the same files, bit for bit, as one that
 # never was:  tests/kill_test.sh PATH/TO/diffuse [KILLS]
-# It saves after every step, so that many kills come amid a save; how many did is counted by what they leave.
+# It saves after every step. Each second kill waits for a save to begin; the others come at any moment. How many came
+# amid a save is counted by the unfinished files that they leave.
 set -euo pipefail
 diffuse=$(realpath "$1")
 kills=${2:-20}
@@ -14,28 +15,34 @@ echo "seed $seed (set SEED to repeat)"
 
 cat >config.json <<END
 {"dataset": {"kind": "digits", "limit": 100},
- "model": {"base_channels": 32, "channel_multipliers": [1, 2], "patch_size": 2, "dropout": 0.1},
- "train": {"steps": $((kills * 5)), "batch_size": 8, "log_every": 3, "sample_every": 40, "checkpoint_every": 1,
+ "model": {"base_channels": 16, "channel_multipliers": [1, 2], "patch_size": 2, "dropout": 0.1},
+ "train": {"steps": $((kills * 4)), "batch_size": 8, "log_every": 3, "sample_every": 30, "checkpoint_every": 1,
            "keep_checkpoints": 2}}
 END
-"$diffuse" train --config config.json --out whole >/dev/null 2>&1
+"$diffuse" train --threads 1 --config config.json --out whole >/dev/null 2>&1
 
+saving() { compgen -G "killed/*.$process.tmp" >/dev/null || compgen -G "killed/checkpoints/*.$process.tmp" >/dev/null; }
 done=0 amid=0 arguments=(--config config.json --out killed)
 while :; do
-    "$diffuse" train "${arguments[@]}" >out.txt 2>err.txt &
+    "$diffuse" train --threads 1 "${arguments[@]}" >out.txt 2>err.txt &
     process=$!
     if [ "$done" -lt "$kills" ]; then
-        sleep "0.$((RANDOM % 70 + 10))"
+        if [ $((done % 2)) = 0 ]; then
+            sleep "0.$((RANDOM % 70 + 10))"
+        else
+            until saving || ! kill -0 $process 2>/dev/null; do :; done
+        fi
         if kill -KILL $process 2>/dev/null; then done=$((done + 1)); fi
     fi
     status=0
     wait $process 2>/dev/null || status=$?
     [ $status = 0 ] && break
     [ $status = 137 ] || { echo "FAILED: exit code $status: $(cat err.txt)" >&2; exit 1; }
-    if [ -n "$(find killed -name '*.tmp' 2>/dev/null)" ]; then amid=$((amid + 1)); fi
+    if saving; then amid=$((amid + 1)); fi
     [ ! -e killed/config.json ] || arguments=(--resume killed)
 done
 
+[ "$kills" -lt 10 ] || [ $amid -ge 1 ] || { echo "FAILED: no kill came amid a save" >&2; exit 1; }
 timeless() { sed 's/,"images_per_second.*//' "$1"; }
 cmp whole/checkpoint.safetensors killed/checkpoint.safetensors
 cmp whole/config.json killed/config.json
