@@ -13,7 +13,7 @@ cat >bin/diffuse <<END
 # Training and whole test sets are cut down: what is tested is that each command does what it says.
 if [ "\$1" = train ]; then
     exec "$diffuse" "\$@" --set dataset.kind=digits --set dataset.limit=100 --set train.steps=4 --set train.batch_size=8 \\
-        --set train.sample_every=0
+        --set train.sample_every=0 --set model.base_channels=8 --threads 1
 fi
 set -- "\${@//mnist:test/digits:test}"
 exec "$diffuse" "\${@/#256/16}"
