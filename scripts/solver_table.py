@@ -40,7 +40,7 @@ def roundtrip_table(results):
     rows = [[result["rows"][0]["solver"]] + [f"{row['mse']:.2g}" for row in result["rows"]] +
             [f"{row['latent_std']:.2f}" for row in result["rows"] if row["steps"] == 50] for result in results.values()]
     steps = [str(row["steps"]) for row in first(results)["rows"]]
-    return markdown(["solver"] + steps + ["latents' deviation at 50"], rows)
+    return markdown(["solver"] + steps + ["latents' standard deviation at 50"], rows)
 
 
 def combinations_table(results):

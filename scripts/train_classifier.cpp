@@ -1,4 +1,4 @@
-// Trains the classifier of include/diffuse/classifier.hpp on MNIST:  train_classifier OUT.safetensors
+// Trains the classifier of include/diffuse/nets/classifier.hpp on MNIST:  train_classifier OUT.safetensors
 // The weights that come out are a function of the seed and of how LibTorch rounds on this machine, not of the number of
 // threads. The test images are looked at once, after the last step.
 
@@ -19,6 +19,7 @@
 #include "diffuse/data/dataset.hpp"
 #include "diffuse/nets/classifier.hpp"
 #include "diffuse/train/batch.hpp"
+#include "diffuse/train/flat_parameters.hpp"
 #include "diffuse/train/optimizer.hpp"
 
 namespace diffuse {
@@ -26,7 +27,7 @@ namespace {
 
 constexpr uint64_t kSeed = 1;
 constexpr int64_t kEpochs = 12, kReplicas = 4;
-constexpr double kMostRadians = 0.2, kMostScale = 0.1, kMostShear = 0.1, kMostPixels = 2;  // of the augmentation
+constexpr double kMaxRadians = 0.2, kMaxScale = 0.1, kMaxShear = 0.1, kMaxPixels = 2;  // of the augmentation
 
 /// Turns, scales, shears and shifts each image a little, at random by its position in the order of training.
 torch::Tensor augmented(const torch::Tensor& images, int64_t first_position) {
@@ -34,10 +35,10 @@ torch::Tensor augmented(const torch::Tensor& images, int64_t first_position) {
     for (int64_t i = 0; i < images.size(0); ++i) {
         Random random({kSeed, Purpose::kAugmentation, uint64_t(first_position + i)});
         const auto most = [&](double limit) { return random.uniform(-limit, limit); };
-        const double angle = most(kMostRadians), scale = 1 + most(kMostScale), shear = most(kMostShear);
+        const double angle = most(kMaxRadians), scale = 1 + most(kMaxScale), shear = most(kMaxShear);
         const double cosine = scale * std::cos(angle), sine = scale * std::sin(angle);
         const double pixel = 2.0 / double(images.size(3));  // in the grid's coordinates, which go from -1 to 1
-        const double dx = pixel * most(kMostPixels), dy = pixel * most(kMostPixels);
+        const double dx = pixel * most(kMaxPixels), dy = pixel * most(kMaxPixels);
         const double map[] = {cosine, shear * cosine - sine, dx, sine, shear * sine + cosine, dy};
         std::copy_n(map, 6, maps.data_ptr<float>() + 6 * i);
     }
@@ -47,7 +48,7 @@ torch::Tensor augmented(const torch::Tensor& images, int64_t first_position) {
 }
 
 double accuracy(const Classifier& classifier, const Dataset& dataset) {
-    const auto digits = classifier.judge(to_signed(dataset.images)).probabilities.argmax(1);
+    const auto digits = classifier.classify(to_signed(dataset.images)).probabilities.argmax(1);
     return digits.eq(dataset.labels).to(torch::kFloat64).mean().item<double>();
 }
 
@@ -69,7 +70,7 @@ void backward(Replica& replica, const Dataset& dataset, const torch::Tensor& ind
 }
 
 Classifier train(const Dataset& dataset) {
-    TrainConfig config{.batch_size = 128, .learning_rate = 3e-3, .weight_decay = 0.01, .ema_decay = 0.998};
+    TrainOptions config{.batch_size = 128, .learning_rate = 3e-3, .weight_decay = 0.01, .ema_decay = 0.998};
     config.steps = kEpochs * dataset.size() / config.batch_size;
     config.warmup_steps = config.steps / 20;
     const int64_t share = config.batch_size / kReplicas, threads = at::get_num_threads();
@@ -87,11 +88,12 @@ Classifier train(const Dataset& dataset) {
     AdamW optimizer(weights, ema, config.beta2, config.weight_decay);
     DataOrder order(kSeed, dataset.size());
     Progress progress("training the classifier: step", config.steps);
-    at::set_num_threads(1);  // LibTorch's own threads would spin beside the replicas
+    const SingleThreaded guard;
+    Workers workers(std::min<int64_t>(threads, kReplicas));
     for (int64_t step = 0; step < config.steps; ++step) {
         const int64_t first = step * config.batch_size;
         const auto indices = order.indices(first, config.batch_size);
-        parallel_for_each(kReplicas, threads, [&](int64_t i) {
+        workers.for_each(kReplicas, [&](int64_t i) {
             backward(replicas[size_t(i)], dataset, indices.narrow(0, i * share, share), first + i * share);
         });
         auto gradient = replicas.front().gradient;
@@ -101,7 +103,6 @@ Classifier train(const Dataset& dataset) {
         progress.update(step + 1,
                         [&] { return fmt::format("loss {:.4f}", kReplicas * replicas.front().loss.item<double>()); });
     }
-    at::set_num_threads(int(threads));
     return average;
 }
 

@@ -1,4 +1,4 @@
-#include "diffuse/run/checkpoint.hpp"
+#include "diffuse/run/model.hpp"
 
 #include <map>
 
@@ -12,12 +12,12 @@ namespace {
 
 Config tiny() {
     Config config;
-    config.model = {.base_channels = 8, .channel_multipliers = {1, 2}, .patch_size = 2};
+    config.unet = {.base_channels = 8, .channel_multipliers = {1, 2}, .patch_size = 2};
     return config;
 }
 
 Checkpoint example() {
-    const auto weights = [](uint64_t seed) { return UNet(tiny().model, {}, seed, torch::kCPU).named_parameters(); };
+    const auto weights = [](uint64_t seed) { return UNet(tiny().unet, {}, seed, torch::kCPU).named_parameters(); };
     return {tiny(),     {},         12,
             weights(1), weights(2), {2, 0.1 + 0.2, {1.0 / 3, 1e-300, 7}, "data", "machine", weights(3), weights(4)}};
 }
@@ -51,19 +51,19 @@ TEST(CheckpointTest, HoldsAllThatSamplingAndResumingNeedToTheLastBit) {
 TEST(CheckpointTest, OfBeforeTheKeyHasNoInputSkip) {
     const TemporaryFolder folder;
     save_checkpoint(folder / "new", example());
-    EXPECT_TRUE(load_checkpoint(folder / "new").config.model.input_skip);
+    EXPECT_TRUE(load_checkpoint(folder / "new").config.parameterization.input_skip);
     TensorFile file = read_tensor_file(folder / "new");
     std::string& config = file.metadata.at("config");
     const std::string key = ",\"input_skip\":true";
     config.erase(config.find(key), key.size());
     write_tensor_file(folder / "old", file);
-    EXPECT_FALSE(load_checkpoint(folder / "old").config.model.input_skip);
+    EXPECT_FALSE(load_checkpoint(folder / "old").config.parameterization.input_skip);
 }
 
 TEST(CheckpointTest, MakesANetworkOfTheAveragedOrTheRawWeights) {
     const Checkpoint checkpoint = example();
-    expect_equal(make_network(checkpoint, Weights::kRaw, torch::kCPU).named_parameters(), checkpoint.model);
-    expect_equal(make_network(checkpoint, Weights::kEma, torch::kCPU).named_parameters(), checkpoint.ema);
+    expect_equal(make_network(checkpoint, "raw", torch::kCPU).named_parameters(), checkpoint.model);
+    expect_equal(make_network(checkpoint, "ema", torch::kCPU).named_parameters(), checkpoint.ema);
 }
 
 TEST(CheckpointTest, MissingExtraAndMisshapedWeightsAreListedByName) {
@@ -73,20 +73,20 @@ TEST(CheckpointTest, MissingExtraAndMisshapedWeightsAreListedByName) {
         if (name == "head.bias") tensor = torch::zeros({7});
     }
     broken.ema.emplace_back("spare", torch::zeros({1}));
-    const auto error = error_of([&] { make_network(broken, Weights::kEma, torch::kCPU); });
+    const auto error = error_of([&] { make_network(broken, "ema", torch::kCPU); });
     expect_contains(error, "1 missing (stem.weight)");
     expect_contains(error, "1 of another shape or type (head.bias)");
     expect_contains(error, "1 unknown (spare)");
-    const auto network = UNet(tiny().model, {}, 0, torch::kCPU).named_parameters();
+    const auto network = UNet(tiny().unet, {}, 0, torch::kCPU).named_parameters();
     expect_contains(error_of([&] { restore(network, {}, "the weights"); }), ", ...)");
 }
 
 TEST(CheckpointTest, AConfigOfAHugeNetworkIsRefusedBeforeItIsBuilt) {
     Checkpoint broken = example();
-    broken.config.model.base_channels = 1024;
-    broken.config.model.channel_multipliers = {32, 32, 32, 32, 32, 32, 32, 32};  // terabytes
-    broken.config.model.patch_size = 1;
-    expect_contains(error_of([&] { make_network(broken, Weights::kEma, torch::kCPU); }), "do not fit its config");
+    broken.config.unet.base_channels = 1024;
+    broken.config.unet.channel_multipliers = {32, 32, 32, 32, 32, 32, 32, 32};  // terabytes
+    broken.config.unet.patch_size = 1;
+    expect_contains(error_of([&] { make_network(broken, "ema", torch::kCPU); }), "do not fit its config");
 }
 
 TEST(CheckpointTest, MetadataThatMakeNoSenseAreRefusedByKey) {

@@ -14,46 +14,47 @@ torch::Tensor drawn_digits(int64_t count) {
     return to_signed(load_dataset({.kind = "digits", .limit = count}, Split::kTrain).images);
 }
 
-void expect_equal(const Judgement& a, const Judgement& b) {
+void expect_equal(const Classification& a, const Classification& b) {
     EXPECT_TRUE(torch::equal(a.features, b.features));
     EXPECT_TRUE(torch::equal(a.probabilities, b.probabilities));
 }
 
 TEST(Classifier, SaysTheSameOfAnImageWhateverTheBatchAndTheThreads) {
-    const auto classifier = Classifier::shipped();
+    const auto classifier = Classifier::pretrained();
     const auto images = drawn_digits(70);
-    const Judgement all = classifier.judge(images), some = classifier.judge(images.narrow(0, 0, 33));
+    const Classification all = classifier.classify(images), some = classifier.classify(images.narrow(0, 0, 33));
     expect_equal(some, {all.features.narrow(0, 0, 33), all.probabilities.narrow(0, 0, 33)});
-    const Judgement alone = classifier.judge(images.narrow(0, 37, 1));
+    const Classification alone = classifier.classify(images.narrow(0, 37, 1));
     EXPECT_TRUE(torch::allclose(alone.features, all.features.narrow(0, 37, 1), 1e-5, 1e-6));
 
     const int threads = at::get_num_threads();
     for (const int other : {1, 3}) {
         at::set_num_threads(other);
-        expect_equal(classifier.judge(images), all);
+        expect_equal(classifier.classify(images), all);
     }
     at::set_num_threads(threads);
 }
 
 TEST(Classifier, GivesFeaturesInDoubleAndProbabilities) {
-    const Judgement judgement = Classifier::shipped().judge(drawn_digits(5));
-    EXPECT_EQ(judgement.features.sizes(), (torch::IntArrayRef{5, 64}));
-    EXPECT_EQ(judgement.features.scalar_type(), torch::kFloat64);
-    EXPECT_TRUE(torch::allclose(judgement.probabilities.sum(1), torch::ones({5})));
+    const Classification found = Classifier::pretrained().classify(drawn_digits(5));
+    EXPECT_EQ(found.features.sizes(), (torch::IntArrayRef{5, 64}));
+    EXPECT_EQ(found.features.scalar_type(), torch::kFloat64);
+    EXPECT_TRUE(torch::allclose(found.probabilities.sum(1), torch::ones({5})));
 }
 
-TEST(Classifier, JudgesNoImagesAtAll) {
-    EXPECT_EQ(Classifier::shipped().judge(torch::empty({0, 1, 28, 28})).features.sizes(), (torch::IntArrayRef{0, 64}));
+TEST(Classifier, ClassifiesNoImagesAtAll) {
+    EXPECT_EQ(Classifier::pretrained().classify(torch::empty({0, 1, 28, 28})).features.sizes(),
+              (torch::IntArrayRef{0, 64}));
 }
 
 TEST(Classifier, RefusesImagesOfAnotherSize) {
-    const auto error = error_of([] { Classifier::shipped().judge(torch::zeros({2, 3, 32, 32})); });
+    const auto error = error_of([] { Classifier::pretrained().classify(torch::zeros({2, 3, 32, 32})); });
     expect_contains(error, "mnist-fid-v1 only reads images of 1x28x28");
     expect_contains(error, "these are 3x32x32");
 }
 
 TEST(Classifier, IsSmallAndReadsAtLeast993InAThousandAsItStates) {
-    const auto classifier = Classifier::shipped();
+    const auto classifier = Classifier::pretrained();
     size_t bytes = 0;
     for (const auto& tensor : classifier.parameters()) bytes += tensor.nbytes();
     EXPECT_LT(bytes, 390'000u);
@@ -73,13 +74,13 @@ protected:
             GTEST_SKIP() << "set DIFFUSE_MNIST to the folder of the four files to run this";
         test = load_dataset({}, Split::kTest);
     }
-    torch::Tensor features(const torch::Tensor& images) const { return classifier.judge(images).features; }
-    Classifier classifier = Classifier::shipped();
+    torch::Tensor features(const torch::Tensor& images) const { return classifier.classify(images).features; }
+    Classifier classifier = Classifier::pretrained();
     Dataset test;
 };
 
 TEST_F(OnMnist, TheClassifierReadsAsManyTestImagesAsItStates) {
-    const auto digits = classifier.judge(to_signed(test.images)).probabilities.argmax(1);
+    const auto digits = classifier.classify(to_signed(test.images)).probabilities.argmax(1);
     const double accuracy = digits.eq(test.labels).to(torch::kFloat64).mean().item<double>();
     EXPECT_GE(accuracy, 0.993);
     EXPECT_NEAR(accuracy, classifier.test_accuracy(), 0.00025);  // some images are close calls, decided by rounding

@@ -64,7 +64,7 @@ interrupt() {  # SIGNAL CODE; env, since a shell that was told to ignore a signa
     kill -"$1" $process
     wait $process || status=$?
     [ $status = "$2" ] || fail "SIG$1 gave exit code $status"
-    tail -n 1 err.txt | grep -q "go on with: diffuse train --resume $folder/interrupted" || fail "SIG$1: $(cat err.txt)"
+    tail -n 1 err.txt | grep -q "resume it by: diffuse train --resume $folder/interrupted" || fail "SIG$1: $(cat err.txt)"
 }
 for pair in "TERM 143" "HUP 129" "INT 130"; do
     rm -rf interrupted
@@ -99,12 +99,12 @@ cp logged/log.txt first.txt
 "$diffuse" train --resume logged --set train.steps=30 --verbose >/dev/null 2>err.txt || fail "resume --verbose: $(cat err.txt)"
 grep -q "^debug: saved .*of step 30" err.txt || fail "train --verbose printed: $(cat err.txt)"
 head -c "$(stat -c %s first.txt)" logged/log.txt | cmp - first.txt || fail "a resumed run changed the old lines of log.txt"
-logged logged "info +.*going on after step 20"
+logged logged "info +.*resuming after step 20"
 (expect_error 2 "cannot become 4" train --resume logged --seed 4)
 logged logged "error +seed is 0 in this run and cannot become 4"
 train --out logged --force --quiet >/dev/null 2>&1
 ! grep -q "20 steps" logged/log.txt || fail "--force left lines of the run before in log.txt"
-logged interrupted "error +interrupted; step .*go on with: diffuse train --resume"
+logged interrupted "error +interrupted; step .*resume it by: diffuse train --resume"
 "$diffuse" train --resume logged --set train.steps=31 >/dev/null 2>/dev/full || fail "a stderr that is full ended a training"
 "$diffuse" train --resume logged --set train.steps=32 >/dev/null 2>&- || fail "a closed stderr ended a training"
 [ ! -s logged/.lock ] || fail "with stderr closed, a file got the log's lines: $(cat logged/.lock)"
@@ -192,7 +192,7 @@ fid() { "$diffuse" eval --checkpoint spots --num 8 --solvers ddpm --steps 4 --js
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
 [ "$("$diffuse" eval --checkpoint spots --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
-    "4 solver spacing steps nfe fid confident seconds class_shares" ] || fail "eval --metric fid"
+    "4 solver spacing steps nfe fid above_0.9 seconds class_shares" ] || fail "eval --metric fid"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
@@ -210,10 +210,19 @@ grep -q "^debug: .*step 30: LibTorch" err--verbose.txt || fail "eval --verbose: 
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --steps 10 --out l.safetensors --png l.png --reconstruct r.png --json 2>/dev/null)
 [ "$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:1]" --solver rk4 --nfe 5 --out n.safetensors --json 2>/dev/null | json "['nfe']")" = 4 ] || fail "encode exceeds --nfe"
 for key in latent_mean latent_std roundtrip_mse; do json "['$key']" <<<"$result" >/dev/null || fail "encode --json has no $key"; done
-"$diffuse" sample --checkpoint runs/tiny --latents l.safetensors --steps 10 --save-tensors x.safetensors --out x.png >/dev/null 2>&1 || fail "sample --latents"
+"$diffuse" sample --checkpoint runs/tiny --latents l.safetensors --save-tensors x.safetensors --out x.png >/dev/null 2>&1 || fail "sample --latents"
+"$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:2]" --solver rk4 --nfe 9 --spacing karras --weights raw --out h.safetensors >/dev/null 2>&1
+"$diffuse" sample --checkpoint runs/tiny --latents h.safetensors --save-tensors as-made.safetensors --out x.png >out.txt 2>&1 || fail "sample --latents"
+grep -q 'by rk4 in 2 steps' out.txt || fail "sample --latents does not decode as encode went: $(cat out.txt)"
+for options in "--solver rk4 --steps 2 --spacing karras --weights raw" "--solver ddim --nfe 3"; do
+    # shellcheck disable=SC2086  # some options
+    "$diffuse" sample --checkpoint runs/tiny --latents h.safetensors $options --save-tensors "given-${options:9:4}.safetensors" --out x.png >/dev/null 2>&1
+done
+cmp as-made.safetensors given-rk4\ .safetensors || fail "sample --latents is not as encode was"
+! cmp -s as-made.safetensors given-ddim.safetensors || fail "sample --latents does not do what it is told"
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --solver reversible --steps 10 --out pairs.safetensors --json 2>/dev/null)
 python3 -c "import json,sys; assert json.loads(sys.argv[1])['roundtrip_mse'] < 1e-10, sys.argv[1]" "$result" || fail "reversible does not return"
-"$diffuse" sample --checkpoint runs/tiny --latents pairs.safetensors --solver reversible --steps 10 --out x.png >/dev/null 2>&1 || fail "sample of companions"
+"$diffuse" sample --checkpoint runs/tiny --latents pairs.safetensors --out x.png >/dev/null 2>&1 || fail "sample of second states"
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out one.png >/dev/null 2>&1
 python3 - one.png <<'END'
 import struct, sys, zlib  # crops the grid's border, so that the picture has the size of an image
@@ -244,8 +253,12 @@ printf '{"seed": 1, "seed": 2}' >twice.json
 printf '{"a\\nb": 1}' >newline.json
 python3 - <<'END'
 import json, struct
-header = json.dumps({'latents': {'dtype': 'F32', 'shape': [1, 1, 8, 8], 'data_offsets': [0, 256]}}).encode()
-open('small.safetensors', 'wb').write(struct.pack('<Q', len(header)) + header + bytes(256))
+def write(name, size, metadata):
+    header = json.dumps({'latents': {'dtype': 'F32', 'shape': [1, 1, size, size], 'data_offsets': [0, 4 * size**2]},
+                         '__metadata__': metadata}).encode()
+    open(name, 'wb').write(struct.pack('<Q', len(header)) + header + bytes(4 * size**2))
+write('small.safetensors', 8, {})
+write('odd.safetensors', 28, {'sampling': '{"solv": 1}'})
 END
 count=0 failures=0
 while IFS='|' read -r pattern arguments; do

@@ -12,9 +12,10 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/nets/unet.hpp"
+#include "diffuse/run/machine.hpp"
+#include "diffuse/run/trainer.hpp"
 #include "diffuse/solve/likelihood.hpp"
 #include "diffuse/solve/sampler.hpp"
-#include "diffuse/train/trainer.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -51,18 +52,15 @@ const Schedule& schedule() {
 }
 
 /// Has every kind of layer.
-ModelConfig small_model() {
-    return {.base_channels = 16,
-            .channel_multipliers = {1, 2},
-            .attention_resolutions = {7},
-            .patch_size = 2,
-            .prediction = "v"};
+UNetOptions small_model() {
+    return {.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2};
 }
 
 Config small(int64_t steps) {
     Config config;
     config.dataset = {.kind = "digits", .dir = {}, .limit = 100};
-    config.model = small_model();
+    config.unet = small_model();
+    config.parameterization.prediction = "v";
     config.train = {.steps = steps, .batch_size = 16, .warmup_steps = 5, .decay = "none", .log_every = 1};
     config.train.sample_every = config.train.checkpoint_every = 0;
     return config;
@@ -100,10 +98,10 @@ Denoiser denoiser_on(torch::Device device) {
         weight.add_(0.05 * normal(weight.sizes(), {3, Purpose::kInitialWeights, index++}).to(device));
     unet.set_training(false);
     unet.freeze();
-    return network_denoiser(unet, parameterization("v"), schedule());
+    return network_denoiser(unet, make_parameterization({.prediction = "v"}), schedule());
 }
 
-Walk walk_on(torch::Device device, const SolverKind& kind, int64_t steps) {
+Sampler sampler_on(torch::Device device, const SolverKind& kind, int64_t steps) {
     return {.solver = [make = kind.make] { return make(0); },
             .denoiser = closed_form(denoiser_on(device)),
             .grid = make_grid(schedule(), "uniform", steps),
@@ -138,9 +136,9 @@ TEST_P(Device, TakesTheTrainingStepThatTheCpuTakes) {
 TEST_P(Device, DrawsTheCpusImagesByEverySolver) {
     for (const auto& [name, kind] : solvers()) {
         const auto draw = [&, &solver = kind](torch::Device where, int64_t count) {
-            Walk walk = walk_on(where, solver, 5);
-            if (solver.stochastic) walk.denoiser = closed_form(clip_x0(denoiser_on(device)));
-            return walk_images(walk, start(count)).images;
+            Sampler sampler = sampler_on(where, solver, 5);
+            if (solver.stochastic) sampler.denoiser = closed_form(clip_x0(denoiser_on(device)));
+            return run(sampler, start(count)).x;
         };
         const auto expected = draw(torch::kCPU, 11), images = draw(device, 11);
         // Errors of 1e-6 in the network, as float32 makes them, become at most 2e-4 here, and those of TF32, 1e-3, at
@@ -153,36 +151,37 @@ TEST_P(Device, DrawsTheCpusImagesByEverySolver) {
 }
 
 TEST_P(Device, WorksOnAsManyImagesAtOnceAsAskedOnAGpuAndOnGroupsOfEightOnTheCpu) {
-    Walk walk = walk_on(device, look_up("solver", solvers(), "ddim"), 3);
-    const auto expected = walk_images(walk, start(7)).images;
+    Sampler sampler = sampler_on(device, look_up("solver", solvers(), "ddim"), 3);
+    const auto expected = run(sampler, start(7)).x;
     std::atomic<int64_t> at_once{0};
-    walk.most_in_flight = 3;
-    walk.denoiser = closed_form([&, denoiser = denoiser_on(device)](const torch::Tensor& x, const NoiseLevel& level) {
-        at_once = x.size(0);
-        return denoiser(x, level);
-    });
-    const auto images = walk_images(walk, start(7)).images;
+    sampler.max_in_flight = 3;
+    sampler.denoiser =
+        closed_form([&, denoiser = denoiser_on(device)](const torch::Tensor& x, const NoiseLevel& level) {
+            at_once = x.size(0);
+            return denoiser(x, level);
+        });
+    const auto images = run(sampler, start(7)).x;
     EXPECT_EQ(at_once, device.is_cpu() ? 8 : 3);
     EXPECT_LE((images - expected).abs().max().item<double>(), device.is_cpu() ? 0 : 1e-3);  // as above
 }
 
 TEST_P(Device, NamesTheStepAfterWhichImagesAreNoLongerFinite) {
-    Walk walk = walk_on(device, look_up("solver", solvers(), "ddim"), 6);
+    Sampler sampler = sampler_on(device, look_up("solver", solvers(), "ddim"), 6);
     int calls = 0;
-    walk.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel&) -> Prediction {
+    sampler.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel&) -> Prediction {
         return {++calls == 3 ? x / 0.0 : x, x};
     });
-    expect_contains(error_of([&] { walk_images(walk, start(3)); }), "no longer finite after step 3;");
+    expect_contains(error_of([&] { run(sampler, start(3)); }), "no longer finite after step 3;");
 }
 
 TEST_P(Device, EncodesAndComesBackAsTheCpuDoes) {
     const auto images = start(5).clamp(-1, 1);
     const auto round_trip_error = [&](torch::Device where, const std::string& solver) {
-        Walk decode = walk_on(where, look_up("solver", solvers(), solver), 10), encode = decode;
+        Sampler decode = sampler_on(where, look_up("solver", solvers(), solver), 10), encode = decode;
         encode.grid = reversed(decode.grid);
-        const auto latents = walk_images(encode, images);
-        decode.companions = latents.companions;
-        return (walk_images(decode, latents.images).images - images).square().mean().item<double>();
+        const auto latents = run(encode, images);
+        decode.second_states = latents.second_states;
+        return (run(decode, latents.x).x - images).square().mean().item<double>();
     };
     for (const std::string solver : {"ddim", "heun"}) {
         const double cpu = round_trip_error(torch::kCPU, solver);
@@ -196,7 +195,7 @@ TEST_P(Device, ResumesBitForBit) {
     const TemporaryFolder folder;
     const auto run = [&](int64_t steps, const std::string& name, const std::optional<Checkpoint>& from) {
         Config config = small(steps);
-        config.model.dropout = 0.1;
+        config.unet.dropout = 0.1;
         return trained(config, device, folder / name, from);
     };
     run(9, "whole", {});
@@ -219,12 +218,12 @@ TEST_P(Device, UsesNoOperatorThatLibTorchKnowsToDifferFromRunToRun) {
     const TemporaryFolder folder;
     const OnlyDeterministic guard;
     Config config = small(3);
-    config.model.dropout = 0.1;
+    config.unet.dropout = 0.1;
     config.train.weighting = "min-snr";
     EXPECT_TRUE(trained(config, device, folder / "run").training.loss.has_value());
-    Walk walk = walk_on(device, look_up("solver", solvers(), "ddpm"), 3);
-    walk.denoiser = closed_form(clip_x0(denoiser_on(device)));
-    EXPECT_TRUE(walk_images(walk, start(2)).images.isfinite().all().item<bool>());
+    Sampler sampler = sampler_on(device, look_up("solver", solvers(), "ddpm"), 3);
+    sampler.denoiser = closed_form(clip_x0(denoiser_on(device)));
+    EXPECT_TRUE(run(sampler, start(2)).x.isfinite().all().item<bool>());
 }
 
 TEST_P(Device, MeasuresTheCpusLikelihood) {

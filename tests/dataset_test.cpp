@@ -94,7 +94,7 @@ protected:
         return error_of([&] { load_dataset(config, Split::kTrain); });
     }
     TemporaryFolder folder;
-    DatasetConfig config;
+    DatasetOptions config;
 };
 
 TEST_F(Mnist, LoadsImagesWithTheirLabels) {
@@ -147,7 +147,7 @@ TEST_F(Mnist, TheRealOneIsAsPublished) {
 }
 
 TEST(DigitsDataset, IsAFunctionOfItsSeedAndItsTestSplitIsNew) {
-    DatasetConfig config{.kind = "digits", .dir = {}, .limit = 200};
+    DatasetOptions config{.kind = "digits", .dir = {}, .limit = 200};
     const Dataset first = load_dataset(config, Split::kTrain), test = load_dataset(config, Split::kTest);
     EXPECT_TRUE(torch::equal(first.images, load_dataset(config, Split::kTrain).images));
     EXPECT_EQ(test.size(), 10'000);

@@ -111,7 +111,7 @@ TEST(FolderLockTest, DiesWithItsProcess) {
         write_file(folder / "ready", "");
         pause();
     });
-    while (!is_there(folder / "ready")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (!path_exists(folder / "ready")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     expect_contains(error_of([&] { FolderLock lock(folder.path()); }), "another training is at work");
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
@@ -135,7 +135,7 @@ TEST(RemoveTemporaries, RemovesOursAndNoOthers) {
     const TemporaryFolder folder;
     for (const char* name : {"a.png.17.tmp", "b.tmp", "c.x.tmp", "17.tmp", "d.17"}) write_file(folder / name, "");
     remove_temporaries(folder.path());
-    EXPECT_FALSE(is_there(folder / "a.png.17.tmp"));
+    EXPECT_FALSE(path_exists(folder / "a.png.17.tmp"));
     EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 4);
 }
 

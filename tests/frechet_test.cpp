@@ -24,9 +24,8 @@ Gaussian rotated(const Gaussian& g, const torch::Tensor& q) {
 }
 
 TEST(Frechet, InOneDimensionIsTheDifferenceOfMeansAndOfDeviationsSquared) {
-    const auto normal_1d = [](double mean, double deviation) {
-        return Gaussian{torch::full({1}, mean, torch::kFloat64),
-                        torch::full({1, 1}, deviation * deviation, torch::kFloat64)};
+    const auto normal_1d = [](double mean, double std) {
+        return Gaussian{torch::full({1}, mean, torch::kFloat64), torch::full({1, 1}, std * std, torch::kFloat64)};
     };
     EXPECT_NEAR(frechet_distance(normal_1d(1, 1), normal_1d(4, 3)), 9 + 4, 1e-12);
     EXPECT_NEAR(frechet_distance(normal_1d(2, 0), normal_1d(2, 5)), 25, 1e-12);

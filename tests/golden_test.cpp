@@ -33,7 +33,7 @@ Denoiser mixture() {
 Grid grid_of(const Json& test) {
     Grid grid;
     for (size_t i = 0; i < test["times"].size(); ++i) {
-        grid.push_back({test["times"][i], test["alphas"][i], test["sigmas"][i]});
+        grid.push_back({test["alphas"][i], test["sigmas"][i], test["times"][i]});
     }
     return grid;
 }

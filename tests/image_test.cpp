@@ -1,4 +1,5 @@
-#include "diffuse/plot/image.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 
 #include <fstream>
 

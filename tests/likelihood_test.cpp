@@ -11,7 +11,7 @@ namespace diffuse {
 namespace {
 
 // Independent normal pixels, of which the denoiser, the density and the entropy are known.
-const GaussianData kData{.mean = 0.1, .deviation = 0.25};
+const GaussianData kData{.mean = 0.1, .std = 0.25};
 const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
 const std::vector<int64_t> kShape = {1, 4, 4};
 
@@ -38,7 +38,7 @@ torch::Tensor exact_log_density(const torch::Tensor& x, const NoiseLevel& level)
 }
 
 TEST(Likelihood, OfGaussianDataIsTheExactOne) {
-    const auto x = kData.mean + kData.deviation * noise(64, 0);
+    const auto x = kData.mean + kData.std * noise(64, 0);
     const Grid grid = upwards(400);
     const auto measured = ode_log_density(kData.denoiser(), grid, x, /*probes=*/0, Draws{});
     // Heun's error in 400 steps, and what is left of the data in the last level: 0.0003 nats a pixel when written.
@@ -47,9 +47,9 @@ TEST(Likelihood, OfGaussianDataIsTheExactOne) {
 
 TEST(Likelihood, OfGaussianDataIsMinusItsEntropyOnAverage) {
     const int64_t count = 2000;
-    const auto x = kData.mean + kData.deviation * noise(count, 1);
+    const auto x = kData.mean + kData.std * noise(count, 1);
     const auto nats = -ode_log_density(kData.denoiser(), upwards(200), x, 1, Draws{}) / 16;
-    const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * std::pow(kData.deviation, 2));
+    const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * std::pow(kData.std, 2));
     const double standard_error = nats.std().item<double>() / std::sqrt(double(count));
     EXPECT_NEAR(nats.mean().item<double>(), entropy, 4 * standard_error + 1e-3);
 }
@@ -60,7 +60,7 @@ TEST(Likelihood, HutchinsonsEstimateIsTheTraceOnAverage) {
         const auto eps = kData.denoiser()(x, level).eps + 0.1 * x.roll(1, -1) + 0.05 * torch::tanh(x);
         return {(x - level.sigma * eps) / level.alpha, eps};
     };
-    const auto x = kData.mean + kData.deviation * noise(200, 2);
+    const auto x = kData.mean + kData.std * noise(200, 2);
     const auto exact = ode_log_density(mixing, upwards(20), x, 0, Draws{});
     const auto estimated = ode_log_density(mixing, upwards(20), x, 20, Draws{});
     const auto difference = estimated - exact;
@@ -74,7 +74,7 @@ double entropy_of_bytes(const GaussianData& data) {
     double entropy = 0;
     for (int byte = 0; byte < 256; ++byte) {
         const auto below = [&](double edge) {
-            return 0.5 * std::erfc((data.mean - edge) / (data.deviation * std::sqrt(2.0)));
+            return 0.5 * std::erfc((data.mean - edge) / (data.std * std::sqrt(2.0)));
         };
         const double upper = byte == 255 ? 1 : below((byte + 0.5) / 127.5 - 1);
         const double lower = byte == 0 ? 0 : below((byte - 0.5) / 127.5 - 1);
@@ -89,7 +89,7 @@ struct ExactBound {
 };
 
 ExactBound exact_bound(const GaussianData& data, const Grid& chain) {
-    const double s2 = data.deviation * data.deviation, bit = std::numbers::ln2;
+    const double s2 = data.std * data.std, bit = std::numbers::ln2;
     ExactBound bound;
     const NoiseLevel& start = chain.front();
     const double signal = start.alpha * start.alpha * (data.mean * data.mean + s2), noise2 = start.sigma * start.sigma;
@@ -99,11 +99,12 @@ ExactBound exact_bound(const GaussianData& data, const Grid& chain) {
         const double error = from.alpha * from.alpha * s2 / data.variance(from);  // E |eps - E[eps | x]|^2
         bound.diffusion += (std::exp(to.log_snr() - from.log_snr()) - 1) / 2 * error / bit;
     }
-    // The byte lies around the predicted x0 with the deviation of x0 given x_1; the decoder's is that of its posterior.
+    // The byte lies around the predicted x0 with the standard deviation of x0 given x_1; the decoder's is that of its
+    // posterior.
     const NoiseLevel one = chain[chain.size() - 2], two = chain[chain.size() - 3];
     const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
     const double decoder = std::sqrt(b2) * one.sigma / two.sigma;
-    const double spread = data.deviation * one.sigma / std::sqrt(data.variance(one));
+    const double spread = data.std * one.sigma / std::sqrt(data.variance(one));
     for (double z = -6 + 0.005; z < 6; z += 0.01) {
         const auto below = [&](double at) { return 0.5 * std::erfc(-at / (decoder * std::sqrt(2.0))); };
         const double at = spread * z, half = 0.5 / 127.5;
@@ -118,16 +119,16 @@ TEST(Likelihood, TheVariationalBoundOfGaussianBytesHasTheTermsOfItsClosedForm) {
     for (const auto& kind : {"linear", "cosine"}) {
         const Schedule schedule = make_schedule({.kind = kind});
         const Grid chain = make_grid(schedule, "uniform", grid_start(schedule));
-        for (const double deviation : {0.25, 0.02}) {
-            const GaussianData data{.mean = 0.1, .deviation = deviation};
-            const auto bytes = to_bytes((data.mean + data.deviation * noise(count, 3)).to(torch::kFloat32));
+        for (const double std : {0.25, 0.02}) {
+            const GaussianData data{.mean = 0.1, .std = std};
+            const auto bytes = to_bytes((data.mean + data.std * noise(count, 3)).to(torch::kFloat32));
             const auto measured = variational_bound(data.denoiser(), chain, bytes, {});
             const ExactBound exact = exact_bound(data, chain);
             const auto expect_near = [&](const torch::Tensor& bits, double expected, const char* term) {
                 const double standard_error = bits.std().item<double>() / std::sqrt(double(count));
                 // And what rounding to bytes adds to the data's variance.
                 EXPECT_NEAR(bits.mean().item<double>(), expected, 4 * standard_error + 0.01 * expected)
-                    << term << " on " << kind << ", deviation " << deviation;
+                    << term << " on " << kind << ", standard deviation " << std;
             };
             expect_near(measured.prior, exact.prior, "prior");
             expect_near(measured.diffusion, exact.diffusion, "diffusion");
@@ -138,27 +139,27 @@ TEST(Likelihood, TheVariationalBoundOfGaussianBytesHasTheTermsOfItsClosedForm) {
 
 TEST(Likelihood, TheBoundsOfGaussianBytesAreAboveTheirEntropy) {
     const int64_t count = 200;
-    for (const double deviation : {0.25, 0.02}) {
-        const GaussianData data{.mean = 0.1, .deviation = deviation};
-        const auto bytes = to_bytes((data.mean + data.deviation * noise(count, 3)).to(torch::kFloat32));
+    for (const double std : {0.25, 0.02}) {
+        const GaussianData data{.mean = 0.1, .std = std};
+        const auto bytes = to_bytes((data.mean + data.std * noise(count, 3)).to(torch::kFloat32));
         const double entropy = entropy_of_bytes(data);
         const Grid chain = make_grid(kSchedule, "uniform", 1000), grid = likelihood_grid(kSchedule, 200);
         const auto bits = variational_bound(data.denoiser(), chain, bytes, {}).total();
         const double mean = bits.mean().item<double>();
         const double standard_error = bits.std().item<double>() / std::sqrt(double(count));
-        EXPECT_GT(mean, entropy - 3 * standard_error) << deviation;
+        EXPECT_GT(mean, entropy - 3 * standard_error) << std;
         const double from_first = ode_bound(data.denoiser(), chain, grid, bytes, 1, {}).mean().item<double>();
-        EXPECT_GT(from_first, entropy - 3 * standard_error) << deviation;
-        EXPECT_LT(from_first, mean + 3 * standard_error) << deviation;
+        EXPECT_GT(from_first, entropy - 3 * standard_error) << std;
+        EXPECT_LT(from_first, mean + 3 * standard_error) << std;
         const auto log_density = ode_log_density(data.denoiser(), upwards(200), dequantised(bytes, {}), 1, {});
         const double ode = bits_per_dim(log_density, 16).mean().item<double>();
-        EXPECT_NEAR(ode, entropy, 4 * standard_error + 0.05) << deviation;
-        EXPECT_GT(mean, ode - 3 * standard_error) << deviation;
+        EXPECT_NEAR(ode, entropy, 4 * standard_error + 0.05) << std;
+        EXPECT_GT(mean, ode - 3 * standard_error) << std;
     }
 }
 
 TEST(Likelihood, WorksInAnyNumberOfLevels) {
-    const auto bytes = to_bytes((kData.mean + kData.deviation * noise(4, 3)).to(torch::kFloat32));
+    const auto bytes = to_bytes((kData.mean + kData.std * noise(4, 3)).to(torch::kFloat32));
     for (const auto& kind : schedule_names()) {
         for (const int64_t levels : {1, 2, 3, 20, 4000}) {
             const Schedule schedule = make_schedule({.kind = kind, .steps = levels});
@@ -173,7 +174,7 @@ TEST(Likelihood, WorksInAnyNumberOfLevels) {
 }
 
 TEST(Likelihood, OfAnImageDoesNotDependOnTheOthers) {
-    const auto bytes = to_bytes((kData.mean + kData.deviation * noise(6, 3)).to(torch::kFloat32));
+    const auto bytes = to_bytes((kData.mean + kData.std * noise(6, 3)).to(torch::kFloat32));
     const Grid chain = make_grid(kSchedule, "uniform", 20), grid = likelihood_grid(kSchedule, 5);
     const auto all_of = [&](const torch::Tensor& some, const Draws& draws) {
         const auto density = ode_log_density(kData.denoiser(), grid, dequantised(some, draws), 1, draws);

@@ -28,7 +28,7 @@ std::string on_terminal(const std::function<void()>& action) {
     std::string text;
     std::thread reader([&] {  // until the other end is closed
         char part[1024];
-        for (ssize_t count; (count = read(terminal, part, sizeof part)) > 0;) text.append(part, size_t(count));
+        for (ssize_t count; (count = ::read(terminal, part, sizeof part)) > 0;) text.append(part, size_t(count));
     });
     const int before = dup(STDERR_FILENO);
     dup2(other_end, STDERR_FILENO);

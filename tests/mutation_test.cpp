@@ -7,9 +7,10 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/data/idx.hpp"
-#include "diffuse/plot/image.hpp"
-#include "diffuse/run/checkpoint.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/config.hpp"
+#include "diffuse/run/model.hpp"
 #include "memory_file.hpp"
 #include "testing.hpp"
 
@@ -106,8 +107,8 @@ TEST(Mutation, TensorFileNeverCrashes) {
 
 TEST(Mutation, CheckpointNeverCrashes) {
     Config config;
-    config.model = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
-    const auto weights = UNet(config.model, {}, 0, torch::kCPU).named_parameters();
+    config.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+    const auto weights = UNet(config.unet, {}, 0, torch::kCPU).named_parameters();
     const Checkpoint checkpoint{config, {}, 1, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights}};
     const std::string valid = written([&](const auto& path) { save_checkpoint(path, checkpoint); });
     uint64_t header = 0;
@@ -116,7 +117,7 @@ TEST(Mutation, CheckpointNeverCrashes) {
     const size_t most = valid.find("adamw.mean.") + 200;
     ASSERT_LT(most, size_t(header));
     damage(
-        valid, [](const auto& path) { make_network(load_checkpoint(path), Weights::kEma, torch::kCPU); }, most);
+        valid, [](const auto& path) { make_network(load_checkpoint(path), "ema", torch::kCPU); }, most);
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/adamw.hpp"
+#include "diffuse/ops/conv1x1.hpp"
+#include "diffuse/ops/conv3x3.hpp"
 
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -6,6 +8,7 @@
 #include <map>
 
 #include "diffuse/base/device.hpp"
+#include "diffuse/run/machine.hpp"
 #include "ops/simd/kernels.hpp"
 #include "testing.hpp"
 

@@ -1,5 +1,8 @@
 #include "diffuse/train/optimizer.hpp"
 
+#include "diffuse/train/flat_parameters.hpp"
+#include "diffuse/train/learning_rate.hpp"
+
 #include <torch/optim/adamw.h>
 
 #include "testing.hpp"
@@ -68,7 +71,7 @@ TEST(Ema, ForgetsTheStartEarlyAndIsSlowLater) {
 }
 
 TEST(LearningRate, RisesThenFallsAsAsked) {
-    TrainConfig config{.steps = 110, .learning_rate = 0.5, .warmup_steps = 10};
+    TrainOptions config{.steps = 110, .learning_rate = 0.5, .warmup_steps = 10};
     EXPECT_DOUBLE_EQ(learning_rate(config, 1), 0.05);
     EXPECT_DOUBLE_EQ(learning_rate(config, 10), 0.5);
     EXPECT_DOUBLE_EQ(learning_rate(config, 11), 0.5);

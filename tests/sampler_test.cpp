@@ -21,71 +21,70 @@ UNet random_unet() {
 }
 
 Denoiser of_network(Network network) {
-    return network_denoiser(std::move(network), parameterization("eps"), make_schedule({.kind = "linear"}));
+    return network_denoiser(std::move(network), make_parameterization({.prediction = "eps"}),
+                            make_schedule({.kind = "linear"}));
 }
 
 Denoiser random_network() { return of_network(random_unet()); }
 
-Walk stochastic_walk() {
+Sampler stochastic_sampler() {
     return {.solver = [] { return make_ddim(0.7); },
             .denoiser = closed_form(clip_x0(random_network())),
             .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", 4),
             .seed = 5};
 }
 
-/// The same walk, unobserved.
-Walk unobserved(Walk walk) {
-    walk.record = nullptr;
-    return walk;
+/// The same sampler, unobserved.
+Sampler unobserved(Sampler sampler) {
+    sampler.record = nullptr;
+    return sampler;
 }
 
 torch::Tensor start(int64_t count) { return sampling_noise(5, 0, count, {1, 28, 28}, 0); }
 
 TEST(Sampler, ImageIDoesNotDependOnHowManyAreDrawn) {
-    const auto all = walk_images(stochastic_walk(), start(19)).images;
+    const auto all = run(stochastic_sampler(), start(19)).x;
     for (const int64_t count : {1, 7, 8, 9, 16}) {
-        EXPECT_TRUE(torch::equal(walk_images(stochastic_walk(), start(count)).images, all.narrow(0, 0, count)))
-            << count;
+        EXPECT_TRUE(torch::equal(run(stochastic_sampler(), start(count)).x, all.narrow(0, 0, count))) << count;
     }
 }
 
 TEST(Sampler, ImagesDependNeitherOnThreadsNorOnTheBatch) {
-    const auto alone = walk_images(stochastic_walk(), start(19)).images;
+    const auto alone = run(stochastic_sampler(), start(19)).x;
     for (const int count : {2, 3}) {
         for (const int64_t batch : {0, 1, 8, 12, 100}) {
-            Walk walk = stochastic_walk();
-            walk.threads = count;
-            walk.most_in_flight = batch;
-            EXPECT_TRUE(torch::equal(walk_images(walk, start(19)).images, alone))
-                << count << " threads, batch " << batch;
+            Sampler sampler = stochastic_sampler();
+            sampler.threads = count;
+            sampler.max_in_flight = batch;
+            EXPECT_TRUE(torch::equal(run(sampler, start(19)).x, alone)) << count << " threads, batch " << batch;
         }
     }
 }
 
 TEST(Sampler, TheSeedDecidesTheImages) {
-    Walk other = stochastic_walk();
+    Sampler other = stochastic_sampler();
     other.seed = 6;
-    const auto first = walk_images(stochastic_walk(), start(8)).images;
-    EXPECT_TRUE(torch::equal(first, walk_images(stochastic_walk(), start(8)).images));
-    EXPECT_FALSE(torch::equal(first, walk_images(other, start(8)).images));
+    const auto first = run(stochastic_sampler(), start(8)).x;
+    EXPECT_TRUE(torch::equal(first, run(stochastic_sampler(), start(8)).x));
+    EXPECT_FALSE(torch::equal(first, run(other, start(8)).x));
 }
 
 /// From images to latents and second states in a file, and from what the file holds back to images.
 torch::Tensor through_a_file(const SolverFactory& solver, const Denoiser& denoiser, int64_t steps,
                              const torch::Tensor& images) {
     const TemporaryFolder folder;
-    Walk decode{.solver = solver,
-                .denoiser = closed_form(denoiser),
-                .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", steps)};
-    Walk encode = decode;
+    Sampler decode{.solver = solver,
+                   .denoiser = closed_form(denoiser),
+                   .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", steps)};
+    Sampler encode = decode;
     encode.grid = reversed(decode.grid);
-    const auto encoded = walk_images(encode, images);
-    TensorFile file{{{"latents", encoded.images}}, {}};
-    if (encoded.companions.defined()) file.tensors["companions"] = encoded.companions;
+    const auto encoded = run(encode, images);
+    TensorFile file{{{"latents", encoded.x}}, {}};
+    if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(folder / "file", file);
     const TensorFile read = read_tensor_file(folder / "file");
-    if (encoded.companions.defined()) decode.companions = read.at("companions", folder / "file");
-    return walk_images(decode, read.at("latents", folder / "file")).images;
+    if (encoded.second_states.defined()) decode.second_states = read.at("second_states", folder / "file");
+    return run(decode, read.at("latents", folder / "file")).x;
 }
 
 double mean_difference(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().mean().item<double>(); }
@@ -110,21 +109,21 @@ TEST(Sampler, DdimReturnsFromAFileOfLatentsTheCloserTheMoreSteps) {
 }
 
 TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
-    Walk walk = stochastic_walk();
-    EXPECT_EQ(walk_images(walk, start(20)).nfe, 4);
-    walk.solver = make_heun;
-    EXPECT_EQ(walk_images(walk, start(20)).nfe, 7);  // two a step, one for the last
+    Sampler sampler = stochastic_sampler();
+    EXPECT_EQ(run(sampler, start(20)).nfe, 4);
+    sampler.solver = make_heun;
+    EXPECT_EQ(run(sampler, start(20)).nfe, 7);  // two a step, one for the last
 }
 
 TEST(Sampler, CountsEveryCallOfANetworkWhateverTheDenoiserMakesOfThem) {
-    Walk walk = stochastic_walk();
-    walk.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations) -> Denoiser {
+    Sampler sampler = stochastic_sampler();
+    sampler.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations) -> Denoiser {
         const auto once = of_network(counted(unet, evaluations));
         return clip_x0([once](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
             return {once(x, level).x0, once(x, level).eps};  // as guidance by a second network does
         });
     };
-    EXPECT_EQ(walk_images(walk, start(20)).nfe, 8);
+    EXPECT_EQ(run(sampler, start(20)).nfe, 8);
 }
 
 /// Asks for three draws in a step, one of them twice.
@@ -137,9 +136,9 @@ struct ThreeDraws : Solver {
 };
 
 TEST(Sampler, TheDrawsOfAStepAreIndependent) {
-    Walk walk = stochastic_walk();
-    walk.solver = [] { return std::make_unique<ThreeDraws>(); };
-    const auto added = walk_images(walk, torch::zeros({40, 1, 28, 28})).images;
+    Sampler sampler = stochastic_sampler();
+    sampler.solver = [] { return std::make_unique<ThreeDraws>(); };
+    const auto added = run(sampler, torch::zeros({40, 1, 28, 28})).x;
     // Variances add up for independent numbers only: were any two of the twelve draws the same, by a fifth more at
     // least. The standard error of a variance of 31,360 numbers is 0.8%.
     EXPECT_NEAR(added.var().item<double>() / (4 * 10101), 1, 0.05);
@@ -157,10 +156,10 @@ struct Descent : Solver {
 };
 
 TEST(Sampler, LetsSolversTakeGradientsThroughTheDenoiser) {
-    Walk walk = stochastic_walk();
-    walk.denoiser = closed_form(random_network());
-    walk.solver = [] { return std::make_unique<Descent>(); };
-    EXPECT_FALSE(torch::equal(walk_images(walk, start(3)).images, start(3)));
+    Sampler sampler = stochastic_sampler();
+    sampler.denoiser = closed_form(random_network());
+    sampler.solver = [] { return std::make_unique<Descent>(); };
+    EXPECT_FALSE(torch::equal(run(sampler, start(3)).x, start(3)));
 }
 
 TEST(Sampler, RecordsNoGraphUnlessAskedTo) {
@@ -171,64 +170,66 @@ TEST(Sampler, RecordsNoGraphUnlessAskedTo) {
 }
 
 TEST(Sampler, WalksPointsInThePlaneInLargeGroups) {
-    Walk walk = stochastic_walk();
+    Sampler sampler = stochastic_sampler();
     std::atomic<int64_t> calls{0};
-    walk.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel& level) {
+    sampler.denoiser = closed_form([&](const torch::Tensor& x, const NoiseLevel& level) {
         ++calls;
         return MixtureData{}.denoiser()(x, level);
     });
     const auto points = sampling_noise(5, 0, 10'000, {2}, 0);
-    const auto result = walk_images(walk, points).images;
+    const auto result = run(sampler, points).x;
     EXPECT_EQ(result.sizes(), points.sizes());
     EXPECT_LE(calls, 4 * 4);  // steps, groups
-    EXPECT_TRUE(torch::equal(walk_images(walk, points.narrow(0, 0, 7)).images, result.narrow(0, 0, 7)));
+    EXPECT_TRUE(torch::equal(run(sampler, points.narrow(0, 0, 7)).x, result.narrow(0, 0, 7)));
 }
 
 TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
     for (const auto& [name, kind] : solvers()) {
-        Walk walk = stochastic_walk();
+        Sampler sampler = stochastic_sampler();
         const Denoiser denoiser = clip_x0(random_network());
-        walk.solver = [make = kind.make] { return make(0); };
+        sampler.solver = [make = kind.make] { return make(0); };
         std::vector<torch::Tensor> states, expected = {start(3).to(torch::kFloat64)};
-        walk.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
-            const NoiseLevel& level = walk.grid[states.size()];
+        sampler.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
+            const NoiseLevel& level = sampler.grid[states.size()];
             states.push_back(x);
             // The network saw these three beside five others, or not: float32's rounding, over alpha = 0.006.
             EXPECT_TRUE(torch::allclose(x0, denoiser(x, level).x0, 0, 1e-2)) << name;
         };
-        const auto last = walk_images(walk, start(3));
+        const auto last = run(sampler, start(3));
 
         const auto solver = kind.make(0);
         const auto noise = [&](int64_t step, int64_t k) {
-            return sampling_noise(walk.seed, 0, 3, {1, 28, 28}, step_draw(step, k)).to(torch::kFloat64);
+            return sampling_noise(sampler.seed, 0, 3, {1, 28, 28}, step_draw(step, k)).to(torch::kFloat64);
         };
         const auto observer = [&](int64_t, const torch::Tensor& x) { expected.push_back(x); };
-        integrate(*solver, denoiser, expected[0], walk.grid, noise, observer);
+        integrate(*solver, denoiser, expected[0], sampler.grid, noise, observer);
         ASSERT_EQ(states.size() + 1, expected.size()) << name;
         for (size_t i = 0; i < states.size(); ++i) {
             EXPECT_TRUE(torch::allclose(states[i], expected[i], 0, 1e-3)) << name << ", step " << i;
         }
-        EXPECT_EQ(last.nfe, walk_images(unobserved(walk), start(3)).nfe) << name;
+        EXPECT_EQ(last.nfe, run(unobserved(sampler), start(3)).nfe) << name;
     }
 }
 
 TEST(Sampler, ProgressEndsAtTheTotal) {
-    Walk walk = stochastic_walk();
-    walk.threads = 2;
+    Sampler sampler = stochastic_sampler();
+    sampler.threads = 2;
     std::atomic<int64_t> calls{0}, last{0};
-    walk.progress = [&](int64_t done, int64_t total) {
+    sampler.progress = [&](int64_t done, int64_t total) {
         ++calls;
         if (done == total) last = total;
     };
-    walk_images(walk, start(20));
+    run(sampler, start(20));
     EXPECT_EQ(calls, 3 * 4);  // three groups of eight, four steps
     EXPECT_EQ(last, 3 * 4);
 }
 
 TEST(Sampler, ImagesThatAreNoLongerFiniteAreAnError) {
-    Walk walk = stochastic_walk();
-    walk.denoiser = closed_form([](const torch::Tensor& x, const NoiseLevel&) -> Prediction { return {x / 0.0, x}; });
-    expect_contains(error_of([&] { walk_images(walk, start(3)); }), "no longer finite after step 1");
+    Sampler sampler = stochastic_sampler();
+    sampler.denoiser = closed_form([](const torch::Tensor& x, const NoiseLevel&) -> Prediction {
+        return {x / 0.0, x};
+    });
+    expect_contains(error_of([&] { run(sampler, start(3)); }), "no longer finite after step 1");
 }
 
 }  // namespace

@@ -19,27 +19,17 @@ torch::Tensor walk(const std::string& solver, const Grid& grid, const torch::Ten
     return integrate(*method, kData.denoiser(), x, grid, no_noise, ignore_step);
 }
 
-/// Levels at equal distances in r = sigma / alpha, in which the methods' orders are defined, between two levels.
-Grid even_in_ratio(double first, double last, int64_t steps) {
-    Grid grid;
-    for (int64_t i = 0; i <= steps; ++i) {
-        const double r = first + (last - first) * double(i) / double(steps), alpha = 1 / std::sqrt(1 + r * r);
-        grid.push_back({double(2 + i), alpha, r * alpha});
-    }
-    return grid;
-}
-
 /// The slope of log(error) over log(step size), by least squares over the step counts, on a closed-form denoiser. A
 /// multistep method is first given `history` exact points, since the order that its first steps lack would be all that
 /// is seen.
 template <class Data>
 double measured_order(const Data& data, const torch::Tensor& x, const std::string& name,
                       const std::vector<int64_t>& counts, size_t history) {
-    const Grid ends = even_in_ratio(3, 0.1, 1);
+    const Grid ends = spaced_in_ratio(3, 0.1, 1);
     const torch::Tensor exact_end = data.flow(x, ends.front(), ends.back());
     double sum_h = 0, sum_e = 0, sum_hh = 0, sum_he = 0;
     for (const int64_t steps : counts) {
-        const Grid grid = even_in_ratio(3, 0.1, steps);
+        const Grid grid = spaced_in_ratio(3, 0.1, steps);
         const auto exact = [&](size_t i) { return i == 0 ? x : data.flow(x, grid.front(), grid[i]); };
         const auto solver = look_up("solver", solvers(), name).make(0);
         for (size_t i = 0; i < history; ++i) solver->step(data.denoiser(), exact(i), grid[i], grid[i + 1], {});
@@ -55,7 +45,7 @@ double measured_order(const Data& data, const torch::Tensor& x, const std::strin
 // Steps so short that the leading term of the error dominates, which takes more of them for a multistep method on these
 // levels, and so long that it is above rounding's.
 const std::vector<int64_t> kCounts = {80, 113, 160, 226, 320}, kManyCounts = {320, 453, 640, 905, 1280},
-                           kMostCounts = {640, 905, 1280, 1810, 2560};
+                           kMaxCounts = {640, 905, 1280, 1810, 2560};
 constexpr double kTolerance = 0.15;  // what the next term of the error leaves of the slope at these counts
 
 struct Theory {
@@ -65,9 +55,9 @@ struct Theory {
     size_t history = 0;
 };
 const std::vector<Theory> kTheories = {
-    {"ddim", 1, kCounts},         {"euler", 1, kCounts},           {"heun", 2, kCounts},
-    {"rk4", 4, kCounts},          {"dpm-2", 2, kCounts},           {"dpm-3", 3, kManyCounts},
-    {"ipndm", 4, kMostCounts, 3}, {"dpmpp-2m", 2, kManyCounts, 1}, {"dpmpp-3m", 3, kManyCounts, 2},
+    {"ddim", 1, kCounts},        {"euler", 1, kCounts},           {"heun", 2, kCounts},
+    {"rk4", 4, kCounts},         {"dpm-2", 2, kCounts},           {"dpm-3", 3, kManyCounts},
+    {"ipndm", 4, kMaxCounts, 3}, {"dpmpp-2m", 2, kManyCounts, 1}, {"dpmpp-3m", 3, kManyCounts, 2},
 };
 
 TEST(Order, IsThatOfTheoryOnGaussianData) {
@@ -145,14 +135,12 @@ TEST(Stochastic, SamplesOfGaussianDataHaveItsMomentsAndDistribution) {
     for (const auto& [name, make] : kStochastic) {
         const auto solver = make();
         const auto x = integrate(*solver, kData.denoiser(), noise(count, 3), grid, fresh, ignore_step);
-        const double standard_error = kData.deviation / std::sqrt(double(count));
+        const double standard_error = kData.std / std::sqrt(double(count));
         EXPECT_NEAR(x.mean().item<double>(), kData.mean, 4 * standard_error) << name;
         // The posterior's variance is a lower bound (Ho et al. 2020, section 3.2): at 1000 steps it costs 1% of
         // deviation.
-        EXPECT_NEAR(x.std().item<double>(), kData.deviation,
-                    4 * standard_error / std::sqrt(2.0) + 0.01 * kData.deviation)
-            << name;
-        const auto cdf = [](double at) { return normal_cdf((at - kData.mean) / kData.deviation); };
+        EXPECT_NEAR(x.std().item<double>(), kData.std, 4 * standard_error / std::sqrt(2.0) + 0.01 * kData.std) << name;
+        const auto cdf = [](double at) { return normal_cdf((at - kData.mean) / kData.std); };
         EXPECT_GT(kolmogorov_smirnov(x, cdf), kSignificance) << name;
     }
 }
@@ -177,7 +165,7 @@ TEST(Stochastic, SamplesOfAMixtureInThePlaneHaveItsMarginals) {
                 double sum = 0;
                 for (int64_t k = 0; k < data.weights.size(0); ++k) {
                     sum += data.weights[k].item<double>() *
-                           normal_cdf((at - data.means[k][axis].item<double>()) / data.deviation);
+                           normal_cdf((at - data.means[k][axis].item<double>()) / data.std);
                 }
                 return sum;
             };
@@ -205,7 +193,7 @@ TEST(Solver, EncodingAndDecodingReturnsToTheImage) {
     // The error of a round trip falls with the step as the method's does; bounds are three times what was measured for
     // ddim, ten times for heun.
     const Grid decode = make_grid(kSchedule, "uniform", 100), encode = reversed(decode);
-    const auto image = kData.mean + kData.deviation * noise(100, 5);
+    const auto image = kData.mean + kData.std * noise(100, 5);
     for (const auto& [solver, bound] : std::vector<std::pair<std::string, double>>{{"ddim", 0.25},
                                                                                    {"heun", 0.01},
                                                                                    {"rk4", 0.01},
@@ -223,10 +211,10 @@ TEST(Solver, EncodingAndDecodingReturnsToTheImage) {
 TEST(Solver, ReversibleReturnsExactlyAtAnyNumberOfSteps) {
     for (const int64_t steps : {1, 2, 10, 50, 200}) {
         const Grid decode = make_grid(kSchedule, "uniform", steps), encode = reversed(decode);
-        const auto image = kData.mean + kData.deviation * noise(100, 5);
+        const auto image = kData.mean + kData.std * noise(100, 5);
         const auto up = make_reversible(), down = make_reversible();
         const auto latent = integrate(*up, kData.denoiser(), image, encode, no_noise, ignore_step);
-        *down->companion() = *up->companion();
+        *down->second_state() = *up->second_state();
         const auto back = integrate(*down, kData.denoiser(), latent, decode, no_noise, ignore_step);
         // Rounding errors of double grow by 1 / 0.99 a step.
         EXPECT_LT((back - image).abs().max().item<double>(), 1e-10) << steps;
@@ -268,7 +256,7 @@ TEST(Solver, StepsForANumberOfEvaluationsTakeNoMore) {
 }
 
 // A network is wrong everywhere by a little, and grids must not make much of it. An error of eps of d everywhere moves
-// the end of the exact ODE by d s asinh(r / s) on data of deviation s, from a start at ratio r: 0.06 here.
+// the end of the exact ODE by d s asinh(r / s) on data of standard deviation s, from a start at ratio r: 0.06 here.
 TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
     constexpr double kError = 0.02;
     const Denoiser wrong = [](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
@@ -282,7 +270,7 @@ TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
     for (const auto& kind : schedule_names()) {
         for (const auto& spacing : {"uniform", "karras"}) {
             const Grid grid = make_grid(make_schedule({.kind = kind}), spacing, 50);
-            const double exact = kError * kData.deviation * std::asinh(grid.front().ratio() / kData.deviation);
+            const double exact = kError * kData.std * std::asinh(grid.front().ratio() / kData.std);
             for (const auto& name : names(solvers())) {
                 const auto off =
                     (end(wrong, name, grid) - end(kData.denoiser(), name, grid)).abs().max().item<double>();

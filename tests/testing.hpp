@@ -48,13 +48,11 @@ inline void expect_contains(const std::string& text, const std::string& part) {
 }
 
 /// Data whose pixels are independent normal numbers, for which everything is known in closed form: the noisy data has
-/// mean alpha * mean and variance v = alpha^2 deviation^2 + sigma^2, and E[eps | x] = sigma (x - alpha mean) / v.
+/// mean alpha * mean and variance v = alpha^2 std^2 + sigma^2, and E[eps | x] = sigma (x - alpha mean) / v.
 struct GaussianData {
-    double mean = 0.3, deviation = 0.5;
+    double mean = 0.3, std = 0.5;
 
-    double variance(const NoiseLevel& level) const {
-        return std::pow(level.alpha * deviation, 2) + std::pow(level.sigma, 2);
-    }
+    double variance(const NoiseLevel& level) const { return std::pow(level.alpha * std, 2) + std::pow(level.sigma, 2); }
     Denoiser denoiser() const {
         return [*this](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
             const auto eps = level.sigma / variance(level) * (x - level.alpha * mean);
@@ -71,11 +69,11 @@ struct GaussianData {
 struct MixtureData {
     torch::Tensor means = torch::tensor({{-0.6, 0.4}, {0.5, 0.5}, {0.1, -0.7}}, torch::kFloat64);  ///< [K, 2]
     torch::Tensor weights = torch::tensor({0.5, 0.3, 0.2}, torch::kFloat64);                       ///< [K]
-    double deviation = 0.3;
+    double std = 0.3;
 
     Denoiser denoiser() const {
         return [*this](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-            const double variance = std::pow(level.alpha * deviation, 2) + std::pow(level.sigma, 2);
+            const double variance = std::pow(level.alpha * std, 2) + std::pow(level.sigma, 2);
             const auto away = x.unsqueeze(1) - level.alpha * means;
             const auto share = torch::softmax(weights.log() - away.square().sum(-1) / (2 * variance), 1);
             const auto eps = level.sigma / variance * (share.unsqueeze(-1) * away).sum(1);
@@ -89,7 +87,7 @@ struct MixtureData {
         const double h = (to.ratio() - from.ratio()) / steps;
         const auto slope = [&](const torch::Tensor& y, double r) {
             const double alpha = 1 / std::sqrt(1 + r * r);
-            return denoiser()(alpha * y, {1, alpha, r * alpha}).eps;
+            return denoiser()(alpha * y, {alpha, r * alpha}).eps;
         };
         auto y = x / from.alpha;
         for (int i = 0; i < steps; ++i) {
@@ -111,6 +109,16 @@ inline DenoiserFactory closed_form(const Denoiser& denoiser) {
             return denoiser(x, level);
         };
     };
+}
+
+/// Levels at equal distances in r = sigma / alpha, in which the methods' orders are defined, between two levels.
+inline Grid spaced_in_ratio(double first, double last, int64_t steps) {
+    Grid grid;
+    for (int64_t i = 0; i <= steps; ++i) {
+        const double r = first + (last - first) * double(i) / double(steps), alpha = 1 / std::sqrt(1 + r * r);
+        grid.push_back({alpha, r * alpha, double(2 + i)});
+    }
+    return grid;
 }
 
 inline void ignore_step(int64_t, const torch::Tensor&) {}

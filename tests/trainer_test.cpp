@@ -1,4 +1,4 @@
-#include "diffuse/train/trainer.hpp"
+#include "diffuse/run/trainer.hpp"
 
 #include <ATen/Parallel.h>
 
@@ -6,7 +6,8 @@
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
-#include "diffuse/plot/image.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -15,7 +16,7 @@ namespace {
 Config small() {
     Config config;
     config.dataset = {.kind = "digits", .dir = {}, .limit = 100};
-    config.model = {.base_channels = 16, .channel_multipliers = {1}, .patch_size = 4};
+    config.unet = {.base_channels = 16, .channel_multipliers = {1}, .patch_size = 4};
     config.train.steps = 60;
     config.train.batch_size = 16;
     config.train.warmup_steps = 10;
@@ -82,7 +83,7 @@ TEST(Trainer, TheSameSeedGivesTheSameCheckpointAndAnotherSeedAnother) {
     Config config = small();
     config.train.steps = 5;
     config.train.sample_every = 0;
-    config.model.dropout = 0.1;
+    config.unet.dropout = 0.1;
     const auto bytes = [&](const std::string& name) {
         run(config, folder / name);
         return checkpoint_bytes(folder / name);
@@ -98,7 +99,7 @@ TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     run(small(), folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     const auto distance = [](const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); };
-    const auto start = UNet(small().model, {}, 0, torch::kCPU).named_parameters().front();
+    const auto start = UNet(small().unet, {}, 0, torch::kCPU).named_parameters().front();
     const auto find = [&](const NamedTensors& tensors) {
         return std::find_if(tensors.begin(), tensors.end(), [&](const auto& row) { return row.first == start.first; })
             ->second;
@@ -137,7 +138,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
         for (const auto& [name, tensor] : tensors) parts.push_back(tensor.flatten());
         return torch::cat(parts).to(torch::kFloat64);
     };
-    const auto start = flat(UNet(config.model, {}, 0, torch::kCPU).named_parameters());
+    const auto start = flat(UNet(config.unet, {}, 0, torch::kCPU).named_parameters());
     const auto of_one = load_checkpoint(folder / "1"), of_two = load_checkpoint(folder / "2");
     for (const auto& [a, b] : {std::pair{of_one.model, of_two.model}, std::pair{of_one.ema, of_two.ema}}) {
         // As a share of the way that they went; measured: 5e-8.
@@ -148,7 +149,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
 TEST(Trainer, AResumedRunEndsWithTheSameBitsAndTheSameMetricsAsOneThatNeverStopped) {
     const TemporaryFolder folder;
     Config config = small();
-    config.model.dropout = 0.1;
+    config.unet.dropout = 0.1;
     config.train.keep_checkpoints = 1;
     run(config, folder / "whole");
     // Stopped in the first epoch of six steps, amid a line of metrics, at its end, and at a checkpoint's step.
@@ -176,7 +177,7 @@ TEST(Trainer, ResumingRewritesTheMetricsAfterTheCheckpointAndNoOthers) {
     write_file(folder / "killed" / "checkpoint.safetensors.4711.tmp", "half a checkpoi");
     resume(small(), folder / "killed");
     EXPECT_EQ(timeless(metrics(folder / "killed")), timeless(metrics(folder / "whole")));
-    EXPECT_FALSE(is_there(folder / "killed" / "checkpoint.safetensors.4711.tmp"));
+    EXPECT_FALSE(path_exists(folder / "killed" / "checkpoint.safetensors.4711.tmp"));
 }
 
 TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
@@ -283,7 +284,7 @@ TEST(RunFolder, HasRoomForOneTrainingAtATime) {
         write_file(folder / "run" / "config.json", "{}");
         expect_contains(error_of([&] { RunFolder::create(folder / "run", true); }), "another training is at work");
         expect_contains(error_of([&] { RunFolder::open(folder / "run"); }), "another training is at work");
-        EXPECT_TRUE(is_there(folder / "run" / "config.json"));
+        EXPECT_TRUE(path_exists(folder / "run" / "config.json"));
     }
     RunFolder::open(folder / "run");
 }

@@ -10,14 +10,14 @@
 namespace diffuse {
 namespace {
 
-ModelConfig tiny() {
+UNetOptions tiny() {
     return {.base_channels = 16,
             .channel_multipliers = {1, 2},
             .blocks_per_level = 1,
             .attention_resolutions = {7},
             .patch_size = 2};
 }
-UNet network(const ModelConfig& config, const ImageShape& shape = {}) {
+UNet network(const UNetOptions& config, const ImageShape& shape = {}) {
     return UNet(config, shape, /*seed=*/1, torch::kCPU);
 }
 torch::Tensor images(const ImageShape& shape, int64_t count = 3) {
@@ -40,7 +40,7 @@ torch::Tensor exact_time_embedding(const torch::Tensor& t, int64_t size) {
 /// The network's equations once more, in double and as plainly as they are written in papers, from its named weights.
 class PlainUNet {
 public:
-    PlainUNet(const ModelConfig& config, const UNet& unet) : config_(config) {
+    PlainUNet(const UNetOptions& config, const UNet& unet) : config_(config) {
         for (const auto& [name, weight] : unet.named_parameters()) {
             weights_[name] = weight.detach().to(torch::kFloat64).contiguous();
         }
@@ -68,9 +68,7 @@ public:
             const auto larger = h.repeat_interleave(2, 2).repeat_interleave(2, 3);
             h = convolution(fmt::format("upsample{}", level), larger);
         }
-        const auto output =
-            torch::pixel_shuffle(convolution("head", silu(normalised("head_norm", h))), config_.patch_size);
-        return config_.prediction == "eps" && config_.input_skip ? output + x : output;
+        return torch::pixel_shuffle(convolution("head", silu(normalised("head_norm", h))), config_.patch_size);
     }
 
 private:
@@ -118,13 +116,13 @@ private:
         return attends ? attention(name + "_attention", h) : h;
     }
 
-    ModelConfig config_;
+    UNetOptions config_;
     std::map<std::string, torch::Tensor> weights_;
 };
 
 TEST(UNet, IsItsEquationsInDouble) {
     const torch::NoGradGuard no_grad;
-    const std::vector<std::pair<ModelConfig, ImageShape>> cases = {
+    const std::vector<std::pair<UNetOptions, ImageShape>> cases = {
         {{.base_channels = 32,
           .channel_multipliers = {1, 2},
           .blocks_per_level = 2,
@@ -143,7 +141,7 @@ TEST(UNet, IsItsEquationsInDouble) {
 }
 
 TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
-    const std::vector<std::pair<ModelConfig, ImageShape>> cases = {
+    const std::vector<std::pair<UNetOptions, ImageShape>> cases = {
         {tiny(), {1, 28, 28}},
         {{.base_channels = 8, .channel_multipliers = {1}, .blocks_per_level = 1}, {1, 5, 7}},
         {{.base_channels = 8, .channel_multipliers = {1, 2, 3}, .blocks_per_level = 2}, {3, 28, 28}},
@@ -160,14 +158,8 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
     }
 }
 
-TEST(UNet, PredictsZeroWhenNewOrForEpsItsInput) {
-    ModelConfig eps = tiny(), v = tiny(), without_skip = tiny();
-    v.prediction = "v";
-    without_skip.input_skip = false;
-    const auto x = images({}), t = torch::tensor({5.0f});
-    EXPECT_TRUE(torch::equal(network(eps)(x, t), x));
-    EXPECT_EQ(network(v)(x, t).abs().max().item<float>(), 0);
-    EXPECT_EQ(network(without_skip)(x, t).abs().max().item<float>(), 0);
+TEST(UNet, PredictsZeroWhenNew) {
+    EXPECT_EQ(network(tiny())(images({}), torch::tensor({5.0f})).abs().max().item<float>(), 0);
 }
 
 TEST(UNet, SendsGradientsToEveryParameter) {
@@ -200,7 +192,7 @@ TEST(UNet, IsAFunctionOfItsSeed) {
 }
 
 TEST(UNet, RefusesSizesThatDoNotFitAndNamesTheKey) {
-    ModelConfig levels = tiny(), channels = tiny(), attention = tiny();
+    UNetOptions levels = tiny(), channels = tiny(), attention = tiny();
     levels.channel_multipliers = {1, 2, 2};
     channels.base_channels = 20;
     attention.attention_resolutions = {8};
@@ -210,7 +202,7 @@ TEST(UNet, RefusesSizesThatDoNotFitAndNamesTheKey) {
 }
 
 TEST(UNet, DropoutActsInTrainingOnly) {
-    ModelConfig config = tiny();
+    UNetOptions config = tiny();
     config.dropout = 0.5;
     UNet unet = network(config);
     randomise(unet);

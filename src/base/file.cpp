@@ -84,7 +84,7 @@ std::string display_path(const fs::path& path) {
     return (normal.has_filename() ? normal : normal.parent_path()).string();
 }
 
-bool is_there(const fs::path& path) {
+bool path_exists(const fs::path& path) {
     std::error_code error;
     return fs::exists(path, error);
 }
@@ -104,16 +104,16 @@ void write_file(const fs::path& path, std::string_view bytes) {
     write_file(path, [&](const Put& put) { put(bytes); });
 }
 
-std::string read_file(const fs::path& path, uintmax_t most_bytes) {
+std::string read_file(const fs::path& path, uintmax_t max_bytes) {
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status {};
     if (!file || fstat(file.get(), &status) != 0) {
         throw Error(fmt::format("cannot read {}: {}", display_path(path), std::strerror(errno)));
     }
     if (!S_ISREG(status.st_mode)) throw Error(fmt::format("cannot read {}: it is not a file", display_path(path)));
-    if (uintmax_t(status.st_size) > most_bytes) {
+    if (uintmax_t(status.st_size) > max_bytes) {
         throw Error(fmt::format("{}: {} bytes, more than the {} expected of such a file", display_path(path),
-                                status.st_size, most_bytes));
+                                status.st_size, max_bytes));
     }
     std::string bytes(size_t(status.st_size), '\0');
     size_t filled = 0;

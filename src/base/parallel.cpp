@@ -38,8 +38,23 @@ void Workers::for_each(int64_t count, const std::function<void(int64_t)>& work) 
     if (failure) std::rethrow_exception(failure);
 }
 
-void parallel_for_each(int64_t count, int64_t threads, const std::function<void(int64_t)>& work) {
-    Workers(std::min(threads, count)).for_each(count, work);
+void for_each_group(int64_t count, int64_t group, torch::Device device, int64_t threads,
+                    const std::function<void(int64_t first, int64_t size)>& work) {
+    const int64_t groups = (count + group - 1) / group;
+    const auto work_on = [&](int64_t g) { work(g * group, std::min(group, count - g * group)); };
+    if (device.is_cpu()) {
+        Workers(std::min(threads, groups)).for_each(groups, work_on);
+    } else {
+        for (int64_t g = 0; g < groups; ++g) work_on(g);
+    }
 }
+
+torch::Tensor group_of(const torch::Tensor& all, int64_t first, int64_t group) {
+    return all.index_select(0, torch::arange(first, first + group).clamp_max(all.size(0) - 1));
+}
+
+SingleThreaded::SingleThreaded() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+
+SingleThreaded::~SingleThreaded() { at::set_num_threads(before_); }
 
 }  // namespace diffuse

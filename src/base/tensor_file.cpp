@@ -6,9 +6,9 @@
 #include <bit>
 #include <cstring>
 
-#include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace diffuse {
 namespace {
@@ -16,8 +16,8 @@ namespace {
 using Json = nlohmann::json;
 static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
 
-constexpr uintmax_t kLargestFile = uintmax_t{16} << 30;
-constexpr uint64_t kLargestHeader = 16 << 20;  // a hundred times that of our largest network
+constexpr uintmax_t kMaxFileBytes = uintmax_t{16} << 30;
+constexpr uint64_t kMaxHeaderBytes = 16 << 20;  // a hundred times that of our largest network
 
 const Table<torch::ScalarType>& types() {
     static const Table<torch::ScalarType> table = {
@@ -76,7 +76,7 @@ private:
         uint64_t size = 0;
         if (bytes_.size() < 8) fail(fmt::format("{} bytes, shorter than its header's length", bytes_.size()));
         std::memcpy(&size, bytes_.data(), 8);
-        if (size > kLargestHeader || size > bytes_.size() - 8)
+        if (size > kMaxHeaderBytes || size > bytes_.size() - 8)
             fail(fmt::format("a header of {} bytes does not fit", size));
         data_ = bytes_.substr(8 + size);
         const std::string_view text = bytes_.substr(8, size);
@@ -180,7 +180,7 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
 }
 
 TensorFile read_tensor_file(const std::filesystem::path& path) {
-    return parse_tensor_file(read_file(path, kLargestFile), display_path(path));
+    return parse_tensor_file(read_file(path, kMaxFileBytes), display_path(path));
 }
 
 TensorFile parse_tensor_file(std::string_view bytes, const std::string& name) { return Parser(bytes, name).parse(); }

@@ -4,15 +4,17 @@
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/plot/image.hpp"
+#include "diffuse/measure/roundtrip.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 
 namespace diffuse::cli {
 namespace {
 
-struct Options {
-    SolverOptions solver;
+struct Options : SamplingCommand {
     RuntimeOptions runtime;
     std::vector<std::string> inputs;
     std::string out = "latents.safetensors", png, reconstruct;
@@ -20,15 +22,11 @@ struct Options {
 };
 
 void check_before_work(const Options& options) {
-    options.solver.check();
-    if (options.solver.stochastic()) {
-        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use a deterministic solver",
-                                options.solver.solver));
-    }
+    check(options.sampling);
     if (options.out.empty()) throw Error("--out is empty; give the safetensors file to write");
     auto inputs = options.inputs;
-    inputs.push_back(checkpoint_file(options.solver.checkpoint).string());
-    check_outputs({options.out, options.png, options.reconstruct, options.solver.trajectory}, inputs);
+    inputs.push_back(checkpoint_file(options.checkpoint).string());
+    check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
 }
 
 torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
@@ -47,12 +45,12 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
 }
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
-std::optional<torch::Tensor> read_split(const std::string& input, DatasetConfig config, const ImageShape& shape) {
+std::optional<torch::Tensor> read_split(const std::string& input, DatasetOptions options, const ImageShape& shape) {
     static const std::regex pattern(R"(([a-z]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
     std::smatch match;
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
-    if (match[1] != config.kind) config = DatasetConfig{.kind = match[1], .dir = {}};
-    const Dataset dataset = load_dataset(config, match[2] == "train" ? Split::kTrain : Split::kTest);
+    if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = {}};
+    const Dataset dataset = load_dataset(options, match[2] == "train" ? Split::kTrain : Split::kTest);
     const int64_t begin = match[4].length() ? std::stoll(match[4]) : 0;
     const int64_t end = match[5].length() ? std::stoll(match[5]) : dataset.size();
     if (begin >= end || end > dataset.size()) {
@@ -73,40 +71,49 @@ torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) 
     return to_signed(torch::cat(images));
 }
 
+/// With what decodes them to the images again.
+void write_latents(const Options& options, const Samples& encoded, int64_t steps) {
+    SampleOptions sampling = options.sampling;
+    sampling.steps = steps;
+    sampling.nfe.reset();
+    TensorFile file{{{"latents", encoded.x}}, {{kSamplingKey, to_text(to_json(fields(sampling)))}}};
+    if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
+    write_tensor_file(options.out, file);
+}
+
 void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_to_run(options.solver.checkpoint, device);
+    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     const auto images = read_inputs(options, checkpoint);
-    const Walk decode = options.solver.walk(checkpoint, device);
-    const auto [encoded, decoded, mean, deviation, error] = round_trip(decode, images, options.solver.trajectory);
-    TensorFile latents_file{{{"latents", encoded.images}}, {}};
-    if (encoded.companions.defined()) latents_file.tensors["companions"] = encoded.companions;
-    write_tensor_file(options.out, latents_file);
-    if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.images / 3), images.size(0)));
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const Sampler decode = make_sampler(options.sampling, model, device);
+    const int64_t steps = int64_t(decode.grid.size()) - 1;
+    const auto [encoded, decoded, mean, std, mse] = round_trip(decode, images, options.trajectory);
+    write_latents(options, encoded, steps);
+    if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.x / 3), images.size(0)));
     if (!options.reconstruct.empty()) {
-        const auto rows = torch::cat({images, encoded.images / 3, decoded.images});
+        const auto rows = torch::cat({images, encoded.x / 3, decoded.x});
         write_png(options.reconstruct, tile(to_bytes(rows), images.size(0)));
     }
 
-    const int64_t steps = int64_t(decode.grid.size()) - 1;
     nlohmann::ordered_json json;
     json["latents"] = display_path(options.out);
     if (!options.png.empty()) json["png"] = display_path(options.png);
     if (!options.reconstruct.empty()) json["reconstruct"] = display_path(options.reconstruct);
     json["num"] = images.size(0);
-    json["solver"] = options.solver.solver;
+    json["solver"] = options.sampling.solver;
     json["steps"] = steps;
     json["nfe"] = encoded.nfe;
     json["latent_mean"] = mean;
-    json["latent_std"] = deviation;
-    json["roundtrip_mse"] = error;
+    json["latent_std"] = std;
+    json["roundtrip_mse"] = mse;
     json["seconds"] = encoded.seconds;
     std::string text = fmt::format(
         "{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
         "latents: mean {:.4f}, standard deviation {:.4f}\n"
         "round trip: mean squared error {:.3g} per pixel in [0, 1]\n{}",
-        images.size(0), options.solver.solver, steps, encoded.nfe, encoded.seconds, mean, deviation, error,
+        images.size(0), options.sampling.solver, steps, encoded.nfe, encoded.seconds, mean, std, mse,
         display_path(options.out));
     for (const auto& path : {options.png, options.reconstruct}) {
         if (!path.empty()) text += "\n" + display_path(path);
@@ -119,8 +126,8 @@ void run(const Options& options) {
 void add_encode(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
-    options->solver.direction = Direction::kEncoding;
-    options->solver.add_to(*command);
+    options->sampling.direction = Direction::kEncoding;
+    options->add_to(*command);
     command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
     command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")
         ->capture_default_str();

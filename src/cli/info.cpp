@@ -11,6 +11,8 @@
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/run/machine.hpp"
+#include "diffuse/run/model.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -26,9 +28,9 @@ struct Options {
 void describe_checkpoint(const std::string& path, bool as_json) {
     const auto file = checkpoint_file(path);
     const Checkpoint checkpoint = load_checkpoint(file);
-    make_network(checkpoint, Weights::kEma, torch::kCPU);
-    const int64_t parameters = make_network(checkpoint, Weights::kRaw, torch::kCPU).parameter_count();
-    const TrainConfig& train = checkpoint.config.train;
+    make_network(checkpoint, "ema", torch::kCPU);
+    const int64_t parameters = make_network(checkpoint, "raw", torch::kCPU).parameter_count();
+    const TrainOptions& train = checkpoint.config.train;
     const TrainingState& training = checkpoint.training;
     const int64_t images = checkpoint.step * train.batch_size;
     const auto bytes = std::filesystem::file_size(file);
@@ -43,7 +45,7 @@ void describe_checkpoint(const std::string& path, bool as_json) {
     json["bad_steps"] = training.bad_steps;
     json["parameters"] = parameters;
     json["ema_decay"] = train.ema_decay;
-    json["image_shape"] = {checkpoint.shape.channels, checkpoint.shape.height, checkpoint.shape.width};
+    json["image_shape"] = checkpoint.shape.sizes();
     json["data"] = training.data;
     json["machine"] = training.machine;
     json["config"] = to_json(checkpoint.config);
@@ -56,11 +58,12 @@ void describe_checkpoint(const std::string& path, bool as_json) {
         "data        {}: {}\n"
         "by          {}\n"
         "config      {}",
-        display_path(file), double(bytes) / 1e6, train.ema_decay, parameters, checkpoint.config.model.prediction,
-        checkpoint.shape.channels, checkpoint.shape.height, checkpoint.shape.width, checkpoint.config.schedule.kind,
-        checkpoint.config.schedule.steps, checkpoint.step, train.steps, images,
-        training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
-        checkpoint.config.dataset.kind, training.data, training.machine, to_text(to_json(checkpoint.config)));
+        display_path(file), double(bytes) / 1e6, train.ema_decay, parameters,
+        checkpoint.config.parameterization.prediction, checkpoint.shape.channels, checkpoint.shape.height,
+        checkpoint.shape.width, checkpoint.config.schedule.kind, checkpoint.config.schedule.steps, checkpoint.step,
+        train.steps, images, training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known",
+        training.bad_steps, checkpoint.config.dataset.kind, training.data, training.machine,
+        to_text(to_json(checkpoint.config)));
     print_result(as_json, json, text);
 }
 

@@ -12,8 +12,8 @@
 
 #include "cli/common.hpp"
 #include "diffuse/base/device.hpp"
-#include "diffuse/base/error.hpp"
 #include "diffuse/base/log.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace {
 

@@ -4,14 +4,16 @@
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/plot/image.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 
 namespace diffuse::cli {
 namespace {
 
-struct Options {
-    SolverOptions solver;
+struct Options : SamplingCommand {
+    const CLI::App* command = nullptr;
     RuntimeOptions runtime;
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
@@ -21,41 +23,55 @@ struct Options {
 };
 
 void check_before_work(const Options& options) {
-    options.solver.check();
+    check(options.sampling);
     if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
-    check_outputs({options.out, options.tensors, options.solver.trajectory},
-                  {checkpoint_file(options.solver.checkpoint).string(), options.latents});
+    check_outputs({options.out, options.tensors, options.trajectory},
+                  {checkpoint_file(options.checkpoint).string(), options.latents});
 }
 
-/// What sampling starts from: the latents of a file, or noise; and the companions of a reversible solver, if any.
+/// What was not given on the command line is as the file's latents were made.
+void take_from_file(Options& options, const TensorFile& file) {
+    const auto stored = file.metadata.find(kSamplingKey);
+    if (stored == file.metadata.end()) return;
+    const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
+    const auto given = [&](const std::string& key) { return options.command->count(option_name(key)) > 0; };
+    auto json = parse_json(stored->second, what);
+    const auto own = to_json(fields(options.sampling));
+    for (const auto& [key, value] : own.items()) {
+        const bool stays = given(key) || key == "batch" || (key == "steps" && given("nfe"));
+        if (stays || !json.contains(key)) json[key] = value;
+    }
+    read(fields(options.sampling), json, what);
+}
+
+/// What sampling starts from: the latents of a file, or noise; and the second states of a reversible solver, if any.
 struct Start {
-    torch::Tensor x, companions;
+    torch::Tensor x, second_states;
 };
 
-Start starting_noise(const Options& options, const ImageShape& shape) {
+Start start_of(Options& options, const ImageShape& shape) {
     if (options.latents.empty()) {
-        return {sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64),
-                               {shape.channels, shape.height, shape.width}, 0),
-                {}};
+        return {sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), shape.sizes(), 0), {}};
     }
     const TensorFile file = read_tensor_file(options.latents);
+    take_from_file(options, file);
     const auto latents = file.at("latents", options.latents);
     require_shape(latents, shape, options.latents);
-    const bool reversible = options.solver.kind().make(0)->companion() != nullptr;
-    const auto companions = reversible ? file.at("companions", options.latents) : torch::Tensor();
-    if (reversible) require_shape(companions, shape, options.latents);
-    if (reversible && companions.size(0) != latents.size(0)) {
-        throw Error(
-            fmt::format("{}: {} latents but {} companions", options.latents, latents.size(0), companions.size(0)));
+    const bool reversible = options.sampling.kind().make(0)->second_state() != nullptr;
+    const auto second_states = reversible ? file.at("second_states", options.latents) : torch::Tensor();
+    if (reversible) require_shape(second_states, shape, options.latents);
+    if (reversible && second_states.size(0) != latents.size(0)) {
+        throw Error(fmt::format("{}: {} latents but {} second states", options.latents, latents.size(0),
+                                second_states.size(0)));
     }
     if (options.num && *options.num != latents.size(0)) {
         throw Error(fmt::format("--num {} contradicts --latents: {} holds {}; leave --num out", *options.num,
                                 options.latents, latents.size(0)));
     }
-    return {latents, companions};
+    return {latents, second_states};
 }
 
-/// The levels that a walk goes through, as a table.
+/// The levels of a grid, as a table.
 void show_grid(const Grid& grid, bool as_json) {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
     std::string text = "        t        alpha        sigma  sigma / alpha    log-SNR";
@@ -68,28 +84,31 @@ void show_grid(const Grid& grid, bool as_json) {
     print_result(as_json, json, text);
 }
 
-void run(const Options& options) {
+void run(Options options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_to_run(options.solver.checkpoint, device);
-    if (options.show_grid) return show_grid(options.solver.grid(checkpoint), options.json);
-    const auto [start, companions] = starting_noise(options, checkpoint.shape);
-    Walk walk = options.solver.walk(checkpoint, device);
-    walk.companions = companions;
-    walk.seed = uint64_t(options.seed);
-    auto result = run_walk("sampling: step", walk, start, options.solver.trajectory);
-    result.images.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
+    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    if (options.show_grid) {
+        return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
+    }
+    const auto [start, second_states] = start_of(options, checkpoint.shape);
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    Sampler sampler = make_sampler(options.sampling, model, device);
+    sampler.second_states = second_states;
+    sampler.seed = uint64_t(options.seed);
+    auto result = run_with_progress("sampling: step", sampler, start, options.trajectory);
+    result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
-    const int64_t count = start.size(0), steps = int64_t(walk.grid.size()) - 1;
+    const int64_t count = start.size(0), steps = int64_t(sampler.grid.size()) - 1;
     const int64_t columns = options.columns > 0 ? options.columns : int64_t(std::ceil(std::sqrt(double(count))));
-    write_png(options.out, tile(to_bytes(result.images), columns));
-    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", result.images}}, {}});
+    write_png(options.out, tile(to_bytes(result.x), columns));
+    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", result.x}}, {}});
 
     nlohmann::ordered_json json;
     json["png"] = display_path(options.out);
     if (!options.tensors.empty()) json["tensors"] = display_path(options.tensors);
     json["num"] = count;
-    json["solver"] = options.solver.solver;
+    json["solver"] = options.sampling.solver;
     json["steps"] = steps;
     json["nfe"] = result.nfe;
     json["seed"] = options.seed;
@@ -97,7 +116,7 @@ void run(const Options& options) {
     json["images_per_second"] = double(count) / result.seconds;
     std::string text =
         fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s\n{}", count,
-                    options.solver.solver, steps, result.nfe, result.seconds, double(count) / result.seconds,
+                    options.sampling.solver, steps, result.nfe, result.seconds, double(count) / result.seconds,
                     display_path(options.out));
     if (!options.tensors.empty()) text += "\n" + display_path(options.tensors);
     print_result(options.json, json, text);
@@ -108,15 +127,16 @@ void run(const Options& options) {
 void add_sample(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("sample", "draw images from noise");
-    options->solver.add_to(*command);
-    command->add_option("--seed", options->seed, "of the noise")
+    options->command = command;
+    options->add_to(*command);
+    command->add_option("--seed", options->seed, "random seed for the noise")
         ->check(range<int64_t>(0, INT64_MAX))
         ->capture_default_str();
-    command->add_option("--num", options->num, "how many images; default 64")->check(range<int64_t>(1, 1'000'000));
+    command->add_option("--num", options->num, "number of images; default 64")->check(range<int64_t>(1, 1'000'000));
     command->add_option("--latents", options->latents,
                         "start from this file's 'latents' (what encode writes) instead of noise");
     command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
-    command->add_option("--columns", options->columns, "of the grid; 0: as many as rows")
+    command->add_option("--columns", options->columns, "columns of the grid; 0: as many as rows")
         ->check(range<int64_t>(0, 10'000))
         ->capture_default_str();
     command->add_option("--save-tensors", options->tensors,

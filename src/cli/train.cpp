@@ -9,7 +9,10 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
-#include "diffuse/train/trainer.hpp"
+#include "diffuse/base/progress.hpp"
+#include "diffuse/run/machine.hpp"
+#include "diffuse/run/model.hpp"
+#include "diffuse/run/trainer.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -39,7 +42,7 @@ void stop_on_signals() {
 }
 
 void print_plan(const Config& config, const Dataset& dataset) {
-    const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
+    const UNet network = new_network(config, dataset.shape(), torch::kCPU);
     fmt::print("{}\n", to_text(to_json(config), 2));
     log::info(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                           dataset.shape().channels, dataset.shape().height, dataset.shape().width,
@@ -56,7 +59,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     const int64_t saved = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
     const std::string path = display_path(folder.path());
     if (saved < config.train.steps) {
-        throw Error(fmt::format("interrupted; step {} of {} is saved; go on with: diffuse train --resume {}", saved,
+        throw Error(fmt::format("interrupted; step {} of {} is saved; resume it by: diffuse train --resume {}", saved,
                                 config.train.steps, path),
                     ExitCode(128 + received_signal));
     }
@@ -65,7 +68,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     fmt::print("{}\n", path);
 }
 
-void begin(const Options& options, torch::Device device) {
+void start_run(const Options& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
@@ -75,7 +78,7 @@ void begin(const Options& options, torch::Device device) {
     const std::filesystem::path out =
         options.out.empty() ? std::filesystem::path("runs") / name : std::filesystem::path(options.out);
     // Refuses a config that does not fit the images before anything is written.
-    const UNet network(config.model, dataset.shape(), /*seed=*/0, torch::kCPU);
+    const UNet network = new_network(config, dataset.shape(), torch::kCPU);
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
     log::info(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
@@ -84,20 +87,20 @@ void begin(const Options& options, torch::Device device) {
     run_training(config, dataset, device, folder, std::nullopt);
 }
 
-void go_on(const Options& options, torch::Device device) {
+void resume_run(const Options& options, torch::Device device) {
     const auto folder = RunFolder::open(options.resume);
     log::open_file(folder.path() / kLogName);
     const std::string path = display_path(folder.path());
     std::optional<Checkpoint> start;
-    if (is_there(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
+    if (path_exists(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
     const Config before = start ? start->config : load_config(folder.path() / kConfigName);
     const bool as_before = options.config.empty() && options.settings.empty();
     Config config = as_before                ? before
                     : options.config.empty() ? with_settings(before, options.settings)
                                              : load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
-    for (const auto& [key, old_value, new_value] : allowed_changes(before, config)) {
-        log::info(fmt::format("{}: {}, was {}", key, new_value, old_value));
+    for (const auto& change : allowed_changes(before, config)) {
+        log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }
     if (start && start->step >= config.train.steps) {
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
@@ -108,7 +111,7 @@ void go_on(const Options& options, torch::Device device) {
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     const int64_t step = start ? start->step : 0;
     log::info(
-        fmt::format("{}: going on after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate "
+        fmt::format("{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate "
                     "and order of the data as they were",
                     path, step, config.train.steps, double(step * config.train.batch_size) / double(dataset.size())));
     run_training(config, dataset, device, folder, start);
@@ -119,13 +122,16 @@ void run(const Options& options) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
     const auto device = options.runtime.apply();
-    return options.resume.empty() ? begin(options, device) : go_on(options, device);
+    return options.resume.empty() ? start_run(options, device) : resume_run(options, device);
 }
 
 std::string keys_help() {
+    Config defaults;
+    const Fields keys = leaves(fields(defaults));
+    const auto values = to_json(keys);
     std::string text = "Keys of the config, with their defaults:\n";
-    for (const auto& key : config_keys()) {
-        text += fmt::format("  {:<29} {:<9} {} [{}]\n", key.path, key.default_value, key.meaning, key.range);
+    for (const auto& key : keys) {
+        text += fmt::format("  {:<29} {:<9} {} [{}]\n", key.key, to_text(values[key.key]), key.meaning, expected(key));
     }
     return text;
 }
@@ -146,14 +152,15 @@ void add_train(CLI::App& app) {
         command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
     command
         ->add_option("--resume", options->resume,
-                     "go on with the run in this folder (default: the current one) as if it had never stopped, by its "
+                     "resume the run in this folder (default: the current one) as if it had never stopped, by its "
                      "own config unless --config or --set change what may change")
         ->expected(0, 1)
         ->default_str(".")
         ->excludes(out)
         ->excludes(force)
         ->excludes(dry_run);
-    command->add_option("--seed", options->seed, "override the config's seed")->check(range<int64_t>(0, INT64_MAX));
+    command->add_option("--seed", options->seed, "random seed, instead of the config's")
+        ->check(range<int64_t>(0, INT64_MAX));
     options->runtime.add_to(*command);
     command->footer(keys_help);
     command->callback([options] { run(*options); });

@@ -6,9 +6,9 @@
 
 #include <cstdlib>
 
-#include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/base/table.hpp"
 #include "diffuse/data/digits.hpp"
 #include "diffuse/data/idx.hpp"
 
@@ -19,23 +19,23 @@ namespace {
 constexpr int64_t kTrainDigits = 60'000, kTestDigits = 10'000;
 constexpr int64_t kClasses = 10;
 
-fs::path mnist_folder(const DatasetConfig& config) {
-    if (!config.dir.empty()) return config.dir;
+fs::path mnist_folder(const DatasetOptions& options) {
+    if (!options.dir.empty()) return options.dir;
     const char* variable = std::getenv("DIFFUSE_MNIST");
     return variable && *variable ? fs::path(variable) : fs::path("data/mnist");
 }
 
 fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
-    if (is_there(folder / name)) return folder / name;
-    if (is_there(folder / (name + ".gz"))) return folder / (name + ".gz");
+    if (path_exists(folder / name)) return folder / name;
+    if (path_exists(folder / (name + ".gz"))) return folder / (name + ".gz");
     throw Error(
         fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
                     "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",
                     name, display_path(folder)));
 }
 
-Dataset load_mnist(const DatasetConfig& config, Split split) {
-    const fs::path folder = mnist_folder(config);
+Dataset load_mnist(const DatasetOptions& options, Split split) {
+    const fs::path folder = mnist_folder(options);
     const std::string prefix = split == Split::kTrain ? "train" : "t10k";
     const fs::path image_file = plain_or_gz(folder, prefix + "-images-idx3-ubyte");
     const fs::path label_file = plain_or_gz(folder, prefix + "-labels-idx1-ubyte");
@@ -52,11 +52,11 @@ Dataset load_mnist(const DatasetConfig& config, Split split) {
 }
 
 /// Test digits are drawn from indices that no training set reaches.
-Dataset draw_digits(const DatasetConfig& config, Split split) {
+Dataset draw_digits(const DatasetOptions& options, Split split) {
     const bool training = split == Split::kTrain;
-    const int64_t count = !training ? kTestDigits : config.limit > 0 ? config.limit : kTrainDigits;
+    const int64_t count = !training ? kTestDigits : options.limit > 0 ? options.limit : kTrainDigits;
     const uint64_t first = training ? 0 : uint64_t{1} << 40;
-    const uint64_t seed = uint64_t(config.seed);
+    const uint64_t seed = uint64_t(options.seed);
     Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
                     torch::empty({count}, torch::kInt64)};
     uint8_t* pixels = dataset.images.data_ptr<uint8_t>();
@@ -71,7 +71,7 @@ Dataset draw_digits(const DatasetConfig& config, Split split) {
     return dataset;
 }
 
-using Loader = Dataset (*)(const DatasetConfig&, Split);
+using Loader = Dataset (*)(const DatasetOptions&, Split);
 const Table<Loader>& kinds() {
     static const Table<Loader> table = {{"mnist", load_mnist}, {"digits", draw_digits}};
     return table;
@@ -79,10 +79,22 @@ const Table<Loader>& kinds() {
 
 }  // namespace
 
-Dataset load_dataset(const DatasetConfig& config, Split split) {
-    Dataset dataset = look_up("dataset", kinds(), config.kind)(config, split);
-    if (split == Split::kTrain && config.limit > 0) {
-        const int64_t count = std::min(config.limit, dataset.size());
+Fields fields(DatasetOptions& options) {
+    constexpr int64_t kMany = 1'000'000'000;
+    return {
+        {"kind", Choice{&options.kind, names(kinds())}, "mnist: four IDX files; digits: drawn by the program itself"},
+        {.key = "dir",
+         .value = &options.dir,
+         .meaning = "folder of the IDX files; empty: $DIFFUSE_MNIST, then data/mnist",
+         .may_change = true},
+        {"limit", Number<int64_t>{&options.limit, 0, kMany}, "use the first N images; 0: all (of digits: 60000)"},
+        {"seed", Number<int64_t>{&options.seed, 0, kMany}, "which digits are drawn (kind digits)"}};
+}
+
+Dataset load_dataset(const DatasetOptions& options, Split split) {
+    Dataset dataset = look_up("dataset", kinds(), options.kind)(options, split);
+    if (split == Split::kTrain && options.limit > 0) {
+        const int64_t count = std::min(options.limit, dataset.size());
         dataset = {dataset.images.narrow(0, 0, count).clone(), dataset.labels.narrow(0, 0, count).clone()};
     }
     return dataset;
@@ -93,14 +105,6 @@ std::string fingerprint(const Dataset& dataset) {
     const auto crc = crc32_z(0, images.data_ptr<uint8_t>(), images.nbytes());
     const auto [channels, height, width] = dataset.shape();
     return fmt::format("{} images of {}x{}x{}, CRC-32 {:08x}", dataset.size(), channels, height, width, crc);
-}
-
-std::vector<std::string> dataset_kinds() { return names(kinds()); }
-
-torch::Tensor to_signed(const torch::Tensor& bytes) { return bytes.to(torch::kFloat32).div_(127.5).sub_(1); }
-
-torch::Tensor to_bytes(const torch::Tensor& images) {
-    return images.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch::kUInt8);
 }
 
 }  // namespace diffuse

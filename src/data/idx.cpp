@@ -11,16 +11,14 @@
 namespace diffuse {
 namespace {
 
-constexpr int64_t kLargestPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
-constexpr int64_t kLargestHeader = 4 + 4 * 3;
+constexpr int64_t kMaxPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
+constexpr int64_t kMaxHeader = 4 + 4 * 3;
 
 /// The bytes of a file, unpacked on the way when they are gzip's.
 class ByteSource {
 public:
     explicit ByteSource(const std::filesystem::path& path)
-        : path_(path),
-          file_(read_file(path, kLargestPayload + kLargestHeader)),
-          packed_(file_.starts_with("\x1f\x8b")) {
+        : path_(path), file_(read_file(path, kMaxPayload + kMaxHeader)), packed_(file_.starts_with("\x1f\x8b")) {
         stream_.next_in = reinterpret_cast<uint8_t*>(file_.data());
         stream_.avail_in = unsigned(file_.size());
         if (packed_ && inflateInit2(&stream_, kGzipWindow) != Z_OK) fail("zlib cannot be started");
@@ -95,7 +93,7 @@ std::vector<int64_t> read_shape(ByteSource& file, int dimensions) {
     int64_t payload = 1;
     for (int i = 0; i < dimensions; ++i) {
         shape.push_back(big_endian(header.data() + 4 + 4 * i));
-        if (shape.back() == 0 || shape.back() > kLargestPayload / payload) {
+        if (shape.back() == 0 || shape.back() > kMaxPayload / payload) {
             file.fail(fmt::format("the header claims an impossible size: dimension {} is {}", i, shape.back()));
         }
         payload *= shape.back();

@@ -5,16 +5,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "diffuse/base/error.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace diffuse {
 namespace {
 
 constexpr double kKarrasRho = 7;
-constexpr double kModerateRatio = 200, kUsualMaxRatio = 80;
+constexpr double kModerateRatio = 200, kDefaultMaxRatio = 80;
 
-/// Whole times start * time_left(fraction of the steps left, 1 to 0).
-Grid at_whole_times(const Schedule& schedule, int64_t start, int64_t steps, double (*time_left)(double fraction)) {
+/// Integer times start * time_left(fraction of the steps left, 1 to 0).
+Grid at_integer_times(const Schedule& schedule, int64_t start, int64_t steps, double (*time_left)(double fraction)) {
     Grid grid;
     for (int64_t left = steps; left >= 0; --left) {
         const double t = std::round(double(start) * time_left(double(left) / double(steps)));
@@ -33,7 +33,7 @@ const Scale kKarras = {[](double log_r) { return std::exp(log_r / kKarrasRho); }
                        [](double value) { return kKarrasRho * std::log(value); }};
 
 /// `count` levels at equal distances from t = start to t = 1.
-Grid even_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
+Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
     const NoiseLevel first = schedule.at(double(start)), last = schedule.at(1);
     const double first_value = scale.to(std::log(first.ratio())), last_value = scale.to(std::log(last.ratio()));
     Grid grid = {first};
@@ -52,16 +52,16 @@ Grid then_data(Grid grid) {
 
 using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps);
 Grid uniform(const Schedule& schedule, int64_t start, int64_t steps) {
-    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction; });
+    return at_integer_times(schedule, start, steps, [](double fraction) { return fraction; });
 }
 Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps) {
-    return at_whole_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
+    return at_integer_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
 }
 Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps) {
-    return then_data(even_in(kLogarithmic, schedule, start, steps));
+    return then_data(spaced_in(kLogarithmic, schedule, start, steps));
 }
 Grid karras(const Schedule& schedule, int64_t start, int64_t steps) {
-    return then_data(even_in(kKarras, schedule, start, steps));
+    return then_data(spaced_in(kKarras, schedule, start, steps));
 }
 
 const Table<Spacing>& spacings() {
@@ -79,7 +79,7 @@ int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio) {
     const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
     int64_t t = schedule.steps();
     if (!max_ratio && (schedule.zero_terminal_snr() || ratio(t) <= kModerateRatio)) return t;
-    const double most = max_ratio.value_or(kUsualMaxRatio);
+    const double most = max_ratio.value_or(kDefaultMaxRatio);
     if (!(most >= ratio(1))) {
         throw Error(fmt::format("no noise level of the schedule has sigma / alpha of {} or less; the first has {:.4g}",
                                 most, ratio(1)));
@@ -100,7 +100,7 @@ Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t ste
 
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {
     const int64_t start = grid_start(schedule, max_ratio);
-    return reversed(even_in(kLogarithmic, schedule, start, start > 1 ? steps + 1 : 1));
+    return reversed(spaced_in(kLogarithmic, schedule, start, start > 1 ? steps + 1 : 1));
 }
 
 std::vector<std::string> spacing_names() { return names(spacings()); }

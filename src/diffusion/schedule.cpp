@@ -4,19 +4,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numbers>
 
-#include "diffuse/base/error.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace diffuse {
 namespace {
 
-constexpr double kLargestBeta = 0.999;
-constexpr double kLeastAlpha = 5e-5;  // of a picture in pure noise
+constexpr double kMaxBeta = 0.999;
+constexpr double kMinAlpha = 5e-5;  // of a picture in pure noise
 
 /// Values at equal distances from `first` to `last`.
-std::vector<double> evenly(double first, double last, int64_t count) {
+std::vector<double> linspace(double first, double last, int64_t count) {
     std::vector<double> values;
     for (int64_t k = 0; k < count; ++k) {
         values.push_back(first + (count > 1 ? double(k) / double(count - 1) : 0) * (last - first));
@@ -41,10 +40,10 @@ std::vector<double> resampled(const std::vector<double>& betas, int64_t steps) {
     return result;
 }
 
-std::vector<double> linear_betas(int64_t steps) { return resampled(evenly(1e-4, 0.02, 1000), steps); }
+std::vector<double> linear_betas(int64_t steps) { return resampled(linspace(1e-4, 0.02, 1000), steps); }
 
 std::vector<double> scaled_linear_betas(int64_t steps) {
-    auto betas = evenly(std::sqrt(0.00085), std::sqrt(0.012), 1000);
+    auto betas = linspace(std::sqrt(0.00085), std::sqrt(0.012), 1000);
     for (double& beta : betas) beta = beta * beta;
     return resampled(betas, steps);
 }
@@ -55,7 +54,7 @@ std::vector<double> betas_of(int64_t steps, const AlphaBar& alpha_bar) {
     std::vector<double> betas;
     for (int64_t t = 1; t <= steps; ++t) {
         const double ratio = alpha_bar(double(t) / double(steps)) / alpha_bar(double(t - 1) / double(steps));
-        betas.push_back(std::min(1 - ratio, kLargestBeta));
+        betas.push_back(std::min(1 - ratio, kMaxBeta));
     }
     return betas;
 }
@@ -73,7 +72,7 @@ std::vector<double> polynomial_betas(int64_t steps) {
     return betas_of(steps, [](double u) { return std::pow(1 - u * u, 2); });
 }
 
-/// Lin et al. 2024, algorithm 1: shifts and stretches alpha so that it ends at kLeastAlpha and begins as before.
+/// Lin et al. 2024, algorithm 1: shifts and stretches alpha so that it ends at kMinAlpha and begins as before.
 std::vector<double> to_pure_noise(const std::vector<double>& betas) {
     std::vector<double> alphas = {std::sqrt(1 - betas.front())};
     for (size_t t = 1; t < betas.size(); ++t) alphas.push_back(alphas.back() * std::sqrt(1 - betas[t]));
@@ -82,7 +81,7 @@ std::vector<double> to_pure_noise(const std::vector<double>& betas) {
     double before = 1;
     for (const double alpha : alphas) {
         const double share = first > last ? (alpha - last) / (first - last) : 0;
-        const double now = kLeastAlpha + share * (first - kLeastAlpha);
+        const double now = kMinAlpha + share * (first - kMinAlpha);
         stretched.push_back(1 - std::pow(now / before, 2));
         before = now;
     }
@@ -99,17 +98,15 @@ const Table<Betas>& schedules() {
     return table;
 }
 
-/// The variance-preserving level with a given log-SNR: alpha^2 = sigmoid(log_snr).
-NoiseLevel level_of(double t, double log_snr) {
-    return {t, std::sqrt(1 / (1 + std::exp(-log_snr))), std::sqrt(1 / (1 + std::exp(log_snr)))};
-}
-
 }  // namespace
 
-double NoiseLevel::log_snr() const { return 2 * std::log(alpha / sigma); }
+std::vector<std::string> schedule_names() { return names(schedules()); }
 
-NoiseLevel level_of_ratio(double ratio) {
-    return level_of(std::numeric_limits<double>::quiet_NaN(), -2 * std::log(ratio));
+Fields fields(ScheduleOptions& options) {
+    return {{"kind", Choice{&options.kind, schedule_names()}, "noise schedule"},
+            {"steps", Number<int64_t>{&options.steps, 1, 100'000}, "T, the number of trained noise levels"},
+            {"zero_terminal_snr", &options.zero_terminal_snr,
+             "rescale it to end in pure noise (needs prediction v or x0, weighting v)"}};
 }
 
 Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
@@ -117,7 +114,7 @@ Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
     double alpha_bar = 1;
     for (const double beta : betas) {
         alpha_bar *= 1 - beta;
-        levels_.push_back({double(levels_.size()), std::sqrt(alpha_bar), std::sqrt(1 - alpha_bar)});
+        levels_.push_back({std::sqrt(alpha_bar), std::sqrt(1 - alpha_bar), double(levels_.size())});
     }
 }
 
@@ -127,7 +124,7 @@ NoiseLevel Schedule::at(double t) const {
     const NoiseLevel& below = levels_[size_t(whole)];
     if (fraction == 0) return below;
     const NoiseLevel& above = levels_[size_t(whole) + 1];
-    return level_of(t, (1 - fraction) * below.log_snr() + fraction * above.log_snr());
+    return level_of_log_snr((1 - fraction) * below.log_snr() + fraction * above.log_snr(), t);
 }
 
 double Schedule::time_at(double log_snr) const {
@@ -139,11 +136,9 @@ double Schedule::time_at(double log_snr) const {
     return below.t + (below.log_snr() - log_snr) / (below.log_snr() - above->log_snr());
 }
 
-Schedule make_schedule(const ScheduleConfig& config) {
-    const auto betas = look_up("schedule", schedules(), config.kind)(config.steps);
-    return Schedule(config.zero_terminal_snr ? to_pure_noise(betas) : betas, config.zero_terminal_snr);
+Schedule make_schedule(const ScheduleOptions& options) {
+    const auto betas = look_up("schedule", schedules(), options.kind)(options.steps);
+    return Schedule(options.zero_terminal_snr ? to_pure_noise(betas) : betas, options.zero_terminal_snr);
 }
-
-std::vector<std::string> schedule_names() { return names(schedules()); }
 
 }  // namespace diffuse

@@ -19,7 +19,8 @@ namespace diffuse {
 namespace {
 
 constexpr int64_t kSide = 28, kFeatures = 64, kDigits = 10;
-constexpr int64_t kGroup = 32;  // images judged at once: enough to keep a core busy, few enough to stay in its caches
+constexpr int64_t kGroup =
+    32;  // images classified at once: enough to keep a core busy, few enough to stay in its caches
 
 /// Name and weight's shape of each layer: [out, in, kernel, kernel] or [out, in].
 struct Layer {
@@ -42,7 +43,7 @@ Classifier::Classifier() {
     }
 }
 
-Classifier Classifier::shipped() {
+Classifier Classifier::pretrained() {
     const TensorFile file =
         parse_tensor_file({reinterpret_cast<const char*>(kClassifierBytes), kClassifierBytesSize}, kClassifierName);
     Classifier classifier;
@@ -83,19 +84,16 @@ std::pair<torch::Tensor, torch::Tensor> Classifier::forward(const torch::Tensor&
     return {features, torch::addmm(bias(5), features, weight(5).t())};
 }
 
-Judgement Classifier::judge(const torch::Tensor& images) const {
+Classification Classifier::classify(const torch::Tensor& images) const {
     if (images.dim() != 4 || images.sizes().slice(1) != torch::IntArrayRef{1, kSide, kSide}) {
         throw Error(fmt::format("{} only reads images of 1x28x28, as MNIST has them; these are {}", kClassifierName,
                                 fmt::join(images.sizes().slice(1), "x")));
     }
-    const int64_t count = images.size(0), groups = (count + kGroup - 1) / kGroup;
-    Judgement result{torch::empty({count, kFeatures}, torch::kFloat64), torch::empty({count, kDigits})};
-    parallel_for_each(groups, at::get_num_threads(), [&](int64_t g) {
+    const int64_t count = images.size(0);
+    Classification result{torch::empty({count, kFeatures}, torch::kFloat64), torch::empty({count, kDigits})};
+    for_each_group(count, kGroup, torch::kCPU, at::get_num_threads(), [&](int64_t first, int64_t size) {
         const c10::InferenceMode inference;
-        const int64_t first = g * kGroup, size = std::min(kGroup, count - first);
-        auto group = torch::zeros({kGroup, 1, kSide, kSide});  // always full: no kernel ever sees another shape
-        group.narrow(0, 0, size).copy_(images.narrow(0, first, size));
-        const auto [features, logits] = forward(group);
+        const auto [features, logits] = forward(group_of(images, first, kGroup));
         result.features.narrow(0, first, size).copy_(features.narrow(0, 0, size));
         result.probabilities.narrow(0, first, size).copy_(logits.narrow(0, 0, size).softmax(1));
     });

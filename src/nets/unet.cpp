@@ -8,7 +8,8 @@
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/conv1x1.hpp"
+#include "diffuse/ops/conv3x3.hpp"
 
 namespace diffuse {
 namespace {
@@ -36,22 +37,22 @@ Layer zero(Layer layer) {
     return layer;
 }
 
-void check(const ModelConfig& config, const ImageShape& shape) {
-    if (config.base_channels % 8 != 0) {
-        throw Error(fmt::format("config: model.base_channels is {}; expected a multiple of 8", config.base_channels));
+void check(const UNetOptions& options, const ImageShape& shape) {
+    if (options.base_channels % 8 != 0) {
+        throw Error(fmt::format("config: model.base_channels is {}; expected a multiple of 8", options.base_channels));
     }
-    const int64_t halvings = int64_t(config.channel_multipliers.size()) - 1;
-    const int64_t unit = config.patch_size << halvings;
+    const int64_t halvings = int64_t(options.channel_multipliers.size()) - 1;
+    const int64_t unit = options.patch_size << halvings;
     if (shape.height % unit != 0 || shape.width % unit != 0) {
         throw Error(
             fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
                         "are {}x{}; use fewer model.channel_multipliers or another model.patch_size",
-                        config.patch_size, halvings + 1, unit, shape.height, shape.width));
+                        options.patch_size, halvings + 1, unit, shape.height, shape.width));
     }
-    for (const int64_t resolution : config.attention_resolutions) {
+    for (const int64_t resolution : options.attention_resolutions) {
         bool found = false;
         for (int64_t level = 0; level <= halvings; ++level)
-            found |= shape.height / config.patch_size >> level == resolution;
+            found |= shape.height / options.patch_size >> level == resolution;
         if (!found) {
             throw Error(
                 fmt::format("config: model.attention_resolutions has {}, but no level of this network is {} high",
@@ -159,7 +160,7 @@ struct Block {
 }  // namespace
 
 struct UNet::Modules : nn::Module {
-    Modules(const ModelConfig& model, const ImageShape& shape, torch::Device device);
+    Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device);
     torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t);
 
     at::Generator generator;  // of dropout
@@ -169,7 +170,7 @@ private:
     void build_down(std::vector<int64_t>& skips);
     void build_up(std::vector<int64_t>& skips);
 
-    ModelConfig config;
+    UNetOptions options;
     int64_t channels, resolution;  // of the feature map that the next layer will see, while building
     nn::Linear time1{nullptr}, time2{nullptr};
     Conv3x3 stem{nullptr}, head{nullptr};
@@ -180,12 +181,12 @@ private:
     std::vector<Block> middle;
 };
 
-UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch::Device device)
+UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device)
     : generator(at::globalContext().defaultGenerator(device).clone()),
-      config(model),
-      channels(model.base_channels),
-      resolution(shape.height / model.patch_size) {
-    const int64_t base = model.base_channels, pixels = shape.channels * model.patch_size * model.patch_size;
+      options(chosen),
+      channels(chosen.base_channels),
+      resolution(shape.height / chosen.patch_size) {
+    const int64_t base = chosen.base_channels, pixels = shape.channels * chosen.patch_size * chosen.patch_size;
     time1 = register_module("time1", nn::Linear(base, 4 * base));
     time2 = register_module("time2", nn::Linear(4 * base, 4 * base));
     stem = register_module("stem", Conv3x3(pixels, base));
@@ -201,8 +202,8 @@ UNet::Modules::Modules(const ModelConfig& model, const ImageShape& shape, torch:
 Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
     Block block;
     block.residual =
-        register_module(name, ResBlock(in, out, 4 * config.base_channels, Dropout{config.dropout, generator}));
-    const auto& attended = config.attention_resolutions;
+        register_module(name, ResBlock(in, out, 4 * options.base_channels, Dropout{options.dropout, generator}));
+    const auto& attended = options.attention_resolutions;
     if (std::find(attended.begin(), attended.end(), at) != attended.end()) {
         block.attention = register_module(name + "_attention", Attention(out));
     }
@@ -211,11 +212,11 @@ Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out
 
 /// Every feature map on the way down is a skip connection; `skips` collects their channels.
 void UNet::Modules::build_down(std::vector<int64_t>& skips) {
-    const size_t levels = config.channel_multipliers.size();
+    const size_t levels = options.channel_multipliers.size();
     for (size_t level = 0; level < levels; ++level) {
-        const int64_t width = config.base_channels * config.channel_multipliers[level];
+        const int64_t width = options.base_channels * options.channel_multipliers[level];
         auto& blocks = down.emplace_back();
-        for (int64_t i = 0; i < config.blocks_per_level; ++i) {
+        for (int64_t i = 0; i < options.blocks_per_level; ++i) {
             blocks.push_back(make_block(fmt::format("down{}_{}", level, i), channels, width, resolution));
             skips.push_back(channels = width);
         }
@@ -231,16 +232,16 @@ void UNet::Modules::build_down(std::vector<int64_t>& skips) {
 /// One block more than on the way down, as each takes one skip connection and the stem or the downsampling made one
 /// too.
 void UNet::Modules::build_up(std::vector<int64_t>& skips) {
-    for (size_t level = config.channel_multipliers.size(); level-- > 0;) {
-        const int64_t width = config.base_channels * config.channel_multipliers[level];
+    for (size_t level = options.channel_multipliers.size(); level-- > 0;) {
+        const int64_t width = options.base_channels * options.channel_multipliers[level];
         auto& blocks = up.emplace_back();
-        for (int64_t i = 0; i <= config.blocks_per_level; ++i) {
+        for (int64_t i = 0; i <= options.blocks_per_level; ++i) {
             blocks.push_back(make_block(fmt::format("up{}_{}", level, i), channels + skips.back(), width, resolution));
             skips.pop_back();
             channels = width;
         }
         if (level == 0) break;
-        const int64_t narrower = config.base_channels * config.channel_multipliers[level - 1];
+        const int64_t narrower = options.base_channels * options.channel_multipliers[level - 1];
         upsample.push_back(register_module(fmt::format("upsample{}", level), Conv3x3(channels, narrower)));
         channels = narrower;
         resolution *= 2;
@@ -248,8 +249,8 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
 }
 
 torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor& t) {
-    const auto embedding = torch::silu(time2(torch::silu(time1(time_embedding(t, config.base_channels)))));
-    auto h = stem(ConvInput{torch::pixel_unshuffle(x, config.patch_size)});
+    const auto embedding = torch::silu(time2(torch::silu(time1(time_embedding(t, options.base_channels)))));
+    auto h = stem(ConvInput{torch::pixel_unshuffle(x, options.patch_size)});
     std::vector<torch::Tensor> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
         for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
@@ -263,14 +264,25 @@ torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor
         }
         if (i < upsample.size()) h = upsample[i](ConvInput{.x = h, .upsample = true});
     }
-    const auto output = torch::pixel_shuffle(head(normalised(head_norm, h)), config.patch_size).contiguous();
-    return config.prediction == "eps" && config.input_skip ? output + x : output;
+    return torch::pixel_shuffle(head(normalised(head_norm, h)), options.patch_size).contiguous();
 }
 
-UNet::UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device) {
-    check(config, shape);
+Fields fields(UNetOptions& o) {
+    return {
+        {"base_channels", Number<int64_t>{&o.base_channels, 8, 1024}, "channels at the first level, a multiple of 8"},
+        {"channel_multipliers", List{&o.channel_multipliers, 1, 32, 1, 8},
+         "channels of each level, in base_channels; each level halves the resolution"},
+        {"blocks_per_level", Number<int64_t>{&o.blocks_per_level, 1, 16}, "residual blocks a level on the way down"},
+        {"attention_resolutions", List{&o.attention_resolutions, 1, 1024, 0, 8},
+         "heights of feature maps that get self-attention, e.g. [7]"},
+        {"dropout", Number<double>{&o.dropout, 0, 0.9}, "probability of dropout inside the residual blocks"},
+        {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"}};
+}
+
+UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device) {
+    check(options, shape);
     torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
-    modules_ = std::make_shared<Modules>(config, shape, device);
+    modules_ = std::make_shared<Modules>(options, shape, device);
     modules_->to(device);
     for (auto& weight : parameters()) {
         if (weight.dim() == 4 && weight.is_cpu()) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));

@@ -1,4 +1,4 @@
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/adamw.hpp"
 #include "ops/simd/kernels.hpp"
 
 namespace diffuse {

@@ -1,6 +1,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/conv1x1.hpp"
 #include "ops/maps.hpp"
 #include "ops/simd/kernels.hpp"
 
@@ -46,7 +46,7 @@ std::vector<Tensor> sources(const Tensor& x, const Tensor& skip) {
 struct Conv1x1 : torch::autograd::Function<Conv1x1> {
     static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& maybe_skip,
                           const Tensor& weight, const Tensor& bias) {
-        const auto skip = taken(maybe_skip);
+        const auto skip = or_undefined(maybe_skip);
         context->save_for_backward({x, skip, weight});
         const auto maps = sources(x, skip);
         const int64_t out = weight.size(0);
@@ -110,7 +110,7 @@ Tensor conv1x1(const Tensor& x, const Tensor& skip, const Tensor& weight, const 
     const bool tuned = x.is_cpu() && weight.is_cpu() && x.scalar_type() == torch::kFloat32 && whole(x.size(1)) &&
                        whole(weight.size(0)) && (!skip.defined() || whole(skip.size(1)));
     if (!tuned) return conv1x1_reference(x, skip, weight, bias);
-    return Conv1x1::apply(x, given(skip), weight, bias);
+    return Conv1x1::apply(x, or_empty(skip), weight, bias);
 }
 
 Tensor conv1x1_reference(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {

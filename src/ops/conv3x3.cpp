@@ -1,4 +1,4 @@
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/conv3x3.hpp"
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -15,7 +15,6 @@ namespace {
 using kernels::round_up;
 using torch::Tensor;
 
-constexpr double kEpsilon = 1e-5;  // of group normalisation, LibTorch's default
 // Tiles worked on at once: so many rows keep the products busy, and what they need stays in the L2 or L3 cache.
 constexpr int64_t kTilesAtOnce = 48;
 
@@ -90,7 +89,7 @@ struct Plan {
     std::vector<Source> sources;
 };
 
-/// Mean and 1 / deviation of each group of channels, [images, groups] each.
+/// Mean and 1 / standard deviation of each group of channels, [images, groups] each.
 struct Statistics {
     Tensor mean, scale;
 };
@@ -117,7 +116,7 @@ void measure(const Plan& plan, int64_t image, const Statistics& stats) {
         for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c)
             group_variance += (variance[size_t(c)] + std::pow(mean[size_t(c)] - group_mean, 2)) / double(per_group);
         stats.mean.data_ptr<float>()[image * plan.groups + g] = float(group_mean);
-        stats.scale.data_ptr<float>()[image * plan.groups + g] = float(1 / std::sqrt(group_variance + kEpsilon));
+        stats.scale.data_ptr<float>()[image * plan.groups + g] = float(1 / std::sqrt(group_variance + kNormEpsilon));
     }
 }
 
@@ -336,7 +335,8 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
     static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& maybe_skip,
                           int64_t groups, const Tensor& scale, const Tensor& shift, bool upsample, const Tensor& weight,
                           const Tensor& bias, const Tensor& maybe_residual, const Tensor& maybe_packed) {
-        const auto skip = taken(maybe_skip), residual = taken(maybe_residual), packed = taken(maybe_packed);
+        const auto skip = or_undefined(maybe_skip), residual = or_undefined(maybe_residual),
+                   packed = or_undefined(maybe_packed);
         const Plan plan(x, skip, groups, upsample, weight);
         const auto s = groups > 0 ? scale.contiguous() : Tensor(), t = groups > 0 ? shift.contiguous() : Tensor();
         const Statistics stats{torch::empty({plan.images, groups}), torch::empty({plan.images, groups})};
@@ -383,21 +383,8 @@ Tensor conv3x3(const ConvInput& input, const Tensor& weight, const Tensor& bias,
                        (!input.skip.defined() || (whole(input.x.size(1)) && whole(input.skip.size(1)))) &&
                        (input.groups == 0 || (whole(weight.size(1)) && !input.upsample));
     if (!tuned) return conv3x3_reference(input, weight, bias, residual);
-    return Conv3x3::apply(input.x, given(input.skip), input.groups, given(input.scale), given(input.shift),
-                          input.upsample, weight, bias, given(residual), given(packed));
-}
-
-Tensor activated(const ConvInput& input) {
-    const auto per_channel = [](const Tensor& value) { return value.unsqueeze(2).unsqueeze(3); };
-    const auto x = torch::group_norm(joined(input.x, input.skip), input.groups, {}, {}, kEpsilon);
-    return torch::silu(torch::addcmul(per_channel(input.shift), x, per_channel(input.scale)));
-}
-
-Tensor conv3x3_reference(const ConvInput& input, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
-    auto x = input.groups > 0 ? activated(input) : joined(input.x, input.skip);
-    if (input.upsample) x = torch::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)});
-    const auto y = torch::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
-    return residual.defined() ? y + residual : y;
+    return Conv3x3::apply(input.x, or_empty(input.skip), input.groups, or_empty(input.scale), or_empty(input.shift),
+                          input.upsample, weight, bias, or_empty(residual), or_empty(packed));
 }
 
 }  // namespace diffuse

@@ -5,6 +5,8 @@
 
 namespace diffuse {
 
+inline constexpr double kNormEpsilon = 1e-5;  ///< of group normalisation, LibTorch's default
+
 /// [N, C, H, W] -> contiguous [N, H, W, C]; free for channels-last maps.
 inline torch::Tensor nhwc(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}).contiguous(); }
 
@@ -27,7 +29,7 @@ inline void refuse_second_derivative() {
 }
 
 /// Autograd takes no undefined tensors as arguments; those without elements stand for them.
-inline torch::Tensor given(const torch::Tensor& x) { return x.defined() ? x : torch::empty({0}); }
-inline torch::Tensor taken(const torch::Tensor& x) { return x.numel() > 0 ? x : torch::Tensor(); }
+inline torch::Tensor or_empty(const torch::Tensor& x) { return x.defined() ? x : torch::empty({0}); }
+inline torch::Tensor or_undefined(const torch::Tensor& x) { return x.numel() > 0 ? x : torch::Tensor(); }
 
 }  // namespace diffuse

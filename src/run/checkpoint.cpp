@@ -17,7 +17,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kFormat = "diffuse-checkpoint-2";
-constexpr int64_t kLargestSide = 4096;  ///< of an image
+constexpr int64_t kMaxSide = 4096;  ///< of an image
 
 /// The groups of tensors, with what stands before the names of each.
 template <class AnyCheckpoint>
@@ -29,11 +29,10 @@ auto groups(AnyCheckpoint& checkpoint) {
 }
 
 std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
-    const auto& [channels, height, width] = checkpoint.shape;
     const TrainingState& training = checkpoint.training;
     return {{"format", kFormat},
             {"config", to_text(to_json(checkpoint.config))},
-            {"image_shape", to_text(Json{channels, height, width})},
+            {"image_shape", to_text(Json(checkpoint.shape.sizes()))},
             {"step", to_text(Json(checkpoint.step))},
             {"bad_steps", to_text(Json(training.bad_steps))},
             {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
@@ -63,7 +62,7 @@ public:
         require(shape.is_array() && shape.size() == 3, "image_shape");
         const auto side = [&](size_t i) {
             const int64_t value = whole(shape[i], "image_shape");
-            require(value >= 1 && value <= kLargestSide, "image_shape");
+            require(value >= 1 && value <= kMaxSide, "image_shape");
             return value;
         };
         checkpoint.shape = {side(0), side(1), side(2)};
@@ -115,23 +114,6 @@ void report(std::string& message, const std::vector<std::string>& names, const c
     const std::vector<std::string> shown(names.begin(), names.begin() + std::min<ptrdiff_t>(10, std::ssize(names)));
     message += fmt::format("{}{} {} ({}{})", message.empty() ? "" : ", ", names.size(), what, fmt::join(shown, ", "),
                            names.size() > shown.size() ? ", ..." : "");
-}
-
-/// A damaged config must not ask for a network larger than the file: each of its blocks has at least one 3x3
-/// convolution from all its channels to as many.
-void require_enough(const Checkpoint& checkpoint) {
-    const ModelConfig& model = checkpoint.config.model;
-    int64_t needed = 0, present = 0;
-    for (const int64_t multiplier : model.channel_multipliers) {
-        const int64_t width = model.base_channels * multiplier;
-        needed += model.blocks_per_level * 9 * width * width;
-    }
-    for (const auto& [name, weight] : checkpoint.model) present += weight.numel();
-    if (needed > present) {
-        throw Error(
-            fmt::format("the checkpoint's weights do not fit its config: {} numbers, where more than {} are needed",
-                        present, needed));
-    }
 }
 
 }  // namespace
@@ -188,16 +170,6 @@ void restore(const NamedTensors& into, const NamedTensors& from, const std::stri
     report(problem, misshaped, "of another shape or type");
     report(problem, extra, "unknown");
     if (!problem.empty()) throw Error(what + " do not fit the checkpoint's config: " + problem);
-}
-
-UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device device) {
-    require_enough(checkpoint);
-    UNet network(checkpoint.config.model, checkpoint.shape, /*seed=*/0, device);
-    restore(network.named_parameters(), weights == Weights::kEma ? checkpoint.ema : checkpoint.model,
-            "the checkpoint's weights");
-    network.set_training(false);
-    network.freeze();
-    return network;
 }
 
 }  // namespace diffuse

@@ -68,9 +68,9 @@ std::vector<Tensor> make_probes(const Tensor& x, int64_t count, const Draws& dra
 double bits_per_nat(const Tensor& images) { return 1 / (double(images[0].numel()) * std::numbers::ln2); }
 
 /// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.
-Tensor log_probability(const Tensor& bytes, const Tensor& mean, double deviation) {
+Tensor log_probability(const Tensor& bytes, const Tensor& mean, double std) {
     const auto value = to_signed(bytes).to(torch::kFloat64);
-    const auto below = [&](const Tensor& at) { return torch::special_ndtr((at - mean) / deviation); };
+    const auto below = [&](const Tensor& at) { return torch::special_ndtr((at - mean) / std); };
     const auto upper = torch::where(bytes == 255, 1.0, below(value + kBinWidth / 2));
     const auto lower = torch::where(bytes == 0, 0.0, below(value - kBinWidth / 2));
     return (upper - lower).clamp_min(1e-12).log();  // Nichol & Dhariwal 2021's floor, against the logarithm of 0
@@ -104,14 +104,15 @@ Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor&
     return standard_log_density(x) + gained;
 }
 
-FirstLevel first_level(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes, const Draws& draws) {
+ReconstructionTerm reconstruction_term(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
+                                       const Draws& draws) {
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
     const NoiseLevel one = chain[chain.size() - 2], two = chain.size() > 2 ? chain[chain.size() - 3] : one;
     const auto eps = bound_noise(draws, x0, one.t);
     const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
-    const double deviation = chain.size() > 2 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
+    const double std = chain.size() > 2 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
     const auto x = one.alpha * x0 + one.sigma * eps;
-    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, deviation));
+    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, std));
     return {x, standard_log_density(eps) - double(x0[0].numel()) * std::log(one.sigma), decoder};
 }
 
@@ -121,14 +122,13 @@ Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
 
 Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid& grid, const Tensor& bytes, int64_t probes,
                  const Draws& draws) {
-    const FirstLevel first = first_level(denoiser, chain, bytes, draws);
+    const ReconstructionTerm first = reconstruction_term(denoiser, chain, bytes, draws);
     const auto log_density = ode_log_density(denoiser, grid, first.x, probes, draws);
     return -(first.log_decoder + log_density - first.log_q) * bits_per_nat(bytes);
 }
 
 VariationalBound variational_bound(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
                                    const Draws& draws) {
-    const c10::InferenceMode inference;
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
     const NoiseLevel& start = chain.front();
     const double variance = start.sigma * start.sigma;
@@ -141,7 +141,7 @@ VariationalBound variational_bound(const Denoiser& denoiser, const Grid& chain, 
         const auto predicted = denoiser(from.alpha * x0 + from.sigma * eps, from).eps;
         diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - predicted).square());
     }
-    const auto decoder = -first_level(denoiser, chain, bytes, draws).log_decoder;
+    const auto decoder = -reconstruction_term(denoiser, chain, bytes, draws).log_decoder;
     return {prior * bits_per_nat(bytes), diffusion * bits_per_nat(bytes), decoder * bits_per_nat(bytes)};
 }
 

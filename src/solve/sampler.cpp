@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
-
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/random.hpp"
@@ -11,26 +9,20 @@
 namespace diffuse {
 namespace {
 
-/// Examples walked together. Eight images of MNIST's size keep one core's caches busy without leaving them, and so do
-/// thousands of points in the plane; a GPU wants more, and has memory for so many at once as were asked for.
-int64_t group_size(const Walk& walk, const torch::Tensor& x) {
-    if (walk.device.is_cpu()) return std::clamp<int64_t>(8 * 784 / std::max<int64_t>(1, x[0].numel()), 8, 4096);
-    return walk.most_in_flight > 0 ? walk.most_in_flight : 256;
-}
+using torch::Tensor;
 
-torch::Tensor padded(const torch::Tensor& x, int64_t count) {
-    auto shape = x.sizes().vec();
-    shape[0] = count;
-    auto result = torch::zeros(shape);
-    result.narrow(0, 0, x.size(0)).copy_(x);
-    return result;
+/// Examples worked on together. Eight images of MNIST's size keep one core's caches busy without leaving them, and so
+/// do thousands of points in the plane; a GPU wants more, and has memory for so many at once as were asked for.
+int64_t group_size(const Sampler& sampler, const Tensor& x) {
+    if (sampler.device.is_cpu()) return std::clamp<int64_t>(8 * 784 / std::max<int64_t>(1, x[0].numel()), 8, 4096);
+    return sampler.max_in_flight > 0 ? sampler.max_in_flight : 256;
 }
 
 /// Throws Error naming the first step after which a group was no longer finite. On the CPU it looks after each step; on
 /// a GPU, which it would have to wait for, at the end.
 class FiniteGuard {
 public:
-    void check(const torch::Tensor& x) {
+    void check(const Tensor& x) {
         finite_.push_back(x.isfinite().all());
         if (x.is_cpu() && !finite_.back().item<bool>()) finish();
     }
@@ -46,14 +38,72 @@ public:
     }
 
 private:
-    std::vector<torch::Tensor> finite_;  ///< after each step, a bool each
+    std::vector<Tensor> finite_;  ///< after each step, a bool each
+};
+
+/// A sampler at work on x.
+class Run {
+public:
+    Run(const Sampler& sampler, const Tensor& x)
+        : sampler_(sampler), x_(x), group_(group_size(sampler, x)), groups_((x.size(0) + group_ - 1) / group_) {}
+
+    Samples all() {
+        result_.x = torch::empty_like(x_);
+        if (sampler_.solver()->second_state()) result_.second_states = torch::empty_like(x_);
+        const int64_t at_once = sampler_.max_in_flight > 0 ? (sampler_.max_in_flight + group_ - 1) / group_ : groups_;
+        for_each_group(x_.size(0), group_, sampler_.device, std::min(at_once, sampler_.threads),
+                       [&](int64_t first, int64_t size) { take_along(first, size); });
+        result_.nfe = evaluations_ / (groups_ * group_);
+        return result_;
+    }
+
+private:
+    /// From the first level to the last.
+    void take_along(int64_t first, int64_t size) {
+        FiniteGuard guard;
+        const auto noise = [&](int64_t step, int64_t k) { return drawn(first, step_draw(step, k)); };
+        const auto observe = [&](int64_t steps_done, const Tensor& state) {
+            guard.check(state);
+            if (first == 0) record(steps_done, state, size);
+            sampler_.progress(++done_, groups_ * steps());
+        };
+        const auto solver = sampler_.solver();
+        if (sampler_.second_states.defined()) *solver->second_state() = part(sampler_.second_states, first);
+        const auto start = part(x_, first);
+        if (first == 0) record(0, start, size);
+        const auto end = integrate(*solver, denoiser_, start, sampler_.grid, noise, observe);
+        guard.finish();
+        keep(result_.x, end, first, size);
+        if (solver->second_state()) keep(result_.second_states, *solver->second_state(), first, size);
+    }
+
+    int64_t steps() const { return int64_t(sampler_.grid.size()) - 1; }
+    Tensor to_work(const Tensor& x) const { return to_device(x, sampler_.device).to(torch::kFloat64); }
+    Tensor part(const Tensor& all, int64_t first) const { return to_work(group_of(all, first, group_)); }
+    Tensor drawn(int64_t first, int64_t draw) const {
+        return to_work(sampling_noise(sampler_.seed, first, group_, x_.sizes().slice(1), draw));
+    }
+    static void keep(const Tensor& into, const Tensor& group, int64_t first, int64_t size) {
+        into.narrow(0, first, size).copy_(group.narrow(0, 0, size));
+    }
+    void record(int64_t step, const Tensor& state, int64_t size) {
+        if (!sampler_.record || step == steps()) return;
+        const auto x0 = recording_denoiser_(state, sampler_.grid[size_t(step)]).x0;
+        sampler_.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
+    }
+
+    const Sampler& sampler_;
+    const Tensor& x_;
+    const int64_t group_, groups_;
+    std::atomic<int64_t> evaluations_{0}, not_counted_{0}, done_{0};
+    const Denoiser denoiser_ = sampler_.denoiser(evaluations_), recording_denoiser_ = sampler_.denoiser(not_counted_);
+    Samples result_;
 };
 
 }  // namespace
 
-torch::Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape,
-                             int64_t draw) {
-    return normal_images(seed, Purpose::kSamplingNoise, first, count, image_shape, draw);
+Tensor sampling_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef shape, int64_t draw) {
+    return normal_images(seed, Purpose::kSamplingNoise, first, count, shape, draw);
 }
 
 int64_t step_draw(int64_t step, int64_t k) {
@@ -61,55 +111,6 @@ int64_t step_draw(int64_t step, int64_t k) {
     return (step + 1) | k << 20;
 }
 
-WalkResult walk_images(const Walk& walk, const torch::Tensor& x) {
-    const int64_t count = x.size(0), group = group_size(walk, x), groups = (count + group - 1) / group;
-    const int64_t in_flight = walk.most_in_flight > 0 ? (walk.most_in_flight + group - 1) / group : groups;
-    const int64_t threads = std::min(in_flight, walk.threads);
-    const int64_t steps = int64_t(walk.grid.size()) - 1;
-    WalkResult result{torch::empty_like(x)};
-    if (walk.solver()->companion()) result.companions = torch::empty_like(x);
-    std::atomic<int64_t> evaluations{0}, for_the_record{0}, done{0};
-    const Denoiser denoiser = walk.denoiser(evaluations), recording = walk.denoiser(for_the_record);
-
-    const auto walk_group = [&](int64_t g) {
-        const int64_t first = g * group, size = std::min(group, count - first);
-        const auto part = [&](const torch::Tensor& all) {
-            return to_device(padded(all.narrow(0, first, size), group), walk.device).to(torch::kFloat64);
-        };
-        const auto noise = [&](int64_t step, int64_t k) {
-            const auto drawn = sampling_noise(walk.seed, first, group, x.sizes().slice(1), step_draw(step, k));
-            return to_device(drawn, walk.device).to(torch::kFloat64);
-        };
-        const bool recorded = g == 0 && walk.record;
-        const auto record = [&](int64_t step, const torch::Tensor& state) {
-            if (!recorded || step == steps) return;
-            const auto x0 = recording(state, walk.grid[size_t(step)]).x0;
-            walk.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
-        };
-        FiniteGuard guard;
-        const auto observer = [&](int64_t step, const torch::Tensor& state) {
-            guard.check(state);
-            record(step, state);
-            walk.progress(++done, groups * steps);
-        };
-        const auto solver = walk.solver();
-        if (walk.companions.defined()) *solver->companion() = part(walk.companions);
-        const auto start = part(x);
-        record(0, start);
-        const auto out = integrate(*solver, denoiser, start, walk.grid, noise, observer);
-        guard.finish();
-        result.images.narrow(0, first, size).copy_(out.narrow(0, 0, size));
-        if (solver->companion()) {
-            result.companions.narrow(0, first, size).copy_(solver->companion()->narrow(0, 0, size));
-        }
-    };
-    if (walk.device.is_cpu()) {
-        parallel_for_each(groups, threads, walk_group);
-    } else {
-        for (int64_t g = 0; g < groups; ++g) walk_group(g);  // all threads draw the noise
-    }
-    result.nfe = evaluations / (groups * group);
-    return result;
-}
+Samples run(const Sampler& sampler, const Tensor& x) { return Run(sampler, x).all(); }
 
 }  // namespace diffuse

@@ -18,14 +18,15 @@ torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
     return result;
 }
 
-torch::Tensor training_times(uint64_t seed, int64_t step, int64_t batch, int64_t T) {
+std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule) {
     const double offset = Random({seed, Purpose::kTrainingTime, uint64_t(step)}).uniform();
-    auto t = torch::empty({batch}, torch::kInt64);
+    std::vector<NoiseLevel> levels;
     for (int64_t i = 0; i < batch; ++i) {
         const double fraction = std::fmod(offset + double(i) / double(batch), 1.0);
-        t.data_ptr<int64_t>()[i] = std::min(T, 1 + int64_t(fraction * double(T)));
+        const int64_t t = std::min(schedule.steps(), 1 + int64_t(fraction * double(schedule.steps())));
+        levels.push_back(schedule.at(double(t)));
     }
-    return t;
+    return levels;
 }
 
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape) {

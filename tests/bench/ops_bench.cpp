@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "diffuse/ops/ops.hpp"
+#include "diffuse/ops/adamw.hpp"
+#include "diffuse/ops/conv1x1.hpp"
+#include "diffuse/ops/conv3x3.hpp"
 
 namespace diffuse {
 namespace {

@@ -2,7 +2,8 @@
 
 #include <string>
 
-#include "diffuse/plot/image.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
 #include "fuzzing.hpp"
 
 namespace {

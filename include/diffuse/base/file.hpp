@@ -31,8 +31,8 @@ using Put = std::function<void(std::string_view bytes)>;
 void write_file(const std::filesystem::path& path, const std::function<void(const Put& put)>& write);
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
-/// The bytes of a regular file. Throws Error when it cannot be read or is larger than `most_bytes`.
-std::string read_file(const std::filesystem::path& path, uintmax_t most_bytes);
+/// The bytes of a regular file. Throws Error when it cannot be read or is larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, uintmax_t max_bytes);
 
 /// Removes what a writer that was killed left of its temporary files in a folder.
 void remove_temporaries(const std::filesystem::path& folder);
@@ -60,7 +60,7 @@ private:
 };
 
 /// Whether something, or a folder, is there; where that cannot be told, it is not.
-bool is_there(const std::filesystem::path& path);
+bool path_exists(const std::filesystem::path& path);
 bool is_folder(const std::filesystem::path& path);
 
 /// Creates a folder and its parents. Throws Error where that cannot be done.

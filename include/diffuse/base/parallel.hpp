@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 
+#include "diffuse/base/torch.hpp"
+
 namespace c10 {
 class ThreadPool;
 }
@@ -25,7 +27,25 @@ private:
     std::unique_ptr<c10::ThreadPool> pool_;
 };
 
-/// The same on up to `threads` threads of its own.
-void parallel_for_each(int64_t count, int64_t threads, const std::function<void(int64_t)>& work);
+/// Calls work(first, size) for each group of `group` out of `count` examples; `size` is less for the last. On a CPU on
+/// up to `threads` threads, a group on one; on a GPU one after the other on this thread, as all threads draw the noise.
+void for_each_group(int64_t count, int64_t group, torch::Device device, int64_t threads,
+                    const std::function<void(int64_t first, int64_t size)>& work);
+
+/// The examples first .. first + group - 1 of `all`, after its end the last one again, so that no kernel sees groups of
+/// another shape.
+torch::Tensor group_of(const torch::Tensor& all, int64_t first, int64_t group);
+
+/// Keeps LibTorch's own threads asleep as long as it lives: they would spin beside workers that keep the cores busy.
+class SingleThreaded {
+public:
+    SingleThreaded();
+    ~SingleThreaded();
+    SingleThreaded(const SingleThreaded&) = delete;
+    SingleThreaded& operator=(const SingleThreaded&) = delete;
+
+private:
+    const int before_;
+};
 
 }  // namespace diffuse

@@ -3,23 +3,21 @@
 #include <string>
 #include <vector>
 
-#include "diffuse/run/config.hpp"
+#include "diffuse/base/fields.hpp"
+#include "diffuse/diffusion/level.hpp"
 
 namespace diffuse {
 
-/// How much of a picture is left: x_t = alpha x_0 + sigma eps, with alpha^2 + sigma^2 = 1 for all schedules here
-/// (alpha^2 is what Ho et al. 2020 call alpha-bar). t = 0 is data (alpha 1, sigma 0, exactly); t = 1 .. T are the
-/// trained levels. Projects that number levels 0 .. T-1 call our t = k + 1 their k.
-struct NoiseLevel {
-    double t = 0, alpha = 1, sigma = 0;
-    double ratio() const { return sigma / alpha; }  ///< r: the "time" in which the probability-flow ODE is dy/dr = eps
-    double log_snr() const;                         ///< 2 log(alpha / sigma); infinite at t = 0
+struct ScheduleOptions {
+    std::string kind = "linear";
+    int64_t steps = 1000;
+    bool zero_terminal_snr = false;
 };
+Fields fields(ScheduleOptions& options);
 
-/// A level that is on no schedule's list, of which only the mixture is known: its t is NaN, for the denoiser to find.
-NoiseLevel level_of_ratio(double ratio);
-
-/// Maps time to noise levels.
+/// Maps time to noise levels: t = 0 is data, t = 1 .. T are the trained levels. alpha^2 + sigma^2 = 1 for all schedules
+/// here, and alpha^2 is what Ho et al. 2020 call alpha-bar. Projects that number levels 0 .. T-1 call our t = k + 1
+/// their k.
 class Schedule {
 public:
     /// From the variances added at each step, beta_1 .. beta_T, each in (0, 1).
@@ -48,7 +46,7 @@ private:
 /// the last three, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is
 /// shifted and stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of a picture can be
 /// seen there, and r = sigma / alpha stays finite.
-Schedule make_schedule(const ScheduleConfig& config);
+Schedule make_schedule(const ScheduleOptions& options);
 std::vector<std::string> schedule_names();
 
 }  // namespace diffuse

@@ -13,7 +13,7 @@ namespace diffuse {
 inline constexpr const char* kClassifierName = "mnist-fid-v1";
 
 /// What the classifier sees in N images, on the CPU.
-struct Judgement {
+struct Classification {
     torch::Tensor features;       ///< float64 [N, 64]
     torch::Tensor probabilities;  ///< of the digits 0 .. 9, float32 [N, 10]
 };
@@ -24,7 +24,7 @@ struct Judgement {
 class Classifier {
 public:
     /// The trained one that the program carries, made by scripts/train-classifier.
-    static Classifier shipped();
+    static Classifier pretrained();
     /// Random initial weights (He et al. 2015, arXiv:1502.01852, eq. 10), a function of `seed`.
     static Classifier untrained(uint64_t seed);
 
@@ -33,7 +33,7 @@ public:
 
     /// Features and probabilities of any number of such images, on the CPU. What it says of an image depends neither on
     /// how many there are nor on the number of threads, bit for bit. Throws Error for images of another size.
-    Judgement judge(const torch::Tensor& images) const;
+    Classification classify(const torch::Tensor& images) const;
 
     /// Share of MNIST's 10,000 test images that it reads right, as measured when it was trained; 0 if it was not.
     double test_accuracy() const { return test_accuracy_; }

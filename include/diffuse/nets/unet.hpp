@@ -5,28 +5,36 @@
 #include <utility>
 #include <vector>
 
+#include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
-#include "diffuse/data/dataset.hpp"
-#include "diffuse/run/config.hpp"
+#include "diffuse/data/codec.hpp"
 
 namespace diffuse {
+
+struct UNetOptions {
+    int64_t base_channels = 32;
+    std::vector<int64_t> channel_multipliers = {1, 2};
+    int64_t blocks_per_level = 1;
+    std::vector<int64_t> attention_resolutions;
+    double dropout = 0;
+    int64_t patch_size = 1;
+};
+Fields fields(UNetOptions& options);
 
 /// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
 /// same shape. It knows nothing of schedules. Residual blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and
 /// shifted by the time; skip connections; self-attention where asked. The last convolution starts at zero, so a new
-/// network predicts zero; one that predicts eps adds its input to its output (model.input_skip) and so begins with its
-/// input: near pure noise eps is nearly x, which is hard to copy through normalisations, and what is left to say is as
-/// small as alpha. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
+/// network predicts zero. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
 /// on the calling thread; several may call at once. On a GPU memory is as LibTorch has it by default, as its group
 /// normalisation there knows no other order and would copy every map.
 class UNet {
 public:
     /// Random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
     /// image.
-    UNet(const ModelConfig& config, const ImageShape& shape, uint64_t seed, torch::Device device);
+    UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device);
 
-    /// x: float32 [N, C, H, W]; t: [N], or [1] for one time for all -> float32 [N, C, H, W]
-    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& t) const;
+    /// x: float32 [N, C, H, W]; time: [N], or [1] for all -> float32 [N, C, H, W]
+    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& time) const;
 
     /// The weights by name; assigning through them changes the network.
     std::vector<std::pair<std::string, torch::Tensor>> named_parameters() const;

@@ -55,8 +55,4 @@ Checkpoint load_checkpoint(const std::filesystem::path& path);
 /// extra and misshaped tensors by name.
 void restore(const NamedTensors& into, const NamedTensors& from, const std::string& what);
 
-/// A network with the checkpoint's ema or raw weights, on `device`, in evaluation mode. Throws as restore does.
-enum class Weights { kEma, kRaw };
-UNet make_network(const Checkpoint& checkpoint, Weights weights, torch::Device device);
-
 }  // namespace diffuse

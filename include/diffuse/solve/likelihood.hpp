@@ -34,10 +34,11 @@ torch::Tensor bits_per_dim(const torch::Tensor& log_density, int64_t dimensions)
 /// -log q(x_1 | x_0), and what the way back costs, -log p(x_0 | x_1), the probability of the bytes under a normal
 /// distribution around the x0 predicted at x_1 with the variance of the posterior at x_2 (Nichol & Dhariwal 2021's
 /// code). x_1 and x_2 are the lowest noisy levels of `chain`, a grid that goes down to data.
-struct FirstLevel {
+struct ReconstructionTerm {
     torch::Tensor x, log_q, log_decoder;
 };
-FirstLevel first_level(const Denoiser& denoiser, const Grid& chain, const torch::Tensor& bytes, const Draws& draws);
+ReconstructionTerm reconstruction_term(const Denoiser& denoiser, const Grid& chain, const torch::Tensor& bytes,
+                                       const Draws& draws);
 
 /// Bits per dimension of bytes by the ODE from x_1 on: the bound E[log p(x_0 | x_1) + log p(x_1) - log q(x_1 | x_0)]
 /// at one draw of x_1 (Song et al. 2021, arXiv:2101.09258, appendix B), with `ode_log_density`'s p(x_1). `grid` goes
@@ -48,8 +49,8 @@ torch::Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid&
 /// The variational bound in bits per dimension of the chain that begins with N(0, 1) at its first level and goes down
 /// to data, all its terms, each at one draw of its noise (Ho et al. 2020, eq. 5): L_T, the KL divergence of the first
 /// level from the prior; L_{t-1} = (SNR(s) / SNR(t) - 1) / 2 |eps - eps_hat|^2 for each step from a level t to the next
-/// noisy one s (Kingma et al. 2021, arXiv:2107.00630, eq. 14); and L_0, -log p(x_0 | x_1) of `first_level`. float64 [N]
-/// each.
+/// noisy one s (Kingma et al. 2021, arXiv:2107.00630, eq. 14); and L_0, -log p(x_0 | x_1) of `reconstruction_term`.
+/// float64 [N] each.
 struct VariationalBound {
     torch::Tensor prior, diffusion, decoder;
     torch::Tensor total() const { return prior + diffusion + decoder; }

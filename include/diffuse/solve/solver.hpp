@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "diffuse/base/error.hpp"
+#include "diffuse/base/table.hpp"
 #include "diffuse/diffusion/denoiser.hpp"
 #include "diffuse/diffusion/grid.hpp"
 
@@ -22,9 +22,9 @@ public:
     /// x at `from` -> x at `to`, same shape and type.
     virtual torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,
                                const NoiseLevel& to, const Noise& noise) = 0;
-    /// The second state that a reversible method walks beside x, for which it must be kept; null for all others. Not
+    /// The second state that a reversible method keeps beside x; null for all others. Not
     /// defined before the first step, when it becomes a copy of x unless it was set.
-    virtual torch::Tensor* companion() { return nullptr; }
+    virtual torch::Tensor* second_state() { return nullptr; }
 };
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/diffusion/schedule.hpp"
 
 namespace diffuse {
 
@@ -24,9 +25,9 @@ private:
     std::vector<int64_t> order_;  // of that epoch
 };
 
-/// t of each image of a batch: uniform over 1 .. T for each, but spread evenly over the batch, which makes the loss
-/// less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1). int64 [batch]
-torch::Tensor training_times(uint64_t seed, int64_t step, int64_t batch, int64_t T);
+/// The level of each image of a batch: its t is uniform over 1 .. T, but spread evenly over the batch, which makes the
+/// loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
+std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule);
 
 /// The noise of the images at positions first .. first + count - 1, each its own. float32 [count, image_shape]
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape);

@@ -1,31 +1,11 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "diffuse/base/torch.hpp"
-#include "diffuse/run/config.hpp"
 
 namespace diffuse {
 
-/// The parameters of a network, in its own order.
-using Parameters = std::vector<torch::Tensor>;
-
-/// All parameters as one contiguous vector: each becomes a view of it (4-D weights on a CPU in channels-last order), so
-/// that what touches every weight is one operation.
-torch::Tensor flatten_parameters(Parameters parameters);
-
-/// Likewise one vector for all gradients, zero at first; backward() adds into it.
-torch::Tensor flatten_gradients(Parameters parameters);
-
-/// The parts of another vector of that layout, each with its parameter's shape.
-Parameters views_of(const torch::Tensor& flat, const Parameters& parameters);
-
-/// Points parameters at another vector of that layout, e.g. the averaged weights.
-void view_parameters(Parameters parameters, const torch::Tensor& flat);
-
-/// What a gradient of this norm is multiplied with so that its norm is at most `most` (0: any).
-double clip_factor(double norm, double most);
+/// What a gradient of this norm is multiplied with so that its norm is at most `max_norm` (0: any).
+double clip_factor(double norm, double max_norm);
 
 /// How much of the old average stays at update `step` (from 1), an exponential moving average with warm-up: the smaller
 /// of `decay` and (1 + step) / (10 + step), so that early averages forget the random start.
@@ -47,11 +27,5 @@ private:
     torch::Tensor weights_, ema_;
     double beta2_, weight_decay_;
 };
-
-/// Step size of step `step` (from 1): linear rise over warmup_steps, then as config.decay says. cosine falls to zero
-/// after the last step along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5), linear in a straight
-/// line, none stays.
-double learning_rate(const TrainConfig& config, int64_t step);
-std::vector<std::string> decay_names();
 
 }  // namespace diffuse

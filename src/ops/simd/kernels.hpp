@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
+
+#include "diffuse/ops/instruction_set.hpp"
 
 namespace diffuse::kernels {
 
@@ -15,13 +15,6 @@ inline constexpr int64_t kPanel = 16;    ///< products on this many output chann
 inline constexpr int64_t kPoints = 36;   ///< elements of a transformed tile
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
-/// The instruction set in use, by Highway's name: the best that this CPU has, e.g. "AVX3" (AVX-512), "AVX2", "NEON".
-std::string instruction_set();
-/// All that the kernels are compiled for and this CPU has, best first.
-std::vector<std::string> instruction_sets();
-/// For tests: one of those from now on, or the best again (no name). No kernel may be at work meanwhile.
-void use_instruction_set(const std::string& name);
 
 /// Sizes of one group of images on its way through a convolution.
 struct Shape {

@@ -27,37 +27,10 @@ torch::Tensor conv3x3(const ConvInput& input, const torch::Tensor& weight, const
 torch::Tensor conv3x3_reference(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const torch::Tensor& residual = {});
 
-/// conv2d of x and skip, side by side along C, with weight: [C', C, 1, 1] -> [N, C', H, W], differentiable in all
-/// tensors, once (as above); skip may be undefined. Channels-last on a CPU in float32 with channels in multiples of 16:
-/// matrix products on the calling thread, without concatenating. Elsewhere by `conv1x1_reference`.
-torch::Tensor conv1x1(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& weight,
-                      const torch::Tensor& bias);
-
-/// The same from LibTorch's operators, on any device and type.
-torch::Tensor conv1x1_reference(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& weight,
-                                const torch::Tensor& bias);
-
 /// What a normalised convolution reads, as a tensor: silu(scale * group_norm(x and skip) + shift).
 torch::Tensor activated(const ConvInput& input);
 
 /// The weights transformed, to be used as long as they stay as they are. On a CPU only.
 torch::Tensor packed_weights(const torch::Tensor& weight);
-
-/// The numbers of one step of AdamW (optimizer.hpp).
-struct AdamWStep {
-    double factor;  ///< of the gradient
-    double beta1, beta2, epsilon;
-    double shrink, rate;       ///< w <- shrink w - rate mean / (sqrt(square / square_correction) + epsilon)
-    double square_correction;  ///< of the square's start at zero
-    double ema_decay;
-};
-
-/// That step over vectors of float32, all of one length, in place but for the gradient. On a CPU one pass.
-void adamw_(const AdamWStep& step, const torch::Tensor& gradient, const torch::Tensor& mean,
-            const torch::Tensor& square, const torch::Tensor& weights, const torch::Tensor& ema);
-
-/// The same from LibTorch's operators, on any device.
-void adamw_reference_(const AdamWStep& step, const torch::Tensor& gradient, const torch::Tensor& mean,
-                      const torch::Tensor& square, const torch::Tensor& weights, const torch::Tensor& ema);
 
 }  // namespace diffuse

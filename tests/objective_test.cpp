@@ -1,4 +1,6 @@
-#include "diffuse/diffusion/loss.hpp"
+#include "diffuse/diffusion/objective.hpp"
+
+#include <numeric>
 
 #include "diffuse/base/random.hpp"
 #include "testing.hpp"
@@ -7,41 +9,60 @@ namespace diffuse {
 namespace {
 
 const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
+const Parameterization kEps = make_parameterization({.input_skip = false});
+
+/// A batch whose examples all are at level t.
+Batch at_level(double t, const torch::Tensor& x0, const torch::Tensor& eps, const Schedule& schedule = kSchedule) {
+    return {x0, eps, std::vector<NoiseLevel>(size_t(x0.size(0)), schedule.at(t))};
+}
 
 TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
     // With E[eps | x] = sigma (x - alpha m) / v the expected squared error is Var[eps | x] = alpha^2 s^2 / v.
     const GaussianData data;
-    const LevelTable levels(kSchedule, torch::kCPU, parameterization("eps"));
+    const Objective loss = ddpm_loss(kEps, kSchedule);
     const int64_t count = 50'000;
     for (const int64_t t : {1, 100, 400, 1000}) {
         const NoiseLevel level = kSchedule.at(double(t));
         const Network best = [&](const torch::Tensor& x, const torch::Tensor&) {
             return data.denoiser()(x, level).eps;
         };
-        const auto x0 = data.mean + data.deviation * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
+        const auto x0 = data.mean + data.std * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
         const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
-        const double loss =
-            ddpm_loss(best, parameterization("eps"), levels, x0, torch::full({count}, t, torch::kInt64), eps)
-                .item<double>();
-        const double expected = std::pow(level.alpha * data.deviation, 2) / data.variance(level);
-        EXPECT_NEAR(loss, expected, 5 * expected * std::sqrt(2.0 / count)) << "t " << t;  // five standard errors
+        const double expected = std::pow(level.alpha * data.std, 2) / data.variance(level);
+        EXPECT_NEAR(loss(best, at_level(double(t), x0, eps)).item<double>(), expected,
+                    5 * expected * std::sqrt(2.0 / count))
+            << "t " << t;  // five standard errors
     }
 }
 
 TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
-    const LevelTable levels(kSchedule, torch::kCPU, parameterization("eps"));
     const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
     const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
-    const auto loss = ddpm_loss(zero, parameterization("eps"), levels, torch::zeros_like(eps),
-                                torch::full({8}, 5, torch::kInt64), eps);
+    const auto loss = ddpm_loss(kEps, kSchedule)(zero, at_level(5, torch::zeros_like(eps), eps));
     EXPECT_FLOAT_EQ(loss.item<float>(), eps.square().mean().item<float>());
+}
+
+TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
+    const int64_t count = 20'000;
+    for (const int64_t t : {1, 300, 1000}) {
+        const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
+        const NoiseLevel level = kSchedule.at(double(t));
+        const double standard_error = level.sigma / std::sqrt(4.0 * count);
+        const Network spy = [&](const torch::Tensor& x, const torch::Tensor& time) {
+            EXPECT_TRUE(time.eq(t).all().item<bool>());
+            EXPECT_NEAR(x.mean().item<double>(), 0.7 * level.alpha, 5 * standard_error + 1e-6);  // float32's rounding
+            EXPECT_NEAR(x.std().item<double>(), level.sigma, 5 * standard_error);
+            return x;
+        };
+        ddpm_loss(kEps, kSchedule)(spy, at_level(double(t), torch::full({count, 1, 2, 2}, 0.7f), eps));
+    }
 }
 
 TEST(Denoiser, SplitsXIntoX0AndEps) {
     const Network half = [](const torch::Tensor& x, const torch::Tensor&) { return 0.5 * x; };
     const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0}).to(torch::kFloat64);
     const NoiseLevel level = kSchedule.at(500);
-    const auto [x0, eps] = network_denoiser(half, parameterization("eps"), kSchedule)(x, level);
+    const auto [x0, eps] = network_denoiser(half, kEps, kSchedule)(x, level);
     EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
 }
 
@@ -51,8 +72,7 @@ TEST(Denoiser, IsNeverAskedBelowTheFirstTrainedLevel) {
         asked = t.item<double>();
         return torch::zeros_like(x);
     };
-    network_denoiser(spy, parameterization("eps"), kSchedule)(torch::zeros({1, 1, 2, 2}, torch::kFloat64),
-                                                              NoiseLevel{});
+    network_denoiser(spy, kEps, kSchedule)(torch::zeros({1, 1, 2, 2}, torch::kFloat64), NoiseLevel{});
     EXPECT_EQ(asked, 1);
 }
 
@@ -63,8 +83,8 @@ TEST(Denoiser, APredictedVIsTurnedIntoTheSameEpsAndX0) {
     const Network exact = [&](const torch::Tensor&, const torch::Tensor&) {
         return level.alpha * noise - level.sigma * x0;
     };
-    const auto found =
-        network_denoiser(exact, parameterization("v"), kSchedule)(level.alpha * x0 + level.sigma * noise, level);
+    const auto found = network_denoiser(exact, make_parameterization({.prediction = "v"}), kSchedule)(
+        level.alpha * x0 + level.sigma * noise, level);
     EXPECT_TRUE(torch::allclose(found.eps, noise, 0, 1e-12));
     EXPECT_TRUE(torch::allclose(found.x0, x0, 0, 1e-12));
 }
@@ -77,53 +97,61 @@ TEST(Denoiser, ClippingBoundsX0AndKeepsX) {
     EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
 }
 
+TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
+    const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
+    const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0});
+    const auto eps_of = [&](const ParameterizationOptions& options) {
+        return network_denoiser(zero, make_parameterization(options), kSchedule)(x, kSchedule.at(1000)).eps;
+    };
+    EXPECT_TRUE(torch::equal(eps_of({}), x));
+    EXPECT_EQ(eps_of({.input_skip = false}).abs().max().item<float>(), 0);
+    EXPECT_FALSE(torch::equal(eps_of({.prediction = "v"}), x));  // for eps alone
+}
+
 TEST(Weighting, HasMeanOneAndThePublishedRatios) {
-    const int64_t T = 1000;
-    for (const std::string weighting : {"min-snr", "vlb"}) {
-        const LevelTable table(kSchedule, torch::kCPU, parameterization("eps"), weighting);
-        EXPECT_NEAR(table.weight.narrow(0, 1, T).mean().item<double>(), 1, 1e-5) << weighting;  // float32
+    const auto min_snr = output_weights(kEps, kSchedule, "min-snr"), vlb = output_weights(kEps, kSchedule, "vlb");
+    for (const auto& weights : {min_snr, vlb}) {
+        EXPECT_NEAR(std::accumulate(weights.begin(), weights.end(), 0.0), 1000, 1e-9);  // rounding
     }
-    EXPECT_FALSE(LevelTable(kSchedule, torch::kCPU, parameterization("eps")).weight.defined());
     const auto snr = [](int64_t t) { return std::exp(kSchedule.at(double(t)).log_snr()); };
-    const LevelTable min_snr(kSchedule, torch::kCPU, parameterization("eps"), "min-snr"),
-        vlb(kSchedule, torch::kCPU, parameterization("eps"), "vlb");
-    const auto at = [](const LevelTable& table, int64_t t) { return table.weight[t].item<double>(); };
     EXPECT_GT(snr(10), 5);
     EXPECT_LT(snr(900), 5);
-    EXPECT_NEAR(at(min_snr, 10) / at(min_snr, 900), 5 / snr(10), 1e-5);
-    EXPECT_NEAR(at(vlb, 10) / at(vlb, 900), (snr(9) / snr(10) - 1) / (snr(899) / snr(900) - 1), 1e-4);
+    EXPECT_NEAR(min_snr[10] / min_snr[900], 5 / snr(10), 1e-12);
+    EXPECT_NEAR(vlb[10] / vlb[900], (snr(9) / snr(10) - 1) / (snr(899) / snr(900) - 1), 1e-9);
 }
 
 TEST(Weighting, NoLevelHasMostOfTheVariationalBound) {
     // At the last level of the cosine schedule, where beta is clipped, (SNR(t-1) / SNR(t) - 1) / 2 is 500: 97% of all.
     for (const auto& kind : schedule_names()) {
-        const LevelTable table(make_schedule({.kind = kind}), torch::kCPU, parameterization("eps"), "vlb");
+        const auto weights = output_weights(kEps, make_schedule({.kind = kind}), "vlb");
         // Of a sum of 1000: at most 100, at t = 2 of polynomial, whose SNR falls like t^-2 there.
-        EXPECT_LT(table.weight.max().item<double>(), 150) << kind;
+        EXPECT_LT(*std::max_element(weights.begin(), weights.end()), 150) << kind;
     }
 }
 
 TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
     const auto x0 = normal({4, 1, 3, 3}, {6, Purpose::kDigit, 0});
     const auto eps = normal({4, 1, 3, 3}, {6, Purpose::kTrainingNoise, 0});
-    const auto t = torch::tensor({3, 200, 600, 990}, torch::kInt64);
     for (const auto& weighting : weighting_names()) {
         for (const auto& kind : {"linear", "cosine"}) {
             const Schedule schedule = make_schedule({.kind = kind});
+            Batch batch{x0, eps, {}};
+            for (const double t : {3, 200, 600, 990}) batch.levels.push_back(schedule.at(t));
             double eps_loss = 0;
             for (const auto& name : prediction_names()) {
-                const Parameterization prediction = parameterization(name);
-                const LevelTable levels(schedule, torch::kCPU, prediction, weighting);
+                const Parameterization meaning = make_parameterization({name, /*input_skip=*/false});
                 // A network whose eps is wrong by a tenth at every pixel, however it says so.
                 const Network network = [&](const torch::Tensor&, const torch::Tensor&) {
-                    const auto column = [&](const torch::Tensor& table) {
-                        return table.index_select(0, t).view({-1, 1, 1, 1}).to(torch::kFloat64);
+                    const auto column = [&](double NoiseLevel::*member) {
+                        std::vector<double> values;
+                        for (const auto& level : batch.levels) values.push_back(level.*member);
+                        return torch::tensor(values, torch::kFloat64).view({-1, 1, 1, 1});
                     };
-                    const auto alpha = column(levels.alpha), sigma = column(levels.sigma);
+                    const auto alpha = column(&NoiseLevel::alpha), sigma = column(&NoiseLevel::sigma);
                     const auto x = alpha * x0 + sigma * eps, wrong = eps + 0.1;
-                    return prediction.target((x - sigma * wrong) / alpha, wrong, alpha, sigma);
+                    return meaning.target((x - sigma * wrong) / alpha, wrong, alpha, sigma);
                 };
-                const double loss = ddpm_loss(network, prediction, levels, x0, t, eps).item<double>();
+                const double loss = ddpm_loss(meaning, schedule, weighting)(network, batch).item<double>();
                 if (name == "eps") eps_loss = loss;
                 EXPECT_NEAR(loss, eps_loss, 1e-4 * eps_loss) << weighting << " " << kind << " " << name;  // float32
             }
@@ -133,12 +161,11 @@ TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
 
 /// The mean size of the loss's gradient over the output of a network that predicts zero, at level t.
 double gradient_at(const Schedule& schedule, const std::string& prediction, const std::string& weighting, int64_t t) {
-    const Parameterization meaning = parameterization(prediction);
-    const LevelTable levels(schedule, torch::kCPU, meaning, weighting);
     const auto x0 = normal({8, 1, 4, 4}, {7, Purpose::kDigit, 0}), eps = normal({8, 1, 4, 4}, {8, Purpose::kDigit, 0});
     const auto output = torch::zeros_like(x0).requires_grad_(true);
     const Network network = [&](const torch::Tensor&, const torch::Tensor&) { return output; };
-    ddpm_loss(network, meaning, levels, x0, torch::full({8}, t, torch::kInt64), eps).backward();
+    const Objective loss = ddpm_loss(make_parameterization({.prediction = prediction}), schedule, weighting);
+    loss(network, at_level(double(t), x0, eps, schedule)).backward();
     return output.grad().abs().mean().item<double>();
 }
 
@@ -159,7 +186,8 @@ TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
         {"eps", eps}, {"x0", x0}, {"v", level.alpha * eps - level.sigma * x0}};
     for (const auto& name : prediction_names()) {
         const Network network = [&](const torch::Tensor&, const torch::Tensor&) { return outputs.at(name); };
-        const auto prediction = network_denoiser(network, parameterization(name), kSchedule)(x, level);
+        const auto prediction =
+            network_denoiser(network, make_parameterization({name, /*input_skip=*/false}), kSchedule)(x, level);
         EXPECT_TRUE(torch::allclose(prediction.eps, eps, 1e-10, 1e-10)) << name;
         EXPECT_TRUE(torch::allclose(prediction.x0, x0, 1e-10, 1e-10)) << name;
     }

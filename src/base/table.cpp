@@ -1,4 +1,4 @@
-#include "diffuse/base/error.hpp"
+#include "diffuse/base/table.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

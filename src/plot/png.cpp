@@ -1,14 +1,12 @@
-#include "diffuse/plot/image.hpp"
+#include "diffuse/plot/png.hpp"
 
 #include <fmt/format.h>
-#include <gif_lib.h>
 #include <zlib.h>
 
 #include <memory>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
-#include "diffuse/data/dataset.hpp"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -28,10 +26,8 @@
 namespace diffuse {
 namespace {
 
-constexpr uintmax_t kLargestPng = uintmax_t{64} << 20;
-constexpr int64_t kGap = 2;
+constexpr uintmax_t kMaxPngBytes = uintmax_t{64} << 20;
 constexpr uint64_t kDeflateLimit = 1032;
-constexpr uint8_t kGapGrey = 128;
 
 /// What stb takes no notice of: that chunks lie within the file and end with it, that their checksums are right, and
 /// that the size which the header claims can be in so few bytes. Returns what is wrong, or nothing.
@@ -66,19 +62,6 @@ std::string problem_of_png(std::string_view bytes) {
 
 }  // namespace
 
-torch::Tensor tile(const torch::Tensor& images, int64_t columns) {
-    const int64_t count = images.size(0), channels = images.size(1), height = images.size(2), width = images.size(3);
-    columns = std::min(columns, count);
-    const int64_t rows = (count + columns - 1) / columns;
-    auto sheet = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey,
-                             torch::kUInt8);
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t top = kGap + i / columns * (height + kGap), left = kGap + i % columns * (width + kGap);
-        sheet.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
-    }
-    return sheet;
-}
-
 void write_png(const std::filesystem::path& path, const torch::Tensor& image) {
     const auto rows = image.permute({1, 2, 0}).contiguous();
     const int height = int(rows.size(0)), width = int(rows.size(1)), channels = int(rows.size(2));
@@ -93,7 +76,7 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image) {
 }
 
 torch::Tensor read_png(const std::filesystem::path& path) {
-    const std::string bytes = read_file(path, kLargestPng);
+    const std::string bytes = read_file(path, kMaxPngBytes);
     if (const auto problem = problem_of_png(bytes); !problem.empty()) {
         throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), problem));
     }
@@ -105,75 +88,6 @@ torch::Tensor read_png(const std::filesystem::path& path) {
         throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), stbi_failure_reason()));
     }
     return torch::from_blob(pixels.get(), {height, width, channels}, torch::kUInt8).permute({2, 0, 1}).clone();
-}
-
-namespace {
-
-constexpr int64_t kMostColumns = 12;
-constexpr int kFrameCentiseconds = 10, kLastFrameCentiseconds = 200;
-
-torch::Tensor grey_sheet(const torch::Tensor& images, int64_t columns) {
-    return tile(to_bytes(images.to(torch::kFloat32)), columns);
-}
-
-/// One row an image: x_t, then x0.
-torch::Tensor frame_sheet(const Frame& frame) {
-    return grey_sheet(torch::stack({frame.x.to(torch::kFloat32), frame.x0.to(torch::kFloat32)}, 1).flatten(0, 1), 2);
-}
-
-/// Bytes of a looping GIF of grey pictures, one a frame (giflib; GIF89a, CompuServe 1990).
-std::string gif_of(const std::vector<torch::Tensor>& sheets) {
-    std::string bytes;
-    const auto append = [](GifFileType* file, const GifByteType* data, int size) {
-        static_cast<std::string*>(file->UserData)->append(reinterpret_cast<const char*>(data), size_t(size));
-        return size;
-    };
-    int error = 0;
-    GifFileType* gif = EGifOpen(&bytes, append, &error);
-    TORCH_INTERNAL_ASSERT(gif);
-    const int height = int(sheets[0].size(1)), width = int(sheets[0].size(2));
-    ColorMapObject* colors = GifMakeMapObject(256, nullptr);
-    for (int i = 0; i < 256; ++i) colors->Colors[i] = {GifByteType(i), GifByteType(i), GifByteType(i)};
-    EGifSetGifVersion(gif, true);
-    EGifPutScreenDesc(gif, width, height, 8, 0, colors);
-    EGifPutExtensionLeader(gif, APPLICATION_EXT_FUNC_CODE);
-    EGifPutExtensionBlock(gif, 11, "NETSCAPE2.0");
-    EGifPutExtensionBlock(gif, 3, "\x01\x00\x00");  // for ever
-    EGifPutExtensionTrailer(gif);
-    for (size_t i = 0; i < sheets.size(); ++i) {
-        GraphicsControlBlock control{};
-        control.DelayTime = i + 1 < sheets.size() ? kFrameCentiseconds : kLastFrameCentiseconds;
-        control.TransparentColor = NO_TRANSPARENT_COLOR;
-        GifByteType extension[4];
-        EGifPutExtension(gif, GRAPHICS_EXT_FUNC_CODE, int(EGifGCBToExtension(&control, extension)), extension);
-        EGifPutImageDesc(gif, 0, 0, width, height, false, nullptr);
-        auto pixels = sheets[i][0].contiguous().clone();
-        for (int y = 0; y < height; ++y) EGifPutLine(gif, pixels.data_ptr<uint8_t>() + y * width, width);
-    }
-    GifFreeMapObject(colors);
-    EGifCloseFile(gif, &error);
-    return bytes;
-}
-
-}  // namespace
-
-void write_trajectory(const std::filesystem::path& path, const std::vector<Frame>& frames) {
-    if (path.extension() == ".gif") {
-        std::vector<torch::Tensor> sheets;
-        for (const auto& frame : frames) sheets.push_back(frame_sheet(frame));
-        return write_file(path, gif_of(sheets));
-    }
-    const int64_t count = std::ssize(frames), columns = std::min(count, kMostColumns), images = frames[0].x.size(0);
-    std::vector<torch::Tensor> cells;
-    for (int64_t image = 0; image < images; ++image) {
-        for (const bool clean : {false, true}) {
-            for (int64_t column = 0; column < columns; ++column) {
-                const Frame& frame = frames[size_t(columns > 1 ? column * (count - 1) / (columns - 1) : 0)];
-                cells.push_back((clean ? frame.x0 : frame.x)[image].to(torch::kFloat32));
-            }
-        }
-    }
-    write_png(path, grey_sheet(torch::stack(cells), columns));
 }
 
 torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path) {

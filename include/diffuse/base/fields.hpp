@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+/// Options as data. Beside each struct of options stands a function `Fields fields(Options&)` that describes every one
+/// of them once: its key, where its value lies, what it may be and what it means. From that description configs are
+/// read, written, documented and compared (here), and the command line offers them (cli/options.hpp).
+namespace diffuse {
+
+/// A number from `low` to `high`; T is int64_t, double, or std::optional of one, where "not given" has a meaning.
+template <class T>
+struct Number {
+    T* value;
+    T low, high;
+};
+
+/// One of the names of a table.
+struct Choice {
+    std::string* value;
+    std::vector<std::string> known;
+};
+
+/// Whole numbers from `low` to `high`, `shortest` to `longest` of them.
+struct List {
+    std::vector<int64_t>* value;
+    int64_t low, high;
+    size_t shortest, longest;
+};
+
+struct Field {
+    using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
+                               Number<std::optional<int64_t>>, Number<std::optional<double>>, Choice, List,
+                               std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
+    std::string key;
+    Value value;
+    std::string meaning = "";  ///< begins with what the thing is: "random seed for ..."
+    bool may_change = false;   ///< in a run that goes on
+};
+using Fields = std::vector<Field>;
+
+/// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what` and names the key
+/// by its path, what was found and what is expected. Keys that are left out keep their values.
+void read(const Fields& fields, const nlohmann::json& json, const std::string& what);
+
+nlohmann::ordered_json to_json(const Fields& fields);
+
+/// All fields that are no sections, each with its whole path as key.
+Fields leaves(const Fields& fields);
+
+/// "a whole number from 1 to 65536", "linear, cosine"
+std::string expected(const Field& field);
+
+/// A field on which two structs of options differ, with both values as JSON.
+struct Change {
+    std::string path, before, after;
+    bool may_change;
+};
+std::vector<Change> changes(const Fields& before, const Fields& after);
+
+}  // namespace diffuse

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <optional>
+
+#include "diffuse/run/model.hpp"
+
+namespace diffuse {
+
+struct NllOptions {
+    std::optional<double> max_ratio;  ///< see grid.hpp
+    int64_t ode_steps = 50;           ///< of Heun's method along the ODE
+    int64_t probes = 1;               ///< vectors of the trace estimate
+    uint64_t seed = 0;                ///< random seed for all noise
+};
+
+/// Bits per dimension of images by three measures (likelihood.hpp), float64 [N] each: the ODE from the dequantised
+/// images on, as if they were x_1; the bound by the ODE from x_1 on; the variational bound.
+struct Nll {
+    torch::Tensor dequantised_ode, ode, variational;
+    int64_t start = 0;      ///< t where grids begin
+    int64_t ode_steps = 0;  ///< as taken: none where grids begin at t = 1
+    int64_t ode_nfe() const { return 2 * ode_steps; }
+};
+
+/// bytes: uint8 [N, C, H, W], on the CPU. An image's figures depend on its index and the seed alone: images go in
+/// groups of one size, each on one thread.
+Nll measure_nll(const Model& model, const torch::Tensor& bytes, const NllOptions& options, torch::Device device);
+
+}  // namespace diffuse

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+
+#include "diffuse/diffusion/denoiser.hpp"
+#include "diffuse/run/checkpoint.hpp"
+
+namespace diffuse {
+
+/// A network that is ready to use, what its input and output mean, and of which examples.
+struct Model {
+    Network network;
+    Parameterization parameterization;
+    Schedule schedule;
+    ImageShape shape;
+};
+
+/// The network of a config, with random initial weights. Throws Error naming the key when it does not fit the images.
+UNet new_network(const Config& config, const ImageShape& shape, torch::Device device);
+
+/// A network with a checkpoint's averaged ("ema") or "raw" weights, on `device`, in evaluation mode. Throws Error as
+/// `restore` does.
+UNet make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
+std::vector<std::string> weights_names();
+
+Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
+
+/// What the model says of noisy examples. `denoiser` counts evaluations of the network.
+Denoiser denoiser(const Model& model);
+Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations);
+
+}  // namespace diffuse

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "diffuse/train/options.hpp"
+
+namespace diffuse {
+
+/// Step size of step `step` (from 1): linear rise over warmup_steps, then as options.decay says. cosine falls to zero
+/// after the last step along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5), linear in a straight
+/// line, none stays.
+double learning_rate(const TrainOptions& options, int64_t step);
+std::vector<std::string> decay_names();
+
+}  // namespace diffuse

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "diffuse/base/parallel.hpp"
+#include "diffuse/nets/unet.hpp"
+
+namespace diffuse {
+
+/// Several networks that share their weights and work on parts of a batch at the same time, each on a core of its own:
+/// faster than sharing out every layer, and a busy neighbour does not stall the others. On a GPU there is one.
+class Replicas {
+public:
+    /// `make` makes a network like the one that the flat vector `weights` is of. As many parts as LibTorch has threads,
+    /// but none of fewer than 8 examples.
+    Replicas(const std::function<UNet()>& make, const torch::Tensor& weights, int64_t batch_size);
+
+    /// Mean loss of the examples first .. first + count - 1 of a batch.
+    using PartLoss = std::function<torch::Tensor(UNet& network, int64_t first, int64_t count)>;
+    /// Loss and gradient, a flat vector, of the whole batch. They are good until the next call.
+    struct Result {
+        torch::Tensor loss, gradient;
+    };
+    Result run(const PartLoss& part_loss);
+
+private:
+    struct Replica {
+        UNet network;
+        torch::Tensor gradient, loss;
+    };
+    void run_part(size_t i, const PartLoss& part_loss);
+
+    int64_t batch_size_;
+    std::vector<Replica> replicas_;
+    std::unique_ptr<Workers> workers_;  // on the CPU, a thread for each
+};
+
+}  // namespace diffuse

@@ -1,0 +1,185 @@
+#include "diffuse/base/fields.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/table.hpp"
+
+namespace diffuse {
+namespace {
+
+using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;
+
+template <class... F>
+struct Overloaded : F... {
+    using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+template <class T>
+T plain(T value) {
+    return value;
+}
+template <class T>
+T plain(std::optional<T> value) {
+    return *value;
+}
+
+const char* type_name(int64_t) { return "a whole number"; }
+const char* type_name(double) { return "a number"; }
+
+bool has_type(const Json& json, int64_t) {
+    return json.is_number_integer() && !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX});
+}
+bool has_type(const Json& json, double) { return json.is_number(); }
+bool has_type(const Json& json, bool) { return json.is_boolean(); }
+bool has_type(const Json& json, const std::string&) { return json.is_string(); }
+
+/// Reads one value; errors name it by its path.
+struct Reader {
+    const Json& json;
+    const std::string &what, &path;
+    const Field& field;
+
+    [[noreturn]] void reject(const std::string& where, const Json& found) const {
+        const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name()) : to_text(found);
+        throw Error(fmt::format("{}: {} is {}; expected {}", what, where, shown, expected(field)));
+    }
+    template <class T>
+    T checked(const std::string& where, const Json& found, T low, T high) const {
+        if (!has_type(found, low)) reject(where, found);
+        const T value = found.get<T>();
+        if (!(value >= low && value <= high)) reject(where, found);
+        return value;
+    }
+    template <class T>
+    void take(T* value) const {
+        if (!has_type(json, T{})) reject(path, json);
+        *value = json.get<T>();
+    }
+
+    void operator()(bool* value) const { take(value); }
+    void operator()(std::string* value) const { take(value); }
+    void operator()(std::optional<bool>* value) const {
+        value->reset();
+        if (!json.is_null()) take(&value->emplace());
+    }
+    template <class T>
+    void operator()(const Number<T>& number) const {
+        *number.value = checked(path, json, plain(number.low), plain(number.high));
+    }
+    template <class T>
+    void operator()(const Number<std::optional<T>>& number) const {
+        number.value->reset();
+        if (!json.is_null()) *number.value = checked(path, json, *number.low, *number.high);
+    }
+    void operator()(const Choice& choice) const {
+        take(choice.value);
+        if (std::find(choice.known.begin(), choice.known.end(), *choice.value) != choice.known.end()) return;
+        throw Error(fmt::format("{}: {}", what, unknown_name(path, *choice.value, choice.known)));
+    }
+    void operator()(const List& list) const {
+        if (!json.is_array() || json.size() < list.shortest || json.size() > list.longest) reject(path, json);
+        list.value->clear();
+        for (size_t i = 0; i < json.size(); ++i) {
+            list.value->push_back(checked(fmt::format("{}[{}]", path, i), json[i], list.low, list.high));
+        }
+    }
+    void operator()(const Fields& section) const;
+};
+
+void read_section(const Fields& fields, const Json& json, const std::string& what, const std::string& prefix) {
+    std::vector<std::string> paths;
+    for (const auto& field : fields) {
+        paths.push_back(prefix + field.key);
+        const auto found = json.find(field.key);
+        if (found != json.end()) std::visit(Reader{*found, what, paths.back(), field}, field.value);
+    }
+    for (const auto& item : json.items()) {
+        if (std::find(paths.begin(), paths.end(), prefix + item.key()) != paths.end()) continue;
+        throw Error(fmt::format("{}: {}", what, unknown_name("key", prefix + item.key(), paths)));
+    }
+}
+
+void Reader::operator()(const Fields& section) const {
+    if (!json.is_object()) reject(path, json);
+    read_section(section, json, what, path + ".");
+}
+
+template <class T>
+OrderedJson json_of(const T& value) {
+    return value;
+}
+template <class T>
+OrderedJson json_of(const std::optional<T>& value) {
+    return value ? OrderedJson(*value) : OrderedJson();
+}
+
+OrderedJson value_of(const Field& field) {
+    return std::visit(
+        Overloaded{[](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
+                   [](const auto& described) { return json_of(*described.value); }},
+        field.value);
+}
+
+}  // namespace
+
+void read(const Fields& fields, const Json& json, const std::string& what) {
+    if (!json.is_object()) Reader{json, what, "the file", {"", fields}}.reject("the file", json);
+    read_section(fields, json, what, "");
+}
+
+OrderedJson to_json(const Fields& fields) {
+    OrderedJson json = OrderedJson::object();
+    for (const auto& field : fields) json[field.key] = value_of(field);
+    return json;
+}
+
+Fields leaves(const Fields& fields) {
+    Fields all;
+    for (const auto& field : fields) {
+        const auto* section = std::get_if<Fields>(&field.value);
+        if (!section) all.push_back(field);
+        if (!section) continue;
+        for (auto& leaf : leaves(*section)) {
+            leaf.key = field.key + "." + leaf.key;
+            all.push_back(std::move(leaf));
+        }
+    }
+    return all;
+}
+
+std::string expected(const Field& field) {
+    return std::visit(Overloaded{[](bool*) -> std::string { return "true or false"; },
+                                 [](std::optional<bool>*) -> std::string { return "true, false or null"; },
+                                 [](std::string*) -> std::string { return "a text"; },
+                                 [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
+                                 [](const List& list) {
+                                     return fmt::format("a list of {} to {} whole numbers from {} to {}", list.shortest,
+                                                        list.longest, list.low, list.high);
+                                 },
+                                 [](const Fields&) -> std::string { return "an object"; },
+                                 [](const auto& number) {
+                                     return fmt::format("{} from {} to {}", type_name(plain(number.low)),
+                                                        plain(number.low), plain(number.high));
+                                 }},
+                      field.value);
+}
+
+std::vector<Change> changes(const Fields& before, const Fields& after) {
+    const Fields a = leaves(before), b = leaves(after);
+    std::vector<Change> result;
+    for (size_t i = 0; i < a.size(); ++i) {
+        const auto x = value_of(a[i]), y = value_of(b[i]);
+        if (x != y) result.push_back({a[i].key, to_text(x), to_text(y), a[i].may_change});
+    }
+    return result;
+}
+
+}  // namespace diffuse

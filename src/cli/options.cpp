@@ -1,0 +1,83 @@
+#include "cli/options.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/table.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+/// Offers one field.
+struct Adder {
+    CLI::App& command;
+    const Field& field;
+    std::string name;  ///< "--max-ratio"
+
+    void operator()(bool* value) const { command.add_flag(name, *value, field.meaning); }
+    void operator()(std::optional<bool>* value) const {
+        // CLI11's own flag for an optional<bool> sets it to false when nothing is given.
+        const auto set = [value](int64_t count) { *value = count > 0; };
+        command.add_flag_function(fmt::format("{0},!--no-{1}", name, name.substr(2)), set, field.meaning);
+    }
+    void operator()(std::string* value) const { add(*value); }
+    void operator()(const Choice& choice) const { add(*choice.value)->check(known_name(field.key, choice.known)); }
+    template <class T>
+    void operator()(const Number<T>& number) const {
+        add(*number.value)->check(range(number.low, number.high));
+    }
+    template <class T>
+    void operator()(const Number<std::optional<T>>& number) const {
+        command.add_option(name, *number.value, field.meaning)->check(range(*number.low, *number.high));
+    }
+    void operator()(const List& list) const { add(*list.value)->delimiter(',')->check(range(list.low, list.high)); }
+    void operator()(const Fields& section) const { add_options(command, section); }
+
+private:
+    template <class T>
+    CLI::Option* add(T& value) const {
+        return command.add_option(name, value, field.meaning)->capture_default_str();
+    }
+};
+
+}  // namespace
+
+void add_options(CLI::App& command, const Fields& fields) {
+    for (const auto& field : fields) std::visit(Adder{command, field, option_name(field.key)}, field.value);
+}
+
+std::string option_name(std::string key) {
+    std::replace(key.begin(), key.end(), '_', '-');
+    return "--" + key;
+}
+
+CLI::Validator known_name(const std::string& kind, std::vector<std::string> known) {
+    const std::string list = fmt::format("{}", fmt::join(known, "|"));
+    const auto check = [kind, known = std::move(known)](std::string& name) {
+        const bool found = std::find(known.begin(), known.end(), name) != known.end();
+        return found ? std::string() : unknown_name(kind, name, known);
+    };
+    return CLI::Validator(check, list);
+}
+
+void RuntimeOptions::add_to(CLI::App& command) {
+    command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    command.add_option("--threads", threads, "CPU threads; 0: one a core")
+        ->check(range<int64_t>(0, 1024))
+        ->capture_default_str();
+    auto* quiet_flag = command.add_flag("--quiet", quiet, "print warnings and errors only, and no progress");
+    command.add_flag("--verbose", verbose, "print details too")->excludes(quiet_flag);
+}
+
+torch::Device RuntimeOptions::apply() const {
+    log::set_stderr_level(quiet ? log::Level::kWarn : verbose ? log::Level::kDebug : log::Level::kInfo);
+    set_threads(threads);
+    const auto chosen = parse_device(device);
+    if (chosen.is_cuda()) make_cuda_exact();
+    return chosen;
+}
+
+}  // namespace diffuse::cli

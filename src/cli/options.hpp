@@ -1,0 +1,48 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "diffuse/base/fields.hpp"
+#include "diffuse/base/torch.hpp"
+
+namespace diffuse::cli {
+
+/// Offers every field as an option: max_ratio as --max-ratio, optional flags as --clip-x0 and --no-clip-x0.
+void add_options(CLI::App& command, const Fields& fields);
+
+/// "--max-ratio" of the key "max_ratio"
+std::string option_name(std::string key);
+
+/// --device, --threads, --quiet and --verbose
+struct RuntimeOptions {
+    std::string device = "auto";
+    int64_t threads = 0;
+    bool quiet = false, verbose = false;
+    void add_to(CLI::App& command);
+    torch::Device apply() const;
+};
+
+/// A check for CLI11: a number from `low` to `high`. CLI11's own lets NaN pass, and takes numbers that are too large
+/// for their type for the largest there is.
+template <class T>
+CLI::Validator range(T low, T high) {
+    const auto check = [=](std::string& text) {
+        T value;
+        const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool inside = problem == std::errc() && *end == '\0' && value >= low && value <= high;
+        const char* kind = std::is_integral_v<T> ? "a whole number" : "a number";
+        return inside ? "" : fmt::format("'{}' is not {} from {} to {}", text, kind, low, high);
+    };
+    return CLI::Validator(check, fmt::format("{}..{}", low, high));
+}
+
+/// A check for CLI11: the name must be a known one.
+CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);
+
+}  // namespace diffuse::cli

@@ -1,0 +1,81 @@
+#include "diffuse/diffusion/objective.hpp"
+
+#include <cmath>
+#include <numeric>
+
+#include "diffuse/base/table.hpp"
+#include "diffuse/diffusion/grid.hpp"
+
+namespace diffuse {
+namespace {
+
+constexpr double kMinSnrGamma = 5;
+
+/// A number for each example, to be multiplied with float32 [N, ...].
+torch::Tensor column(const std::vector<double>& values, const torch::Tensor& x) {
+    std::vector<int64_t> shape(size_t(x.dim()), 1);
+    shape[0] = std::ssize(values);
+    return torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view(shape).to(x.device());
+}
+
+torch::Tensor column(const Batch& batch, double NoiseLevel::*member) {
+    std::vector<double> values;
+    for (const auto& level : batch.levels) values.push_back(level.*member);
+    return column(values, batch.x0);
+}
+
+double snr(const Schedule& schedule, int64_t t) { return std::exp(schedule.at(double(t)).log_snr()); }
+
+/// Weights of the squared error of eps at level t >= 1.
+struct Weighting {
+    double (*at)(const Schedule& schedule, int64_t t);
+    bool mean_one = true;  ///< scaled to a mean of 1 over 1 .. T
+};
+double simple(const Schedule&, int64_t) { return 1; }
+double min_snr(const Schedule& schedule, int64_t t) { return std::min(1.0, kMinSnrGamma / snr(schedule, t)); }
+double vlb(const Schedule& schedule, int64_t t) {
+    const int64_t start = grid_start(schedule), from = std::min(std::max<int64_t>(t, 2), start);
+    return from < 2 ? 1 : (snr(schedule, from - 1) / snr(schedule, from) - 1) / 2;
+}
+double of_v(const Schedule& schedule, int64_t t) { return std::pow(schedule.at(double(t)).alpha, -2); }
+
+const Table<Weighting>& weightings() {
+    static const Table<Weighting> table = {
+        {"simple", {simple}}, {"min-snr", {min_snr}}, {"vlb", {vlb}}, {"v", {of_v, /*mean_one=*/false}}};
+    return table;
+}
+
+}  // namespace
+
+std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
+                                   const std::string& weighting) {
+    const auto& [at, mean_one] = look_up("weighting", weightings(), weighting);
+    std::vector<double> weights = {0};
+    for (int64_t t = 1; t <= schedule.steps(); ++t) weights.push_back(at(schedule, t));
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    const double scale = mean_one ? double(schedule.steps()) / sum : 1;
+    for (int64_t t = 1; t <= schedule.steps(); ++t) {
+        weights[size_t(t)] *= scale * std::pow(parameterization.eps_error(schedule.at(double(t))), 2);
+    }
+    return weights;
+}
+
+std::vector<std::string> weighting_names() { return names(weightings()); }
+
+Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule, const std::string& weighting) {
+    const auto weights = output_weights(parameterization, schedule, weighting);
+    const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
+    return [=](const Network& network, const Batch& batch) {
+        const auto& [x0, eps, levels] = batch;
+        const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
+        const auto x = alpha * x0 + sigma * eps;  // Ho et al. 2020, eq. 4
+        const auto output = network_output(network, parameterization, schedule, x, levels);
+        const auto target = parameterization.target(x0, eps, alpha, sigma);
+        if (!weighted) return torch::mse_loss(output, target);
+        std::vector<double> weight;
+        for (const auto& level : levels) weight.push_back(weights[size_t(level.t)]);
+        return ((output - target).square() * column(weight, x0)).mean();
+    };
+}
+
+}  // namespace diffuse

@@ -1,0 +1,63 @@
+#include "diffuse/run/model.hpp"
+
+#include <fmt/format.h>
+
+#include "diffuse/base/table.hpp"
+
+namespace diffuse {
+namespace {
+
+/// A damaged config must not ask for a network larger than the file: each of its blocks has at least one 3x3
+/// convolution from all its channels to as many.
+void require_enough(const Checkpoint& checkpoint) {
+    const UNetOptions& model = checkpoint.config.unet;
+    int64_t needed = 0, present = 0;
+    for (const int64_t multiplier : model.channel_multipliers) {
+        const int64_t width = model.base_channels * multiplier;
+        needed += model.blocks_per_level * 9 * width * width;
+    }
+    for (const auto& [name, weight] : checkpoint.model) present += weight.numel();
+    if (needed > present) {
+        throw Error(
+            fmt::format("the checkpoint's weights do not fit its config: {} numbers, where more than {} are needed",
+                        present, needed));
+    }
+}
+
+const Table<NamedTensors Checkpoint::*>& kinds_of_weights() {
+    static const Table<NamedTensors Checkpoint::*> table = {{"ema", &Checkpoint::ema}, {"raw", &Checkpoint::model}};
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> weights_names() { return names(kinds_of_weights()); }
+
+UNet new_network(const Config& config, const ImageShape& shape, torch::Device device) {
+    return UNet(config.unet, shape, uint64_t(config.seed), device);
+}
+
+UNet make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
+    require_enough(checkpoint);
+    UNet network = new_network(checkpoint.config, checkpoint.shape, device);
+    restore(network.named_parameters(), checkpoint.*look_up("weights", kinds_of_weights(), weights),
+            "the checkpoint's weights");
+    network.set_training(false);
+    network.freeze();
+    return network;
+}
+
+Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
+    return {make_network(checkpoint, weights, device), make_parameterization(checkpoint.config.parameterization),
+            make_schedule(checkpoint.config.schedule), checkpoint.shape};
+}
+
+Denoiser denoiser(const Model& model) {
+    return network_denoiser(model.network, model.parameterization, model.schedule);
+}
+
+Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations) {
+    return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule);
+}
+
+}  // namespace diffuse

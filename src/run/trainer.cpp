@@ -1,0 +1,246 @@
+#include "diffuse/run/trainer.hpp"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/progress.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/diffusion/objective.hpp"
+#include "diffuse/plot/png.hpp"
+#include "diffuse/plot/sheet.hpp"
+#include "diffuse/run/machine.hpp"
+#include "diffuse/run/sampling.hpp"
+#include "diffuse/train/batch.hpp"
+#include "diffuse/train/flat_parameters.hpp"
+#include "diffuse/train/learning_rate.hpp"
+#include "diffuse/train/optimizer.hpp"
+#include "diffuse/train/replicas.hpp"
+
+namespace diffuse {
+namespace {
+
+constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
+
+/// Images a second since the last line of metrics, without the time that samples and checkpoints take.
+struct Speed {
+    int64_t steps = 0;
+    Stopwatch watch;
+};
+
+class Trainer {
+public:
+    Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
+            const RunFolder& folder)
+        : config_(config),
+          shape_(dataset.shape()),
+          device_(device),
+          folder_(folder),
+          data_(data),
+          machine_(describe(device)),
+          seed_(uint64_t(config.seed)),
+          threads_(at::get_num_threads()),
+          images_(dataset.images.to(device)),
+          order_(seed_, dataset.size()),
+          schedule_(make_schedule(config.schedule)),
+          parameterization_(make_parameterization(config.parameterization)),
+          objective_(ddpm_loss(parameterization_, schedule_, config.train.weighting)),
+          average_(new_network(config, shape_, device)),
+          ema_(flatten_parameters(average_.parameters())),
+          weights_(ema_.clone()),
+          replicas_([&] { return new_network(config, dataset.shape(), device); }, weights_, config.train.batch_size),
+          optimizer_(weights_, ema_, config.train.beta2, config.train.weight_decay),
+          metrics_(folder.path() / kMetricsName) {
+        average_.set_training(false);
+    }
+
+    void resume_from(const Checkpoint& checkpoint, double wall_seconds) {
+        const TrainingState& training = checkpoint.training;
+        if (training.machine != machine_) {
+            log::warn(
+                fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
+        }
+        restore(named(weights_), checkpoint.model, "the weights");
+        restore(named(ema_), checkpoint.ema, "the averaged weights");
+        restore(named(optimizer_.mean), training.mean, "the optimizer's means");
+        restore(named(optimizer_.square), training.square, "the optimizer's squares");
+        step_ = saved_step_ = checkpoint.step;
+        bad_steps_ = training.bad_steps;
+        optimizer_.steps = step_ - bad_steps_;
+        window_ = training.window;
+        last_loss_ = training.loss;
+        wall_seconds_before_ = wall_seconds;
+    }
+
+    int64_t run(const std::function<bool()>& stop) {
+        std::optional<SingleThreaded> guard;
+        if (device_.is_cpu()) guard.emplace();
+        const TrainOptions& train = config_.train;
+        const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
+        Progress progress("training: step", train.steps, step_);
+        if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
+        while (step_ < train.steps && !stop()) {
+            take_step();
+            const bool last = step_ == train.steps;
+            if (due(train.log_every) || last) log_metrics();
+            if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples(progress);
+            if (due(train.checkpoint_every) || last) save();
+            progress.update(step_, [&] { return status(); });
+        }
+        save();
+        return saved_step_;
+    }
+
+private:
+    void take_step() {
+        if (speed_.steps == 0) speed_ = Speed{};
+        const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
+        const auto indices = to_device(order_.indices(position, batch_size), device_);
+        const auto levels = training_levels(seed_, step_, batch_size, schedule_);
+        const auto [loss, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
+            network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
+            const auto x0 = to_signed(images_.index_select(0, indices.narrow(0, first, count)));
+            const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
+            return objective_(network,
+                              {x0, to_device(eps, device_), {levels.begin() + first, levels.begin() + first + count}});
+        });
+        ++step_;
+        ++speed_.steps;
+        update_weights(loss, gradient);
+    }
+
+    void update_weights(const torch::Tensor& loss, const torch::Tensor& gradient) {
+        // At once, as a GPU has to be waited for.
+        const auto loss_and_norm = torch::stack({loss, gradient.norm()}).cpu();
+        const double step_loss = loss_and_norm[0].item<double>(), norm = loss_and_norm[1].item<double>();
+        if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
+        bad_in_a_row_ = 0;
+        optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate(config_.train, step_),
+                        ema_decay(config_.train.ema_decay, step_));
+        window_.loss += step_loss;
+        window_.grad_norm += norm;
+        ++window_.steps;
+    }
+
+    /// Leaves the weights as they are. The next step draws other images, times and noise, and may be good again.
+    void skip_bad_step() {
+        ++bad_steps_;
+        if (bad_in_a_row_ == 0) log::warn(fmt::format("step {}: loss or gradient is not finite; skipped", step_));
+        if (++bad_in_a_row_ < config_.train.max_bad_steps && step_ < config_.train.steps) return;
+        throw Error(
+            fmt::format(
+                "neither loss nor gradient was finite in the last {} steps, up to step {}; the "
+                "checkpoint of step {} is kept; resume it with a lower learning rate: diffuse train --resume {} "
+                "--set train.learning_rate={}",
+                bad_in_a_row_, step_, saved_step_, display_path(folder_.path()), config_.train.learning_rate / 10),
+            kRunFailed);
+    }
+
+    double mean_loss() const { return window_.loss / double(window_.steps); }
+    double images_per_second() const {
+        return double(speed_.steps * config_.train.batch_size) / speed_.watch.seconds();
+    }
+
+    std::string status() const {
+        if (window_.steps == 0 || speed_.steps == 0) return last_status_;
+        return fmt::format("loss {:.4f}  {:.0f} images/s", mean_loss(), images_per_second());
+    }
+
+    void log_metrics() {
+        const double seconds = wall_seconds_before_ + watch_.seconds();
+        last_loss_ = window_.steps > 0 ? std::optional(mean_loss()) : std::nullopt;
+        nlohmann::ordered_json line;
+        line["step"] = step_;
+        line["images"] = step_ * config_.train.batch_size;
+        line["loss"] = mean_loss();
+        line["grad_norm"] = window_.grad_norm / double(window_.steps);
+        line["learning_rate"] = learning_rate(config_.train, step_);
+        line["bad_steps"] = bad_steps_;
+        line["images_per_second"] = images_per_second();
+        line["wall_seconds"] = seconds;
+        metrics_.append(to_text(line));
+        log::debug(to_text(line));
+        last_status_ = status();
+        window_ = {};
+        speed_ = {};
+    }
+
+    void save_samples(Progress& progress) {
+        SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
+        Sampler sampler = make_sampler(options, {average_, parameterization_, schedule_, shape_}, device_);
+        sampler.threads = threads_;
+        sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
+        const auto start = sampling_noise(seed_, 0, kPreviewImages, shape_.sizes(), 0);
+        const auto path = folder_.path() / "samples" / fmt::format("step-{:07}.png", step_);
+        write_png(path, tile(to_bytes(diffuse::run(sampler, start).x), kPreviewColumns));
+        log::debug(fmt::format("saved {}", display_path(path)));
+    }
+
+    /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
+    void save() {
+        if (bad_in_a_row_ > 0 || saved_step_ == step_) return;
+        const TrainingState training{
+            bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)};
+        metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
+        folder_.save({config_, shape_, step_, named(weights_), named(ema_), training}, config_.train.keep_checkpoints);
+        saved_step_ = step_;
+        log::debug(fmt::format("saved {} of step {}", display_path(folder_.path() / kCheckpointName), step_));
+    }
+
+    /// The parts of a flat vector under the names of the weights.
+    NamedTensors named(const torch::Tensor& flat) const {
+        NamedTensors result = average_.named_parameters();
+        const auto views = views_of(flat, average_.parameters());
+        for (size_t i = 0; i < views.size(); ++i) result[i].second = views[i];
+        return result;
+    }
+
+    const Config config_;
+    const ImageShape shape_;
+    const torch::Device device_;
+    const RunFolder& folder_;
+    const std::string data_, machine_;
+    const uint64_t seed_;
+    const int64_t threads_;
+    const torch::Tensor images_;
+    DataOrder order_;
+    const Schedule schedule_;
+    const Parameterization parameterization_;
+    const Objective objective_;
+    UNet average_;
+    torch::Tensor ema_, weights_;
+    Replicas replicas_;
+    AdamW optimizer_;
+    int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
+    MetricsWindow window_;
+    std::optional<double> last_loss_;
+    Speed speed_;
+    std::string last_status_;
+    double wall_seconds_before_ = 0;
+    Stopwatch watch_;
+    LineFile metrics_;
+};
+
+}  // namespace
+
+int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+              const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
+    const std::string data = fingerprint(dataset);
+    if (start && start->training.data != data) {
+        throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
+                                start->training.data));
+    }
+    const double wall_seconds = folder.trim_metrics(start ? start->step : 0);
+    // First of all files, so that whatever is killed from here on can be resumed.
+    write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
+    Trainer trainer(config, dataset, data, device, folder);
+    if (start) trainer.resume_from(*start, wall_seconds);
+    return trainer.run(stop);
+}
+
+}  // namespace diffuse

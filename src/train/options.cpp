@@ -1,0 +1,36 @@
+#include "diffuse/train/options.hpp"
+
+#include "diffuse/diffusion/objective.hpp"
+#include "diffuse/train/learning_rate.hpp"
+
+namespace diffuse {
+
+Fields fields(TrainOptions& o) {
+    using Integer = Number<int64_t>;
+    using Real = Number<double>;
+    constexpr int64_t kMany = 1'000'000'000;
+    Fields all = {
+        {"steps", Integer{&o.steps, 1, kMany}, "optimizer steps"},
+        {"batch_size", Integer{&o.batch_size, 1, 65536}, "images a step"},
+        {"weighting", Choice{&o.weighting, weighting_names()}, "loss weight by noise level"},
+        {"learning_rate", Real{&o.learning_rate, 0, 10}, "AdamW's step size after warm-up"},
+        {"warmup_steps", Integer{&o.warmup_steps, 0, kMany}, "steps over which it rises linearly from 0"},
+        {"decay", Choice{&o.decay, decay_names()}, "shape of its fall until the last step"},
+        {"weight_decay", Real{&o.weight_decay, 0, 10}, "AdamW's decoupled weight decay"},
+        {"beta2", Real{&o.beta2, 0, 0.999999}, "AdamW's decay of the squared gradient"},
+        {"gradient_clip", Real{&o.gradient_clip, 0, 1e9}, "largest gradient norm; 0: no clipping"},
+        {"ema_decay", Real{&o.ema_decay, 0, 0.9999999},
+         "decay of the averaged weights; warmed up as (1 + step) / (10 + step)"},
+        {"max_bad_steps", Integer{&o.max_bad_steps, 1, kMany},
+         "steps in a row without a finite loss and gradient, each skipped, that end the run"},
+        {"log_every", Integer{&o.log_every, 1, kMany}, "steps between lines of metrics.jsonl"},
+        {"sample_every", Integer{&o.sample_every, 0, kMany}, "steps between sample grids; 0: none"},
+        {"checkpoint_every", Integer{&o.checkpoint_every, 0, kMany}, "steps between checkpoints; 0: only at the end"},
+        {"keep_checkpoints", Integer{&o.keep_checkpoints, 0, 10'000},
+         "also keep this many of the latest checkpoints, each under its step"},
+    };
+    for (auto& field : all) field.may_change = field.key != "batch_size";  // which images a step sees
+    return all;
+}
+
+}  // namespace diffuse

@@ -1,0 +1,51 @@
+#include "diffuse/train/replicas.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "diffuse/train/flat_parameters.hpp"
+
+namespace diffuse {
+
+constexpr int64_t kMinExamples = 8;  ///< in a part
+
+Replicas::Replicas(const std::function<UNet()>& make, const torch::Tensor& weights, int64_t batch_size)
+    : batch_size_(batch_size) {
+    const bool on_cpu = weights.is_cpu();
+    const int64_t max_parts = std::max<int64_t>(1, batch_size / kMinExamples);
+    const int64_t parts = on_cpu ? std::min<int64_t>(at::get_num_threads(), max_parts) : 1;
+    if (on_cpu) workers_ = std::make_unique<Workers>(parts);
+    for (int64_t i = 0; i < parts; ++i) {
+        UNet network = make();
+        view_parameters(network.parameters(), weights);
+        replicas_.push_back({network, flatten_gradients(network.parameters()), {}});
+    }
+}
+
+Replicas::Result Replicas::run(const PartLoss& part_loss) {
+    if (workers_) {
+        workers_->for_each(std::ssize(replicas_), [&](int64_t i) { run_part(size_t(i), part_loss); });
+    } else {
+        run_part(0, part_loss);
+    }
+    const torch::NoGradGuard no_grad;
+    auto& [network, gradient, loss] = replicas_.front();
+    for (size_t i = 1; i < replicas_.size(); ++i) {
+        gradient.add_(replicas_[i].gradient);
+        loss.add_(replicas_[i].loss);
+    }
+    return {loss, gradient};
+}
+
+void Replicas::run_part(size_t i, const PartLoss& part_loss) {
+    auto& [network, gradient, part] = replicas_[i];
+    const int64_t parts = std::ssize(replicas_), index = int64_t(i);
+    const int64_t first = batch_size_ * index / parts, count = batch_size_ * (index + 1) / parts - first;
+    const auto loss = part_loss(network, first, count) * (double(count) / double(batch_size_));
+    gradient.zero_();
+    loss.backward();
+    part = loss.detach();
+}
+
+}  // namespace diffuse
