@@ -20,6 +20,7 @@
 #include "diffuse/nets/classifier.hpp"
 #include "diffuse/train/batch.hpp"
 #include "diffuse/train/flat_parameters.hpp"
+#include "diffuse/train/learning_rate.hpp"
 #include "diffuse/train/optimizer.hpp"
 
 namespace diffuse {
@@ -87,6 +88,7 @@ Classifier train(const Dataset& dataset) {
     }
     AdamW optimizer(weights, ema, config.beta2, config.weight_decay);
     DataOrder order(kSeed, dataset.size());
+    const LearningRate learning_rate = make_learning_rate(config);
     Progress progress("training the classifier: step", config.steps);
     const SingleThreaded guard;
     Workers workers(std::min<int64_t>(threads, kReplicas));
@@ -99,7 +101,7 @@ Classifier train(const Dataset& dataset) {
         auto gradient = replicas.front().gradient;
         for (size_t i = 1; i < replicas.size(); ++i) gradient.add_(replicas[i].gradient);
         optimizer.step(gradient, clip_factor(gradient.norm().item<double>(), config.gradient_clip),
-                       learning_rate(config, step + 1), ema_decay(config.ema_decay, step + 1));
+                       learning_rate(step + 1), ema_decay(config.ema_decay, step + 1));
         progress.update(step + 1,
                         [&] { return fmt::format("loss {:.4f}", kReplicas * replicas.front().loss.item<double>()); });
     }

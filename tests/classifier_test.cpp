@@ -49,7 +49,7 @@ TEST(Classifier, ClassifiesNoImagesAtAll) {
 
 TEST(Classifier, RefusesImagesOfAnotherSize) {
     const auto error = error_of([] { Classifier::pretrained().classify(torch::zeros({2, 3, 32, 32})); });
-    expect_contains(error, "mnist-fid-v1 only reads images of 1x28x28");
+    expect_contains(error, "mnist-fid-v1 takes images of 1x28x28 only");
     expect_contains(error, "these are 3x32x32");
 }
 
@@ -79,7 +79,7 @@ protected:
     Dataset test;
 };
 
-TEST_F(OnMnist, TheClassifierReadsAsManyTestImagesAsItStates) {
+TEST_F(OnMnist, TheClassifierIsRightAboutAsManyTestImagesAsItStates) {
     const auto digits = classifier.classify(to_signed(test.images)).probabilities.argmax(1);
     const double accuracy = digits.eq(test.labels).to(torch::kFloat64).mean().item<double>();
     EXPECT_GE(accuracy, 0.993);

@@ -219,6 +219,11 @@ for options in "--solver rk4 --steps 2 --spacing karras --weights raw" "--solver
     "$diffuse" sample --checkpoint runs/tiny --latents h.safetensors $options --save-tensors "given-${options:9:4}.safetensors" --out x.png >/dev/null 2>&1
 done
 cmp as-made.safetensors given-rk4\ .safetensors || fail "sample --latents is not as encode was"
+"$diffuse" sample --checkpoint runs/tiny --latents h.safetensors --show-grid --json | json "[1]['t']" >t.txt || fail "the grid of latents"
+[ "$("$diffuse" sample --checkpoint runs/tiny --spacing karras --steps 2 --show-grid --json | json "[1]['t']")" = "$(cat t.txt)" ] || fail "sample --latents --show-grid shows another grid"
+"$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:1]" --steps 3 --max-ratio inf --out i.safetensors >/dev/null 2>&1
+"$diffuse" sample --checkpoint runs/tiny --latents i.safetensors --show-grid --json | json "[0]['t']" | grep -qx 1000.0 || fail "--max-ratio inf is lost in a file of latents"
+"$diffuse" sample --checkpoint runs/tiny --latents h.safetensors --solver ddim --eta 0.5 --out x.png >/dev/null 2>&1 || fail "--eta with latents"
 ! cmp -s as-made.safetensors given-ddim.safetensors || fail "sample --latents does not do what it is told"
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --solver reversible --steps 10 --out pairs.safetensors --json 2>/dev/null)
 python3 -c "import json,sys; assert json.loads(sys.argv[1])['roundtrip_mse'] < 1e-10, sys.argv[1]" "$result" || fail "reversible does not return"
@@ -259,6 +264,8 @@ def write(name, size, metadata):
     open(name, 'wb').write(struct.pack('<Q', len(header)) + header + bytes(4 * size**2))
 write('small.safetensors', 8, {})
 write('odd.safetensors', 28, {'sampling': '{"solv": 1}'})
+write('array.safetensors', 28, {'sampling': '[]'})
+write('both.safetensors', 28, {'sampling': '{"steps": 2, "nfe": 2}'})
 END
 count=0 failures=0
 while IFS='|' read -r pattern arguments; do

@@ -249,6 +249,16 @@ struct Profile {
     int64_t copies_from_gpu = 0;
 };
 
+/// LibTorch before 2.4 counts microseconds.
+template <class Event>
+double milliseconds_of(const Event& event) {
+    if constexpr (requires { event.durationNs(); }) {
+        return double(event.durationNs()) / 1e6;
+    } else {
+        return double(event.durationUs()) / 1e3;
+    }
+}
+
 Profile profiled(torch::Device device, const std::function<void()>& work) {
     using namespace torch::autograd::profiler;
     using torch::profiler::impl::ActivityType;
@@ -264,11 +274,7 @@ Profile profiled(torch::Device device, const std::function<void()>& work) {
     for (const auto& event : result->events()) {
         if (event.name().find("Memcpy DtoH") != std::string::npos) ++profile.copies_from_gpu;
         if (event.deviceType() != device.type()) continue;
-#if TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR < 204
-        profile.milliseconds[event.name()] += double(event.durationUs()) / 1e3;
-#else
-        profile.milliseconds[event.name()] += double(event.durationNs()) / 1e6;
-#endif
+        profile.milliseconds[event.name()] += milliseconds_of(event);
     }
     return profile;
 }

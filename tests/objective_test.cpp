@@ -178,6 +178,16 @@ TEST(Weighting, OfVTeachesInPureNoiseToo) {
     }
 }
 
+TEST(Prediction, OfVAndX0HasAnAnswerWhereNothingOfThePictureIsLeft) {
+    const auto x = torch::randn({2, 3}, torch::kFloat64), output = torch::randn_like(x);
+    const NoiseLevel noise{.alpha = 0, .sigma = 1};
+    const auto by_v = make_parameterization({.prediction = "v"}).predict(output, x, noise);
+    EXPECT_TRUE(torch::equal(by_v.x0, -output) && torch::equal(by_v.eps, x));
+    const auto by_x0 = make_parameterization({.prediction = "x0"}).predict(output, x, noise);
+    EXPECT_TRUE(torch::equal(by_x0.x0, output) && torch::equal(by_x0.eps, x));
+    EXPECT_ANY_THROW(make_parameterization({}).predict(output, x, noise));
+}
+
 TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
     const NoiseLevel level = kSchedule.at(300);
     const auto x0 = torch::randn({2, 1, 3, 3}, torch::kFloat64), eps = torch::randn_like(x0);

@@ -250,8 +250,8 @@ TEST(Solver, StepsForANumberOfEvaluationsTakeNoMore) {
     const auto steps = [](const std::string& name, int64_t nfe, Direction direction) {
         return steps_for(look_up("solver", solvers(), name), nfe, direction);
     };
-    expect_contains(error_of([&] { steps("reversible", 1, Direction::kSampling); }), "has room for none");
-    expect_contains(error_of([&] { steps("rk4", 3, Direction::kEncoding); }), "has room for none");
+    expect_contains(error_of([&] { steps("reversible", 1, Direction::kSampling); }), "have room for none");
+    expect_contains(error_of([&] { steps("rk4", 3, Direction::kEncoding); }), "have room for none");
     EXPECT_EQ(steps("rk4", 3, Direction::kSampling), 1);
 }
 

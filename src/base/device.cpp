@@ -15,18 +15,6 @@
 namespace diffuse {
 namespace {
 
-#if TORCH_VERSION_MAJOR < 2
-using c10::Warning::set_warning_handler;
-struct LoggedWarnings : c10::WarningHandler {
-    void process(const c10::SourceLocation&, const std::string& message, bool) override { log::warn(message); }
-};
-#else
-using c10::WarningUtils::set_warning_handler;
-struct LoggedWarnings : c10::WarningHandler {
-    void process(const c10::Warning& warning) override { log::warn(warning.msg()); }
-};
-#endif
-
 int64_t usable_gpus() { return torch::cuda::is_available() ? int64_t(torch::cuda::device_count()) : 0; }
 
 /// Why `name` cannot be had, and what to do.
@@ -35,12 +23,12 @@ std::string no_device(const std::string& name, int64_t gpus) {
     if (cuda_version().empty()) {
         return fmt::format(
             "no device '{}': this program is built on a LibTorch for the CPU only; build it by "
-            "DIFFUSE_LIBTORCH=cuda scripts/build, or use --device cpu",
+            "DIFFUSE_LIBTORCH=cuda scripts/build, or take the device cpu",
             name);
     }
     return fmt::format(
         "no device '{}': LibTorch is built for CUDA {}, but NVIDIA's driver gives it no GPU (see "
-        "nvidia-smi); use --device cpu",
+        "nvidia-smi); take the device cpu",
         name, cuda_version());
 }
 
@@ -83,7 +71,7 @@ void set_threads(int64_t threads) {
 }
 
 void log_libtorch_warnings() {
-    static LoggedWarnings handler;
+    static WarningsTo handler(log::warn);
     set_warning_handler(&handler);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/json.hpp"
@@ -22,17 +23,13 @@ struct Overloaded : F... {
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
 
-template <class T>
-T plain(T value) {
-    return value;
-}
-template <class T>
-T plain(std::optional<T> value) {
-    return *value;
-}
-
 const char* type_name(int64_t) { return "a whole number"; }
 const char* type_name(double) { return "a number"; }
+
+template <class T>
+std::string number_from(T low, T high) {
+    return fmt::format("{} from {} to {}", type_name(low), low, high);
+}
 
 bool has_type(const Json& json, int64_t) {
     return json.is_number_integer() && !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX});
@@ -47,20 +44,20 @@ struct Reader {
     const std::string &what, &path;
     const Field& field;
 
-    [[noreturn]] void reject(const std::string& where, const Json& found) const {
+    [[noreturn]] void reject(const std::string& where, const Json& found, const std::string& wanted) const {
         const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name()) : to_text(found);
-        throw Error(fmt::format("{}: {} is {}; expected {}", what, where, shown, expected(field)));
+        throw Error(fmt::format("{}: {} is {}; expected {}", what, where, shown, wanted));
     }
     template <class T>
     T checked(const std::string& where, const Json& found, T low, T high) const {
-        if (!has_type(found, low)) reject(where, found);
+        if (!has_type(found, low)) reject(where, found, number_from(low, high));
         const T value = found.get<T>();
-        if (!(value >= low && value <= high)) reject(where, found);
+        if (!(value >= low && value <= high)) reject(where, found, number_from(low, high));
         return value;
     }
     template <class T>
     void take(T* value) const {
-        if (!has_type(json, T{})) reject(path, json);
+        if (!has_type(json, T{})) reject(path, json, expected(field));
         *value = json.get<T>();
     }
 
@@ -72,12 +69,12 @@ struct Reader {
     }
     template <class T>
     void operator()(const Number<T>& number) const {
-        *number.value = checked(path, json, plain(number.low), plain(number.high));
+        *number.value = checked(path, json, number.low, number.high);
     }
     template <class T>
     void operator()(const Number<std::optional<T>>& number) const {
         number.value->reset();
-        if (!json.is_null()) *number.value = checked(path, json, *number.low, *number.high);
+        if (!json.is_null()) *number.value = checked(path, json, number.low, number.high);
     }
     void operator()(const Choice& choice) const {
         take(choice.value);
@@ -85,7 +82,8 @@ struct Reader {
         throw Error(fmt::format("{}: {}", what, unknown_name(path, *choice.value, choice.known)));
     }
     void operator()(const List& list) const {
-        if (!json.is_array() || json.size() < list.shortest || json.size() > list.longest) reject(path, json);
+        if (!json.is_array() || json.size() < list.min_size || json.size() > list.max_size)
+            reject(path, json, expected(field));
         list.value->clear();
         for (size_t i = 0; i < json.size(); ++i) {
             list.value->push_back(checked(fmt::format("{}[{}]", path, i), json[i], list.low, list.high));
@@ -108,7 +106,7 @@ void read_section(const Fields& fields, const Json& json, const std::string& wha
 }
 
 void Reader::operator()(const Fields& section) const {
-    if (!json.is_object()) reject(path, json);
+    if (!json.is_object()) reject(path, json, expected(field));
     read_section(section, json, what, path + ".");
 }
 
@@ -116,9 +114,12 @@ template <class T>
 OrderedJson json_of(const T& value) {
     return value;
 }
+OrderedJson json_of(const double& value) {  // JSON knows no infinity
+    return std::clamp(value, std::numeric_limits<double>::lowest(), std::numeric_limits<double>::max());
+}
 template <class T>
 OrderedJson json_of(const std::optional<T>& value) {
-    return value ? OrderedJson(*value) : OrderedJson();
+    return value ? json_of(*value) : OrderedJson();
 }
 
 OrderedJson value_of(const Field& field) {
@@ -131,7 +132,7 @@ OrderedJson value_of(const Field& field) {
 }  // namespace
 
 void read(const Fields& fields, const Json& json, const std::string& what) {
-    if (!json.is_object()) Reader{json, what, "the file", {"", fields}}.reject("the file", json);
+    if (!json.is_object()) Reader{json, what, "the file", {"", fields}}.reject("the file", json, "an object");
     read_section(fields, json, what, "");
 }
 
@@ -161,14 +162,11 @@ std::string expected(const Field& field) {
                                  [](std::string*) -> std::string { return "a text"; },
                                  [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
                                  [](const List& list) {
-                                     return fmt::format("a list of {} to {} whole numbers from {} to {}", list.shortest,
-                                                        list.longest, list.low, list.high);
+                                     return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size,
+                                                        list.max_size, list.low, list.high);
                                  },
                                  [](const Fields&) -> std::string { return "an object"; },
-                                 [](const auto& number) {
-                                     return fmt::format("{} from {} to {}", type_name(plain(number.low)),
-                                                        plain(number.low), plain(number.high));
-                                 }},
+                                 [](const auto& number) { return number_from(number.low, number.high); }},
                       field.value);
 }
 

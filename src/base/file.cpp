@@ -118,7 +118,7 @@ std::string read_file(const fs::path& path, uintmax_t max_bytes) {
     std::string bytes(size_t(status.st_size), '\0');
     size_t filled = 0;
     while (filled < bytes.size()) {
-        const ssize_t count = read(file.get(), bytes.data() + filled, bytes.size() - filled);
+        const ssize_t count = ::read(file.get(), bytes.data() + filled, bytes.size() - filled);
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) throw Error(fmt::format("cannot read {} to its end", display_path(path)));
         filled += size_t(count);
@@ -163,7 +163,7 @@ FolderLock::FolderLock(const fs::path& folder)
     if (!file_) fail("write", folder / ".lock", kBadInput);
     // A file system that knows no locks (some network ones) gives another error, and must not keep anyone from work.
     if (flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        throw Error(fmt::format("another training is at work in {}; wait for it, or give another folder with --out",
+        throw Error(fmt::format("another training is at work in {}; wait for it, or take another folder",
                                 display_path(folder)));
     }
 }

@@ -12,14 +12,14 @@ namespace diffuse {
 namespace {
 
 using Json = nlohmann::json;
-constexpr int kDeepest = 8;
+constexpr int kMaxDepth = 8;
 
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& what) {
     std::vector<std::set<std::string>> names;  // of the objects that are open
     const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-        if (depth >= kDeepest) throw Error(fmt::format("{} is nested too deeply", what));
+        if (depth >= kMaxDepth) throw Error(fmt::format("{} is nested too deeply", what));
         if (event == Json::parse_event_t::object_start) names.emplace_back();
         if (event == Json::parse_event_t::object_end) names.pop_back();
         if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second) {

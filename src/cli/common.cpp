@@ -16,9 +16,16 @@ void SamplingCommand::add_to(CLI::App& command) {
     command.add_option("--checkpoint", checkpoint, "checkpoint file or run folder")->required();
     add_options(command, fields(sampling));
     command.get_option("--nfe")->excludes("--steps");
-    command.add_option("--trajectory", trajectory,
-                       "write how the first images form, x_t and x0 (.png or .gif); takes an evaluation more a step, "
-                       "which is not counted");
+    command
+        .add_option("--trajectory", trajectory,
+                    "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
+                    "which is not counted")
+        ->check(CLI::Validator(
+            [](std::string& path) {
+                const bool known = path.ends_with(".png") || path.ends_with(".gif");
+                return known ? "" : fmt::format("'{}' ends neither in .png nor in .gif", path);
+            },
+            ""));
 }
 
 Checkpoint load_to_run(const std::string& path, torch::Device device) {
@@ -48,6 +55,12 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
                                 fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), shape.channels,
                                 shape.height, shape.width));
     }
+}
+
+std::string lines_of_paths(const std::vector<std::string>& paths) {
+    std::string lines;
+    for (const auto& path : paths) lines += path.empty() ? "" : "\n" + display_path(path);
+    return lines;
 }
 
 void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text) {

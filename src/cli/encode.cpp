@@ -46,7 +46,7 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
 std::optional<torch::Tensor> read_split(const std::string& input, DatasetOptions options, const ImageShape& shape) {
-    static const std::regex pattern(R"(([a-z]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
+    static const std::regex pattern(R"(([a-z0-9-]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
     std::smatch match;
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
     if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = {}};
@@ -71,12 +71,14 @@ torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) 
     return to_signed(torch::cat(images));
 }
 
-/// With what decodes them to the images again.
+/// With the options that decode them to the images again.
 void write_latents(const Options& options, const Samples& encoded, int64_t steps) {
     SampleOptions sampling = options.sampling;
     sampling.steps = steps;
     sampling.nfe.reset();
-    TensorFile file{{{"latents", encoded.x}}, {{kSamplingKey, to_text(to_json(fields(sampling)))}}};
+    auto json = to_json(fields(sampling));
+    json.erase("batch");
+    TensorFile file{{{"latents", encoded.x}}, {{kSamplingKey, to_text(json)}}};
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
@@ -101,6 +103,7 @@ void run(const Options& options) {
     json["latents"] = display_path(options.out);
     if (!options.png.empty()) json["png"] = display_path(options.png);
     if (!options.reconstruct.empty()) json["reconstruct"] = display_path(options.reconstruct);
+    if (!options.trajectory.empty()) json["trajectory"] = display_path(options.trajectory);
     json["num"] = images.size(0);
     json["solver"] = options.sampling.solver;
     json["steps"] = steps;
@@ -109,16 +112,12 @@ void run(const Options& options) {
     json["latent_std"] = std;
     json["roundtrip_mse"] = mse;
     json["seconds"] = encoded.seconds;
-    std::string text = fmt::format(
-        "{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
-        "latents: mean {:.4f}, standard deviation {:.4f}\n"
-        "round trip: mean squared error {:.3g} per pixel in [0, 1]\n{}",
-        images.size(0), options.sampling.solver, steps, encoded.nfe, encoded.seconds, mean, std, mse,
-        display_path(options.out));
-    for (const auto& path : {options.png, options.reconstruct}) {
-        if (!path.empty()) text += "\n" + display_path(path);
-    }
-    print_result(options.json, json, text);
+    print_result(options.json, json,
+                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
+                             "latents: mean {:.4f}, standard deviation {:.4f}\n"
+                             "round trip: mean squared error {:.3g} per pixel in [0, 1]{}",
+                             images.size(0), options.sampling.solver, steps, encoded.nfe, encoded.seconds, mean, std,
+                             mse, lines_of_paths({options.out, options.png, options.reconstruct, options.trajectory})));
 }
 
 }  // namespace

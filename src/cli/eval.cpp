@@ -65,8 +65,9 @@ struct Report {
     }
 };
 
-/// Every solver, spacing and number of steps that was asked for.
-std::vector<SampleOptions> combinations(const Options& options, Direction direction) {
+/// Every solver, spacing and number of steps that was asked for. Throws Error, before hours are spent, when one of them
+/// cannot be.
+std::vector<SampleOptions> combinations(const Options& options, const Checkpoint& checkpoint, Direction direction) {
     std::vector<SampleOptions> all;
     for (const auto& solver : options.solvers) {
         for (const auto& spacing : options.spacings) {
@@ -79,7 +80,11 @@ std::vector<SampleOptions> combinations(const Options& options, Direction direct
             if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
         }
     }
-    for (const auto& one : all) check(one);
+    const Schedule schedule = make_schedule(checkpoint.config.schedule);
+    for (const auto& one : all) {
+        check(one);
+        make_grid(one, schedule);
+    }
     return all;
 }
 
@@ -112,6 +117,7 @@ double share_above_09(const torch::Tensor& probabilities) {
 }
 
 Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
+    const auto all = combinations(options, checkpoint, Direction::kSampling);
     const Classifier classifier = Classifier::pretrained();
     const int64_t count = options.num.value_or(1000);
     const Dataset train = load_dataset(checkpoint.config.dataset, Split::kTrain);
@@ -123,9 +129,9 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
     const auto real = classifier.classify(to_signed(some));
 
     Report report;
-    report.head["metric"] =
-        fmt::format("Frechet distance in the features of {}, a classifier of MNIST ({:.2f}% right); not Inception FID",
-                    kClassifierName, 100 * classifier.test_accuracy());
+    report.head["metric"] = fmt::format(
+        "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
+        kClassifierName, 100 * classifier.test_accuracy());
     report.head["samples"] = count;
     report.head["floor"] = frechet_distance(fit_gaussian(real.features), reference);
     report.head["floor_is"] =
@@ -133,7 +139,7 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
     report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
-    for (const auto& sampling : combinations(options, Direction::kSampling)) {
+    for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
@@ -151,7 +157,7 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
 }
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    const auto all = combinations(options, Direction::kEncoding);
+    const auto all = combinations(options, checkpoint, Direction::kEncoding);
     const auto images = to_signed(test_images(checkpoint, options.num.value_or(64)));
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
@@ -199,19 +205,37 @@ Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::D
     return report;
 }
 
-using Metric = Report (*)(const Options& options, const Checkpoint& checkpoint, torch::Device device);
+/// What can be measured, and the options that only some metrics take.
+struct Metric {
+    Report (*report)(const Options& options, const Checkpoint& checkpoint, torch::Device device);
+    std::set<std::string> options;
+};
 const Table<Metric>& metrics() {
-    static const Table<Metric> table = {{"fid", report_fid}, {"nll", report_nll}, {"roundtrip", report_roundtrip}};
+    static const Table<Metric> table = {
+        {"fid",
+         {report_fid,
+          {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--clip-x0", "--batch", "--seed"}}},
+        {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
+        {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
     return table;
 }
 
-void run(const Options& options) {
-    if (options.sampling.clip_x0 && options.metric != "fid") {
-        throw Error("--clip-x0 belongs to --metric fid: a clipped denoiser has no way back and no likelihood");
+/// Refuses options that the metric would take no notice of.
+void check_options(const CLI::App& command, const Metric& metric) {
+    for (const auto& [name, other] : metrics()) {
+        for (const auto& option : other.options) {
+            if (command.count(option) == 0 || metric.options.contains(option)) continue;
+            throw Error(fmt::format("{} belongs to --metric {}", option, name));
+        }
     }
+}
+
+void run(const Options& options, const CLI::App& command) {
+    const Metric& metric = look_up("metric", metrics(), options.metric);
+    check_options(command, metric);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    look_up("metric", metrics(), options.metric)(options, checkpoint, device).print(options.json);
+    metric.report(options, checkpoint, device).print(options.json);
 }
 
 }  // namespace
@@ -220,19 +244,21 @@ void add_eval(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("eval", "measure a network: quality of its samples, likelihood, round trips");
     command->add_option("--checkpoint", options->checkpoint, "checkpoint file or run folder")->required();
-    command->add_option("--metric", options->metric, "what to measure")
+    command->add_option("--metric", options->metric, "measure")
         ->check(known_name("metric", names(metrics())))
         ->capture_default_str();
-    command->add_option("--solvers", options->solvers, "a row for each of these, e.g. ddim,heun")
+    command->add_option("--solvers", options->solvers, "solvers, a row for each, e.g. ddim,heun")
         ->delimiter(',')
         ->check(known_name("solver", names(solvers())));
-    command->add_option("--spacings", options->spacings, "and each of these")
+    command->add_option("--spacings", options->spacings, "spacings, a row for each")
         ->delimiter(',')
         ->check(known_name("spacing", spacing_names()));
-    command->add_option("--steps", options->steps, "and each of these numbers of steps, e.g. 5,10,20")
+    command->add_option("--steps", options->steps, "numbers of steps, a row for each, e.g. 5,10,20")
         ->delimiter(',')
         ->check(range<int64_t>(1, 100'000));
-    command->add_option("--nfe", options->nfe, "or at most so many network evaluations, whatever the solver")
+    command
+        ->add_option("--nfe", options->nfe,
+                     "largest numbers of network evaluations, whatever the solver, instead of --steps")
         ->delimiter(',')
         ->check(range<int64_t>(1, 1'000'000));
     Fields shared;
@@ -246,15 +272,10 @@ void add_eval(CLI::App& app) {
     command->add_option("--seed", options->seed, "random seed for all noise")
         ->check(range<int64_t>(0, INT64_MAX))
         ->capture_default_str();
-    command->add_option("--probes", options->nll.probes, "nll: vectors of the trace estimate")
-        ->check(range<int64_t>(1, 10'000))
-        ->capture_default_str();
-    command->add_option("--ode-steps", options->nll.ode_steps, "nll: steps of heun along the ODE")
-        ->check(range<int64_t>(1, 100'000))
-        ->capture_default_str();
+    add_options(*command, fields(options->nll));
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
-    command->callback([options] { run(*options); });
+    command->callback([options, command] { run(*options, *command); });
 }
 
 }  // namespace diffuse::cli

@@ -52,18 +52,17 @@ void describe_checkpoint(const std::string& path, bool as_json) {
     const std::string text = fmt::format(
         "{}\n"
         "size        {:.1f} MB: weights, their average (EMA, decay {}) and AdamW's two means\n"
-        "network     {} parameters, predicts {}; images of {}x{}x{}\n"
+        "network     {} parameters, predicts {}; images of {}\n"
         "schedule    {}, {} levels\n"
         "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"
         "data        {}: {}\n"
         "by          {}\n"
         "config      {}",
         display_path(file), double(bytes) / 1e6, train.ema_decay, parameters,
-        checkpoint.config.parameterization.prediction, checkpoint.shape.channels, checkpoint.shape.height,
-        checkpoint.shape.width, checkpoint.config.schedule.kind, checkpoint.config.schedule.steps, checkpoint.step,
-        train.steps, images, training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known",
-        training.bad_steps, checkpoint.config.dataset.kind, training.data, training.machine,
-        to_text(to_json(checkpoint.config)));
+        checkpoint.config.parameterization.prediction, to_string(checkpoint.shape), checkpoint.config.schedule.kind,
+        checkpoint.config.schedule.steps, checkpoint.step, train.steps, images,
+        training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
+        checkpoint.config.dataset.kind, training.data, training.machine, to_text(to_json(checkpoint.config)));
     print_result(as_json, json, text);
 }
 

@@ -3,7 +3,9 @@
 #include <torch/version.h>
 
 #include <fcntl.h>
+#ifdef __GLIBC__
 #include <malloc.h>
+#endif
 #include <unistd.h>
 
 #include <climits>
@@ -56,10 +58,12 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
 /// Feature maps are allocated and freed thousands of times a second: memory once had is kept instead of going back to
 /// the system, whose fresh pages would have to be cleared and mapped again at each step.
 void keep_freed_memory() {
+#ifdef __GLIBC__
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
     mallopt(M_TOP_PAD, 64 << 20);
     mallopt(M_ARENA_MAX, 1);  // arenas of further threads cannot hold a large map
+#endif
 }
 
 /// Where stderr was closed, a file opened later would get its number, and everything that is logged.

@@ -11,35 +11,30 @@
 namespace diffuse::cli {
 namespace {
 
-/// Offers one field.
+/// Offers one field. Of the kinds of fields, those that the command line has.
 struct Adder {
     CLI::App& command;
     const Field& field;
     std::string name;  ///< "--max-ratio"
 
-    void operator()(bool* value) const { command.add_flag(name, *value, field.meaning); }
     void operator()(std::optional<bool>* value) const {
         // CLI11's own flag for an optional<bool> sets it to false when nothing is given.
         const auto set = [value](int64_t count) { *value = count > 0; };
         command.add_flag_function(fmt::format("{0},!--no-{1}", name, name.substr(2)), set, field.meaning);
     }
-    void operator()(std::string* value) const { add(*value); }
-    void operator()(const Choice& choice) const { add(*choice.value)->check(known_name(field.key, choice.known)); }
+    void operator()(const Choice& choice) const {
+        command.add_option(name, *choice.value, field.meaning)
+            ->check(known_name(field.key, choice.known))
+            ->capture_default_str();
+    }
     template <class T>
     void operator()(const Number<T>& number) const {
-        add(*number.value)->check(range(number.low, number.high));
+        auto* option = command.add_option(name, *number.value, field.meaning)->check(range(number.low, number.high));
+        if (std::is_arithmetic_v<T>) option->capture_default_str();
     }
     template <class T>
-    void operator()(const Number<std::optional<T>>& number) const {
-        command.add_option(name, *number.value, field.meaning)->check(range(*number.low, *number.high));
-    }
-    void operator()(const List& list) const { add(*list.value)->delimiter(',')->check(range(list.low, list.high)); }
-    void operator()(const Fields& section) const { add_options(command, section); }
-
-private:
-    template <class T>
-    CLI::Option* add(T& value) const {
-        return command.add_option(name, value, field.meaning)->capture_default_str();
+    void operator()(const T&) const {
+        TORCH_INTERNAL_ASSERT(false, "no option of this kind: ", name);
     }
 };
 

@@ -23,25 +23,27 @@ struct Options : SamplingCommand {
 };
 
 void check_before_work(const Options& options) {
-    check(options.sampling);
+    if (options.latents.empty()) check(options.sampling);  // else the file has a say
     if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
     check_outputs({options.out, options.tensors, options.trajectory},
                   {checkpoint_file(options.checkpoint).string(), options.latents});
 }
 
-/// What was not given on the command line is as the file's latents were made.
+/// The options that made the file's latents where the command line gives none.
 void take_from_file(Options& options, const TensorFile& file) {
     const auto stored = file.metadata.find(kSamplingKey);
     if (stored == file.metadata.end()) return;
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
-    const auto given = [&](const std::string& key) { return options.command->count(option_name(key)) > 0; };
-    auto json = parse_json(stored->second, what);
+    SampleOptions made_by;
+    read(fields(made_by), parse_json(stored->second, what), what);
+    nlohmann::json merged = to_json(fields(made_by));
     const auto own = to_json(fields(options.sampling));
     for (const auto& [key, value] : own.items()) {
-        const bool stays = given(key) || key == "batch" || (key == "steps" && given("nfe"));
-        if (stays || !json.contains(key)) json[key] = value;
+        if (options.command->count(option_name(key)) == 0) continue;
+        if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
+        merged[key] = value;
     }
-    read(fields(options.sampling), json, what);
+    read(fields(options.sampling), merged, what);
 }
 
 /// What sampling starts from: the latents of a file, or noise; and the second states of a reversible solver, if any.
@@ -49,15 +51,10 @@ struct Start {
     torch::Tensor x, second_states;
 };
 
-Start start_of(Options& options, const ImageShape& shape) {
-    if (options.latents.empty()) {
-        return {sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), shape.sizes(), 0), {}};
-    }
-    const TensorFile file = read_tensor_file(options.latents);
-    take_from_file(options, file);
+Start start_from(const Options& options, const TensorFile& file, const ImageShape& shape) {
     const auto latents = file.at("latents", options.latents);
     require_shape(latents, shape, options.latents);
-    const bool reversible = options.sampling.kind().make(0)->second_state() != nullptr;
+    const bool reversible = options.sampling.solver_kind().make(0)->second_state() != nullptr;
     const auto second_states = reversible ? file.at("second_states", options.latents) : torch::Tensor();
     if (reversible) require_shape(second_states, shape, options.latents);
     if (reversible && second_states.size(0) != latents.size(0)) {
@@ -84,15 +81,24 @@ void show_grid(const Grid& grid, bool as_json) {
     print_result(as_json, json, text);
 }
 
+torch::Tensor noise(const Options& options, const Model& model) {
+    return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), model.shape.sizes(), 0);
+}
+
 void run(Options options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    std::optional<TensorFile> file;
+    if (!options.latents.empty()) file = read_tensor_file(options.latents);
+    if (file) take_from_file(options, *file);
+    check(options.sampling);
     if (options.show_grid) {
         return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
     }
-    const auto [start, second_states] = start_of(options, checkpoint.shape);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const auto [start, second_states] =
+        file ? start_from(options, *file, checkpoint.shape) : Start{noise(options, model)};
     Sampler sampler = make_sampler(options.sampling, model, device);
     sampler.second_states = second_states;
     sampler.seed = uint64_t(options.seed);
@@ -107,6 +113,7 @@ void run(Options options) {
     nlohmann::ordered_json json;
     json["png"] = display_path(options.out);
     if (!options.tensors.empty()) json["tensors"] = display_path(options.tensors);
+    if (!options.trajectory.empty()) json["trajectory"] = display_path(options.trajectory);
     json["num"] = count;
     json["solver"] = options.sampling.solver;
     json["steps"] = steps;
@@ -114,12 +121,11 @@ void run(Options options) {
     json["seed"] = options.seed;
     json["seconds"] = result.seconds;
     json["images_per_second"] = double(count) / result.seconds;
-    std::string text =
-        fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s\n{}", count,
+    print_result(
+        options.json, json,
+        fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s{}", count,
                     options.sampling.solver, steps, result.nfe, result.seconds, double(count) / result.seconds,
-                    display_path(options.out));
-    if (!options.tensors.empty()) text += "\n" + display_path(options.tensors);
-    print_result(options.json, json, text);
+                    lines_of_paths({options.out, options.tensors, options.trajectory})));
 }
 
 }  // namespace

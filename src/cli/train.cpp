@@ -44,9 +44,8 @@ void stop_on_signals() {
 void print_plan(const Config& config, const Dataset& dataset) {
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
     fmt::print("{}\n", to_text(to_json(config), 2));
-    log::info(fmt::format("{} images of {}x{}x{}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
-                          dataset.shape().channels, dataset.shape().height, dataset.shape().width,
-                          network.parameter_count(),
+    log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
+                          to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
 }
 
@@ -109,11 +108,15 @@ void resume_run(const Options& options, torch::Device device) {
         return;
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
-    const int64_t step = start ? start->step : 0;
-    log::info(
-        fmt::format("{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate "
-                    "and order of the data as they were",
-                    path, step, config.train.steps, double(step * config.train.batch_size) / double(dataset.size())));
+    if (start) {
+        log::info(fmt::format(
+            "{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate and order "
+            "of the data as they were",
+            path, start->step, config.train.steps,
+            double(start->step * config.train.batch_size) / double(dataset.size())));
+    } else {
+        log::info(fmt::format("{}: it has no checkpoint; beginning with its first step", path));
+    }
     run_training(config, dataset, device, folder, start);
 }
 

@@ -1,6 +1,10 @@
 #include "diffuse/data/codec.hpp"
 
+#include <fmt/ranges.h>
+
 namespace diffuse {
+
+std::string to_string(const ImageShape& shape) { return fmt::format("{}", fmt::join(shape.sizes(), "x")); }
 
 torch::Tensor to_signed(const torch::Tensor& bytes) { return bytes.to(torch::kFloat32).div_(127.5).sub_(1); }
 

@@ -30,7 +30,7 @@ fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
     if (path_exists(folder / (name + ".gz"))) return folder / (name + ".gz");
     throw Error(
         fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
-                    "--set dataset.dir=FOLDER or $DIFFUSE_MNIST, or take --set dataset.kind=digits",
+                    "dataset.dir or $DIFFUSE_MNIST, or take dataset.kind=digits",
                     name, display_path(folder)));
 }
 
@@ -81,14 +81,15 @@ const Table<Loader>& kinds() {
 
 Fields fields(DatasetOptions& options) {
     constexpr int64_t kMany = 1'000'000'000;
-    return {
-        {"kind", Choice{&options.kind, names(kinds())}, "mnist: four IDX files; digits: drawn by the program itself"},
-        {.key = "dir",
-         .value = &options.dir,
-         .meaning = "folder of the IDX files; empty: $DIFFUSE_MNIST, then data/mnist",
-         .may_change = true},
-        {"limit", Number<int64_t>{&options.limit, 0, kMany}, "use the first N images; 0: all (of digits: 60000)"},
-        {"seed", Number<int64_t>{&options.seed, 0, kMany}, "which digits are drawn (kind digits)"}};
+    return {{"kind", Choice{&options.kind, names(kinds())},
+             "data set; mnist: four IDX files; digits: drawn by the program itself"},
+            {.key = "dir",
+             .value = &options.dir,
+             .meaning = "folder of the IDX files; empty: $DIFFUSE_MNIST, then data/mnist",
+             .may_change = true},
+            {"limit", Number<int64_t>{&options.limit, 0, kMany},
+             "number of images, from the first; 0: all (of digits: 60000)"},
+            {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for drawn digits (kind digits)"}};
 }
 
 Dataset load_dataset(const DatasetOptions& options, Split split) {
@@ -103,8 +104,7 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
 std::string fingerprint(const Dataset& dataset) {
     const auto images = dataset.images.contiguous();
     const auto crc = crc32_z(0, images.data_ptr<uint8_t>(), images.nbytes());
-    const auto [channels, height, width] = dataset.shape();
-    return fmt::format("{} images of {}x{}x{}, CRC-32 {:08x}", dataset.size(), channels, height, width, crc);
+    return fmt::format("{} images of {}, CRC-32 {:08x}", dataset.size(), to_string(dataset.shape()), crc);
 }
 
 }  // namespace diffuse

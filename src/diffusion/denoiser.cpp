@@ -1,5 +1,7 @@
 #include "diffuse/diffusion/denoiser.hpp"
 
+#include "diffuse/base/device.hpp"
+
 namespace diffuse {
 
 using torch::Tensor;
@@ -15,13 +17,14 @@ Tensor network_output(const Network& network, const Parameterization& parameteri
                       const Tensor& x, std::span<const NoiseLevel> levels) {
     std::vector<double> times;
     for (const auto& level : levels) times.push_back(schedule.time_at(level.log_snr()));
-    const auto output = network(x, torch::tensor(times, torch::kFloat64).to(torch::kFloat32).to(x.device()));
+    const auto time = to_device(torch::tensor(times, torch::kFloat64).to(torch::kFloat32), x.device());
+    const auto output = network(x, time);
     return parameterization.input_skip ? output + x : output;
 }
 
 Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule) {
     return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
-        const c10::AutoGradMode gradients(x.requires_grad());
+        const c10::AutoGradMode gradients(c10::GradMode::is_enabled() && x.requires_grad());
         const bool untrained = level.ratio() < schedule.at(1).ratio();
         const NoiseLevel asked = untrained ? schedule.at(1) : level;
         const auto output = network_output(network, parameterization, schedule, x.to(torch::kFloat32), {&asked, 1});

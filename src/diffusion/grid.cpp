@@ -79,12 +79,12 @@ int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio) {
     const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
     int64_t t = schedule.steps();
     if (!max_ratio && (schedule.zero_terminal_snr() || ratio(t) <= kModerateRatio)) return t;
-    const double most = max_ratio.value_or(kDefaultMaxRatio);
-    if (!(most >= ratio(1))) {
+    const double max = max_ratio.value_or(kDefaultMaxRatio);
+    if (!(max >= ratio(1))) {
         throw Error(fmt::format("no noise level of the schedule has sigma / alpha of {} or less; the first has {:.4g}",
-                                most, ratio(1)));
+                                max, ratio(1)));
     }
-    while (ratio(t) > most) --t;
+    while (ratio(t) > max) --t;
     return t;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "diffuse/base/device.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/diffusion/grid.hpp"
 
@@ -15,13 +16,23 @@ constexpr double kMinSnrGamma = 5;
 torch::Tensor column(const std::vector<double>& values, const torch::Tensor& x) {
     std::vector<int64_t> shape(size_t(x.dim()), 1);
     shape[0] = std::ssize(values);
-    return torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view(shape).to(x.device());
+    return to_device(torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view(shape), x.device());
 }
 
 torch::Tensor column(const Batch& batch, double NoiseLevel::*member) {
     std::vector<double> values;
     for (const auto& level : batch.levels) values.push_back(level.*member);
     return column(values, batch.x0);
+}
+
+/// The entries of a table over t = 0 .. T, for levels at whole t.
+std::vector<double> weights_of(const std::vector<NoiseLevel>& levels, const std::vector<double>& table) {
+    std::vector<double> weights;
+    for (const auto& level : levels) {
+        TORCH_INTERNAL_ASSERT(level.t == std::floor(level.t), "no trained level at t = ", level.t);
+        weights.push_back(table.at(size_t(level.t)));
+    }
+    return weights;
 }
 
 double snr(const Schedule& schedule, int64_t t) { return std::exp(schedule.at(double(t)).log_snr()); }
@@ -69,12 +80,10 @@ Objective ddpm_loss(const Parameterization& parameterization, const Schedule& sc
         const auto& [x0, eps, levels] = batch;
         const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
         const auto x = alpha * x0 + sigma * eps;  // Ho et al. 2020, eq. 4
+        const auto weight = weighted ? column(weights_of(levels, weights), x0) : torch::Tensor();
         const auto output = network_output(network, parameterization, schedule, x, levels);
         const auto target = parameterization.target(x0, eps, alpha, sigma);
-        if (!weighted) return torch::mse_loss(output, target);
-        std::vector<double> weight;
-        for (const auto& level : levels) weight.push_back(weights[size_t(level.t)]);
-        return ((output - target).square() * column(weight, x0)).mean();
+        return weighted ? ((output - target).square() * weight).mean() : torch::mse_loss(output, target);
     };
 }
 

@@ -12,6 +12,7 @@ const Table<Parameterization>& predictions() {
         {"eps",
          {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
           .predict = [](const Tensor& eps, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              TORCH_INTERNAL_ASSERT(level.alpha > 0, "eps says nothing of x0 where alpha is 0");
               return {(x - level.sigma * eps) / level.alpha, eps};
           },
           .eps_error = [](const NoiseLevel&) { return 1.0; }}},
@@ -38,9 +39,9 @@ std::vector<std::string> prediction_names() { return names(predictions()); }
 
 Fields fields(ParameterizationOptions& options) {
     return {{"prediction", Choice{&options.prediction, prediction_names()},
-             "what the network's output means; the loss is the error of eps for all"},
+             "meaning of the network's output; the loss is the error of eps for all"},
             {"input_skip", &options.input_skip,
-             "with prediction eps: add the input to the output (near pure noise, eps is x)"}};
+             "input added to the output, with prediction eps (near pure noise, eps is x)"}};
 }
 
 Parameterization make_parameterization(const ParameterizationOptions& options) {

@@ -106,7 +106,7 @@ Fields fields(ScheduleOptions& options) {
     return {{"kind", Choice{&options.kind, schedule_names()}, "noise schedule"},
             {"steps", Number<int64_t>{&options.steps, 1, 100'000}, "T, the number of trained noise levels"},
             {"zero_terminal_snr", &options.zero_terminal_snr,
-             "rescale it to end in pure noise (needs prediction v or x0, weighting v)"}};
+             "schedule rescaled to end in pure noise (needs prediction v or x0, weighting v)"}};
 }
 
 Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)

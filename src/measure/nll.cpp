@@ -32,8 +32,13 @@ Tensor over_groups(const std::string& what, const Tensor& bytes, torch::Device d
 
 }  // namespace
 
+Fields fields(NllOptions& options) {
+    return {{"ode_steps", Number<int64_t>{&options.ode_steps, 1, 100'000}, "nll: steps of heun along the ODE"},
+            {"probes", Number<int64_t>{&options.probes, 1, 10'000}, "nll: vectors of the trace estimate"}};
+}
+
 Nll measure_nll(const Model& model, const Tensor& bytes, const NllOptions& options, torch::Device device) {
-    const Denoiser says = denoiser(model);
+    const Denoiser estimate = denoiser(model);
     const int64_t start = grid_start(model.schedule, options.max_ratio);
     const Grid chain = make_grid(model.schedule, "uniform", start, options.max_ratio);
     const Grid grid = likelihood_grid(model.schedule, options.ode_steps, options.max_ratio);
@@ -44,14 +49,14 @@ Nll measure_nll(const Model& model, const Tensor& bytes, const NllOptions& optio
     };
     Nll nll{.start = start, .ode_steps = std::ssize(grid) - 1};
     nll.dequantised_ode = measured("ODE, dequantised: image", [&](const Tensor& some, const Draws& draws) {
-        const auto log_density = ode_log_density(says, grid, dequantised(some, draws), options.probes, draws);
+        const auto log_density = ode_log_density(estimate, grid, dequantised(some, draws), options.probes, draws);
         return bits_per_dim(log_density, some[0].numel());
     });
     nll.ode = measured("ODE from x_1: image", [&](const Tensor& some, const Draws& draws) {
-        return ode_bound(says, chain, grid, some, options.probes, draws);
+        return ode_bound(estimate, chain, grid, some, options.probes, draws);
     });
     nll.variational = measured("variational bound: image", [&](const Tensor& some, const Draws& draws) {
-        return variational_bound(says, chain, some, draws).total();
+        return variational_bound(estimate, chain, some, draws).total();
     });
     return nll;
 }

@@ -86,7 +86,7 @@ std::pair<torch::Tensor, torch::Tensor> Classifier::forward(const torch::Tensor&
 
 Classification Classifier::classify(const torch::Tensor& images) const {
     if (images.dim() != 4 || images.sizes().slice(1) != torch::IntArrayRef{1, kSide, kSide}) {
-        throw Error(fmt::format("{} only reads images of 1x28x28, as MNIST has them; these are {}", kClassifierName,
+        throw Error(fmt::format("{} takes images of 1x28x28 only, as MNIST has them; these are {}", kClassifierName,
                                 fmt::join(images.sizes().slice(1), "x")));
     }
     const int64_t count = images.size(0);

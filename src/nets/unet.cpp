@@ -71,7 +71,7 @@ struct Dropout {
     }
 };
 
-/// A 3x3 convolution of stride 1 that may read its input normalised (ops.hpp).
+/// A 3x3 convolution of stride 1 that may read its input normalised (conv3x3.hpp).
 struct Conv3x3Impl : nn::Conv2dImpl {
     Conv3x3Impl(int64_t in, int64_t out) : nn::Conv2dImpl(nn::Conv2dOptions(in, out, 3).padding(1)) {}
     torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const {

@@ -29,8 +29,9 @@ std::map<int64_t, fs::path> copies_by_step(const fs::path& folder) {
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
     std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName};
-    const bool taken = std::any_of(files.begin(), files.end(), [](const fs::path& file) { return path_exists(file); });
-    if (taken && !replace) {
+    const bool has_run =
+        std::any_of(files.begin(), files.end(), [](const fs::path& file) { return path_exists(file); });
+    if (has_run && !replace) {
         throw Error(
             fmt::format("{0} already holds a run; resume it by diffuse train --resume {0}, give another "
                         "folder with --out, or --force to replace it",

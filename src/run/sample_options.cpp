@@ -13,18 +13,18 @@ constexpr int64_t kDefaultSteps = 20;
 
 }  // namespace
 
-const SolverKind& SampleOptions::kind() const { return look_up("solver", solvers(), solver); }
+const SolverKind& SampleOptions::solver_kind() const { return look_up("solver", solvers(), solver); }
 
-bool SampleOptions::stochastic() const { return kind().stochastic || eta.value_or(0) > 0; }
+bool SampleOptions::stochastic() const { return solver_kind().stochastic || eta.value_or(0) > 0; }
 
 Fields fields(SampleOptions& o) {
     using Integer = Number<std::optional<int64_t>>;
     using Real = Number<std::optional<double>>;
     Fields all = {
-        {"solver", Choice{&o.solver, names(solvers())}, "method"},
+        {"solver", Choice{&o.solver, names(solvers())}, "solver"},
         {"steps", Integer{&o.steps, 1, 100'000}, "steps of the grid; default 20 (ddpm: every level)"},
         {"nfe", Integer{&o.nfe, 1, 1'000'000},
-         "instead of --steps: as many as take at most this many network evaluations"},
+         "largest number of network evaluations of an image, which decides the steps"},
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
         {"max_ratio", Real{&o.max_ratio, 0, std::numeric_limits<double>::infinity()},
          "largest sigma / alpha of a grid, where it begins (inf: at T); default: at T where that is at most 200 or "
@@ -37,22 +37,23 @@ Fields fields(SampleOptions& o) {
     if (o.direction == Direction::kEncoding) return all;
     all.push_back({"eta", Real{&o.eta, 0, 1}, "ddim: share of ddpm's noise, 0 to 1; default 0"});
     all.push_back({"clip_x0", &o.clip_x0,
-                   "clamp the predicted image to [-1, 1] at each step; default: for ddpm and --eta above 0"});
+                   "clamp the predicted image to [-1, 1] at each step; default: for ddpm and eta above 0"});
     return all;
 }
 
 void check(const SampleOptions& options) {
-    if (options.eta && !options.kind().takes_eta) {
-        throw Error(fmt::format("--eta belongs to ddim; the solver is {}", options.solver));
+    if (options.steps && options.nfe) throw Error("both steps and nfe are given; leave one of them out");
+    if (options.eta && !options.solver_kind().takes_eta) {
+        throw Error(fmt::format("eta belongs to ddim; the solver is {}", options.solver));
     }
     if (options.direction == Direction::kEncoding && options.stochastic()) {
-        throw Error(fmt::format("--solver {} is stochastic and cannot be walked backwards; use a deterministic solver",
-                                options.solver));
+        throw Error(
+            fmt::format("the solver {} is stochastic and has no way back; take a deterministic one", options.solver));
     }
 }
 
 Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
-    const SolverKind& kind = options.kind();
+    const SolverKind& kind = options.solver_kind();
     const int64_t all = grid_start(schedule, options.max_ratio);
     const int64_t by_default = kind.stochastic ? all : std::min(kDefaultSteps, all);
     const int64_t steps = options.nfe ? std::min(all, steps_for(kind, *options.nfe, options.direction))

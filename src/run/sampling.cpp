@@ -9,7 +9,7 @@ namespace diffuse {
 
 Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
     const bool clip = options.clip_x0.value_or(options.stochastic());
-    return {.solver = [make = options.kind().make, eta = options.eta.value_or(0)] { return make(eta); },
+    return {.solver = [make = options.solver_kind().make, eta = options.eta.value_or(0)] { return make(eta); },
             .denoiser =
                 [model, clip](std::atomic<int64_t>& evaluations) {
                     return clip ? clip_x0(denoiser(model, evaluations)) : denoiser(model, evaluations);

@@ -55,6 +55,7 @@ public:
           weights_(ema_.clone()),
           replicas_([&] { return new_network(config, dataset.shape(), device); }, weights_, config.train.batch_size),
           optimizer_(weights_, ema_, config.train.beta2, config.train.weight_decay),
+          learning_rate_(make_learning_rate(config.train)),
           metrics_(folder.path() / kMetricsName) {
         average_.set_training(false);
     }
@@ -120,7 +121,7 @@ private:
         const double step_loss = loss_and_norm[0].item<double>(), norm = loss_and_norm[1].item<double>();
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
-        optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate(config_.train, step_),
+        optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate_(step_),
                         ema_decay(config_.train.ema_decay, step_));
         window_.loss += step_loss;
         window_.grad_norm += norm;
@@ -159,7 +160,7 @@ private:
         line["images"] = step_ * config_.train.batch_size;
         line["loss"] = mean_loss();
         line["grad_norm"] = window_.grad_norm / double(window_.steps);
-        line["learning_rate"] = learning_rate(config_.train, step_);
+        line["learning_rate"] = learning_rate_(step_);
         line["bad_steps"] = bad_steps_;
         line["images_per_second"] = images_per_second();
         line["wall_seconds"] = seconds;
@@ -216,6 +217,7 @@ private:
     torch::Tensor ema_, weights_;
     Replicas replicas_;
     AdamW optimizer_;
+    const LearningRate learning_rate_;
     int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
     MetricsWindow window_;
     std::optional<double> last_loss_;

@@ -14,8 +14,9 @@ using torch::Tensor;
 /// Examples worked on together. Eight images of MNIST's size keep one core's caches busy without leaving them, and so
 /// do thousands of points in the plane; a GPU wants more, and has memory for so many at once as were asked for.
 int64_t group_size(const Sampler& sampler, const Tensor& x) {
-    if (sampler.device.is_cpu()) return std::clamp<int64_t>(8 * 784 / std::max<int64_t>(1, x[0].numel()), 8, 4096);
-    return sampler.max_in_flight > 0 ? sampler.max_in_flight : 256;
+    const int64_t numbers = std::max<int64_t>(1, x[0].numel());
+    if (sampler.device.is_cpu()) return std::clamp<int64_t>(8 * 784 / numbers, 8, 4096);
+    return sampler.max_in_flight > 0 ? sampler.max_in_flight : std::clamp<int64_t>(256 * 784 / numbers, 32, 131'072);
 }
 
 /// Throws Error naming the first step after which a group was no longer finite. On the CPU it looks after each step; on
@@ -31,7 +32,7 @@ public:
         for (int64_t step = 0; step < finite.size(0); ++step) {
             if (finite[step].item<bool>()) continue;
             throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More "
-                                    "--steps or --clip-x0 may help",
+                                    "steps, or in sampling clipping, may help",
                                     step + 1),
                         kRunFailed);
         }

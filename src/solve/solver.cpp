@@ -31,8 +31,8 @@ int64_t steps_for(const SolverKind& kind, int64_t nfe, Direction direction) {
     const int64_t at_data = direction == Direction::kEncoding ? std::max(kind.first_evaluations, kind.last_evaluations)
                                                               : kind.last_evaluations;
     if (nfe < at_data) {
-        throw Error(fmt::format("a step of this solver takes {} network evaluations; --nfe {} has room for none",
-                                at_data, nfe));
+        throw Error(
+            fmt::format("a step of this solver takes {} network evaluations; {} have room for none", at_data, nfe));
     }
     return (nfe - at_data) / kind.evaluations + 1;
 }

@@ -20,11 +20,14 @@ const Table<Decay>& decays() {
 
 }  // namespace
 
-double learning_rate(const TrainOptions& options, int64_t step) {
-    if (step <= options.warmup_steps) return options.learning_rate * double(step) / double(options.warmup_steps);
-    const double after = double(step - 1 - options.warmup_steps),
+LearningRate make_learning_rate(const TrainOptions& options) {
+    const Decay decay = look_up("decay", decays(), options.decay);
+    const double rate = options.learning_rate,
                  span = double(std::max<int64_t>(1, options.steps - options.warmup_steps));
-    return options.learning_rate * look_up("decay", decays(), options.decay)(after / span);
+    return [=, warmup = options.warmup_steps](int64_t step) {
+        if (step <= warmup) return rate * double(step) / double(warmup);
+        return rate * decay(double(step - 1 - warmup) / span);
+    };
 }
 
 std::vector<std::string> decay_names() { return names(decays()); }

@@ -14,8 +14,9 @@ Fields fields(TrainOptions& o) {
         {"batch_size", Integer{&o.batch_size, 1, 65536}, "images a step"},
         {"weighting", Choice{&o.weighting, weighting_names()}, "loss weight by noise level"},
         {"learning_rate", Real{&o.learning_rate, 0, 10}, "AdamW's step size after warm-up"},
-        {"warmup_steps", Integer{&o.warmup_steps, 0, kMany}, "steps over which it rises linearly from 0"},
-        {"decay", Choice{&o.decay, decay_names()}, "shape of its fall until the last step"},
+        {"warmup_steps", Integer{&o.warmup_steps, 0, kMany},
+         "steps over which the learning rate rises linearly from 0"},
+        {"decay", Choice{&o.decay, decay_names()}, "shape of the learning rate's fall until the last step"},
         {"weight_decay", Real{&o.weight_decay, 0, 10}, "AdamW's decoupled weight decay"},
         {"beta2", Real{&o.beta2, 0, 0.999999}, "AdamW's decay of the squared gradient"},
         {"gradient_clip", Real{&o.gradient_clip, 0, 1e9}, "largest gradient norm; 0: no clipping"},
@@ -27,7 +28,7 @@ Fields fields(TrainOptions& o) {
         {"sample_every", Integer{&o.sample_every, 0, kMany}, "steps between sample grids; 0: none"},
         {"checkpoint_every", Integer{&o.checkpoint_every, 0, kMany}, "steps between checkpoints; 0: only at the end"},
         {"keep_checkpoints", Integer{&o.keep_checkpoints, 0, 10'000},
-         "also keep this many of the latest checkpoints, each under its step"},
+         "number of latest checkpoints that are kept, each under its step"},
     };
     for (auto& field : all) field.may_change = field.key != "batch_size";  // which images a step sees
     return all;

@@ -12,10 +12,15 @@
 /// read, written, documented and compared (here), and the command line offers them (cli/options.hpp).
 namespace diffuse {
 
-/// A number from `low` to `high`; T is int64_t, double, or std::optional of one, where "not given" has a meaning.
+/// A number from `low` to `high`; T is int64_t or double, or std::optional of one, where "not given" has a meaning.
 template <class T>
 struct Number {
     T* value;
+    T low, high;
+};
+template <class T>
+struct Number<std::optional<T>> {
+    std::optional<T>* value;
     T low, high;
 };
 
@@ -25,11 +30,11 @@ struct Choice {
     std::vector<std::string> known;
 };
 
-/// Whole numbers from `low` to `high`, `shortest` to `longest` of them.
+/// Whole numbers from `low` to `high`, `min_size` to `max_size` of them.
 struct List {
     std::vector<int64_t>* value;
     int64_t low, high;
-    size_t shortest, longest;
+    size_t min_size, max_size;
 };
 
 struct Field {
@@ -39,7 +44,7 @@ struct Field {
     std::string key;
     Value value;
     std::string meaning = "";  ///< begins with what the thing is: "random seed for ..."
-    bool may_change = false;   ///< in a run that goes on
+    bool may_change = false;   ///< in a run that is resumed
 };
 using Fields = std::vector<Field>;
 

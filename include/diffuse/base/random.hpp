@@ -10,8 +10,9 @@ namespace diffuse {
 /// Randomness is a function, not a state: every number drawn is a function of (seed, purpose, index, draw), by the
 /// counter-based generator Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). So a
 /// checkpoint holds no generator, and an image's noise depends neither on the batch it is in nor on the thread count.
+
 /// What a random number is for. Append only: the values go into every number drawn, so a change of one would change
-/// the images, orders and noise of all runs, and a resumed run would not go on as it began.
+/// the images, orders and noise of all runs, and a resumed run would not continue as it began.
 enum class Purpose : uint8_t {
     kDigit = 0,
     kLabel = 1,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <string>
 
 #include "diffuse/base/torch.hpp"
 
@@ -12,6 +13,7 @@ struct ImageShape {
     bool operator==(const ImageShape&) const = default;
     std::array<int64_t, 3> sizes() const { return {channels, height, width}; }
 };
+std::string to_string(const ImageShape& shape);  ///< "1x28x28"
 
 /// uint8 0 .. 255 to float32 in [-1, 1], and back (rounded and clamped).
 torch::Tensor to_signed(const torch::Tensor& bytes);

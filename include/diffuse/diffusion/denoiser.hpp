@@ -16,7 +16,7 @@ using Network = std::function<torch::Tensor(const torch::Tensor& x, const torch:
 /// A function from a noisy batch [N, ...] and its noise level to a prediction of the same shape and type.
 using Denoiser = std::function<Prediction(const torch::Tensor& x, const NoiseLevel& level)>;
 
-/// The same network, which adds the examples of each batch it is called with to `evaluations`.
+/// The same network, which adds the examples of each batch it is called with to `evaluations`, which must outlive it.
 Network counted(Network network, std::atomic<int64_t>& evaluations);
 
 /// A network's output at x, float32 [N, ...], and these levels, one for each example or one for all. The one place

@@ -2,16 +2,18 @@
 
 #include <optional>
 
+#include "diffuse/base/fields.hpp"
 #include "diffuse/run/model.hpp"
 
 namespace diffuse {
 
 struct NllOptions {
+    int64_t ode_steps = 50, probes = 1;
     std::optional<double> max_ratio;  ///< see grid.hpp
-    int64_t ode_steps = 50;           ///< of Heun's method along the ODE
-    int64_t probes = 1;               ///< vectors of the trace estimate
     uint64_t seed = 0;                ///< random seed for all noise
 };
+/// Those that the options of sampling have not.
+Fields fields(NllOptions& options);
 
 /// Bits per dimension of images by three measures (likelihood.hpp), float64 [N] each: the ODE from the dequantised
 /// images on, as if they were x_1; the bound by the ODE from x_1 on; the variational bound.

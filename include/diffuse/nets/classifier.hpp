@@ -35,7 +35,7 @@ public:
     /// how many there are nor on the number of threads, bit for bit. Throws Error for images of another size.
     Classification classify(const torch::Tensor& images) const;
 
-    /// Share of MNIST's 10,000 test images that it reads right, as measured when it was trained; 0 if it was not.
+    /// Accuracy on MNIST's 10,000 test images, 0 to 1, as measured when it was trained; 0 if it was not.
     double test_accuracy() const { return test_accuracy_; }
 
     /// The weights by name; assigning through them changes the classifier.

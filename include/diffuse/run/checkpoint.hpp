@@ -6,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "diffuse/data/dataset.hpp"
-#include "diffuse/nets/unet.hpp"
 #include "diffuse/run/config.hpp"
 
 namespace diffuse {
@@ -29,7 +27,7 @@ struct TrainingState {
     NamedTensors mean, square;  ///< AdamW's running means, each under its weight's name
 };
 
-/// What training leaves behind: everything that sampling, encoding and going on with the training need, in one
+/// What training leaves behind: everything that sampling, encoding and resuming need, in one
 /// safetensors file. Its tensors are model.<name> (the weights), ema.<name> (their average), adamw.mean.<name> and
 /// adamw.square.<name>, in PyTorch's names and shapes.
 struct Checkpoint {

@@ -37,7 +37,7 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 /// A config with such settings applied to it.
 Config with_settings(const Config& config, const std::vector<std::string>& settings);
 
-/// What changes in a run that goes on with another config. Throws Error naming a key that cannot change in mid-run:
+/// What changes in a run that is resumed with another config. Throws Error naming a key that cannot change in mid-run:
 /// images, times and noise of a step are functions of the data set, seed and batch size, the shapes of the weights of
 /// the model.
 std::vector<Change> allowed_changes(const Config& before, const Config& after);

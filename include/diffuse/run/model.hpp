@@ -25,7 +25,7 @@ std::vector<std::string> weights_names();
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 
-/// What the model says of noisy examples. `denoiser` counts evaluations of the network.
+/// What the model says of noisy examples; with the evaluations of its network `counted`.
 Denoiser denoiser(const Model& model);
 Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations);
 

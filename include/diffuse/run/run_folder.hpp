@@ -18,7 +18,7 @@ public:
     /// Creates the folder. Throws Error when it already holds a run, unless `replace`, which removes that run's files,
     /// and when another training is at work in it.
     static RunFolder create(const std::filesystem::path& path, bool replace);
-    /// Opens the folder of a run to go on with it, and clears away what a killed save left. Throws Error as above.
+    /// Opens the folder of a run to resume it, and clears away what a killed save left. Throws Error as above.
     static RunFolder open(const std::filesystem::path& path);
     const std::filesystem::path& path() const { return path_; }
 

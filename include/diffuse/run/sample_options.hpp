@@ -19,7 +19,7 @@ struct SampleOptions {
     int64_t batch = 0;
     Direction direction = Direction::kSampling;
 
-    const SolverKind& kind() const;
+    const SolverKind& solver_kind() const;
     bool stochastic() const;
 };
 

@@ -10,9 +10,9 @@ namespace diffuse {
 
 /// Trains a network as `config` says and fills the run folder: the resolved config, a line of metrics every log_every
 /// steps, a grid of samples from the averaged weights every sample_every, a checkpoint every checkpoint_every and at
-/// the end. With `start`, a checkpoint of the same run, goes on from there, and ends with the same checkpoint, bit for
-/// bit, as a run that was never interrupted, on the same build, device and thread count: images, times and noise of a
-/// step are functions of (seed, step) alone (batch.hpp); the thread count decides the order of sums. `stop` is asked
+/// the end. With `start`, a checkpoint of the same run, continues from there, and ends with the same checkpoint, bit
+/// for bit, as a run that was never interrupted, on the same build, device and thread count: images, times and noise of
+/// a step are functions of (seed, step) alone (batch.hpp); the thread count decides the order of sums. `stop` is asked
 /// after every step; when it says so, a checkpoint is saved (amid bad steps the one before them is kept) and training
 /// returns early. Returns the step of the latest checkpoint, which is train.steps at the end.
 /// Throws Error when `start` was trained on other data. Throws Error with exit code 1, keeping the last checkpoint,

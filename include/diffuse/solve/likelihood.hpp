@@ -14,7 +14,7 @@ struct Draws {
     int64_t first = 0;
 };
 
-/// Bytes to real numbers that fill each byte's bin evenly: (byte + u - 1/2) / 127.5 - 1, u uniform over [0, 1), so that
+/// Bytes to real numbers uniform over each byte's bin: (byte + u - 1/2) / 127.5 - 1, u uniform over [0, 1), so that
 /// a density over these numbers bounds the probability of the bytes (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 /// uint8 [N, C, H, W] -> float64.
 torch::Tensor dequantised(const torch::Tensor& bytes, const Draws& draws);

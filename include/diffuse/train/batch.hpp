@@ -9,7 +9,7 @@
 namespace diffuse {
 
 /// Which images, times and noise a training step sees: functions of the seed and of the step, so that nothing needs to
-/// be remembered to go on from there.
+/// be remembered to continue from there.
 
 /// The images in the order of training: position p is image p mod N of epoch p div N, each epoch in its own random
 /// order.
@@ -25,7 +25,7 @@ private:
     std::vector<int64_t> order_;  // of that epoch
 };
 
-/// The level of each image of a batch: its t is uniform over 1 .. T, but spread evenly over the batch, which makes the
+/// The level of each image of a batch: its t is uniform over 1 .. T, but stratified over the batch, which makes the
 /// loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
 std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule);
 

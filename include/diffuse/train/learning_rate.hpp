@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@ namespace diffuse {
 /// Step size of step `step` (from 1): linear rise over warmup_steps, then as options.decay says. cosine falls to zero
 /// after the last step along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5), linear in a straight
 /// line, none stays.
-double learning_rate(const TrainOptions& options, int64_t step);
+using LearningRate = std::function<double(int64_t step)>;
+LearningRate make_learning_rate(const TrainOptions& options);
 std::vector<std::string> decay_names();
 
 }  // namespace diffuse

@@ -72,7 +72,7 @@ void silu_backward(const float* x, int64_t pixels, int64_t channels, const float
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
                      const float* q, const float* r, float* out);
 
-/// AdamWStep (ops.hpp) as floats; a share is what comes in anew, 1 - beta.
+/// AdamWStep (conv3x3.hpp) as floats; a share is what comes in anew, 1 - beta.
 struct AdamWNumbers {
     float factor, mean_share, beta2, square_share, epsilon, shrink, rate, square_factor, ema_share;
 };
