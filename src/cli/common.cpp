@@ -57,15 +57,17 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
     }
 }
 
-std::string lines_of_paths(const std::vector<std::string>& paths) {
-    std::string lines;
-    for (const auto& path : paths) lines += path.empty() ? "" : "\n" + display_path(path);
-    return lines;
-}
-
-void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text) {
-    const std::string line = as_json ? to_text(json) : text;
-    const bool written = std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files) {
+    nlohmann::ordered_json all = files.empty() ? json : nlohmann::ordered_json::object();
+    std::string lines = text;
+    for (const auto& [key, path] : files) {
+        if (path.empty()) continue;
+        all[key] = display_path(path);
+        lines += "\n" + display_path(path);
+    }
+    if (!files.empty()) all.update(json);
+    const bool written =
+        std::fputs(((as_json ? to_text(all) : lines) + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
     if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
 }
 

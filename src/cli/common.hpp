@@ -35,10 +35,11 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
 /// Throws unless x is float32 [N, C, H, W] with the image shape of the checkpoint; `what` names it.
 void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what);
 
-/// Each of the files that were written, if it has a name, as a line of its own to be put behind a text.
-std::string lines_of_paths(const std::vector<std::string>& paths);
+/// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked
+/// for.
+using Files = std::vector<std::pair<std::string, std::string>>;
 
-/// The result: to stdout as one JSON object, or as lines of text.
-void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text);
+/// The result: to stdout as one JSON object, or as lines of text; with the paths of the files.
+void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files = {});
 
 }  // namespace diffuse::cli

@@ -83,6 +83,37 @@ void write_latents(const Options& options, const Samples& encoded, int64_t steps
     write_tensor_file(options.out, file);
 }
 
+void write_files(const Options& options, const torch::Tensor& images, const RoundTrip& trip, int64_t steps) {
+    const int64_t columns = images.size(0);
+    const auto latents = trip.encoded.x / 3;
+    write_latents(options, trip.encoded, steps);
+    if (!options.png.empty()) write_png(options.png, tile(to_bytes(latents), columns));
+    if (options.reconstruct.empty()) return;
+    write_png(options.reconstruct, tile(to_bytes(torch::cat({images, latents, trip.decoded.x})), columns));
+}
+
+void print(const Options& options, const RoundTrip& trip, int64_t steps) {
+    nlohmann::ordered_json json;
+    json["num"] = trip.encoded.x.size(0);
+    json["solver"] = options.sampling.solver;
+    json["steps"] = steps;
+    json["nfe"] = trip.encoded.nfe;
+    json["latent_mean"] = trip.latent_mean;
+    json["latent_std"] = trip.latent_std;
+    json["roundtrip_mse"] = trip.mse;
+    json["seconds"] = trip.encoded.seconds;
+    print_result(options.json, json,
+                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
+                             "latents: mean {:.4f}, standard deviation {:.4f}\n"
+                             "round trip: mean squared error {:.3g} per pixel in [0, 1]",
+                             trip.encoded.x.size(0), options.sampling.solver, steps, trip.encoded.nfe,
+                             trip.encoded.seconds, trip.latent_mean, trip.latent_std, trip.mse),
+                 {{"latents", options.out},
+                  {"png", options.png},
+                  {"reconstruct", options.reconstruct},
+                  {"trajectory", options.trajectory}});
+}
+
 void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
@@ -91,33 +122,9 @@ void run(const Options& options) {
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const Sampler decode = make_sampler(options.sampling, model, device);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
-    const auto [encoded, decoded, mean, std, mse] = round_trip(decode, images, options.trajectory);
-    write_latents(options, encoded, steps);
-    if (!options.png.empty()) write_png(options.png, tile(to_bytes(encoded.x / 3), images.size(0)));
-    if (!options.reconstruct.empty()) {
-        const auto rows = torch::cat({images, encoded.x / 3, decoded.x});
-        write_png(options.reconstruct, tile(to_bytes(rows), images.size(0)));
-    }
-
-    nlohmann::ordered_json json;
-    json["latents"] = display_path(options.out);
-    if (!options.png.empty()) json["png"] = display_path(options.png);
-    if (!options.reconstruct.empty()) json["reconstruct"] = display_path(options.reconstruct);
-    if (!options.trajectory.empty()) json["trajectory"] = display_path(options.trajectory);
-    json["num"] = images.size(0);
-    json["solver"] = options.sampling.solver;
-    json["steps"] = steps;
-    json["nfe"] = encoded.nfe;
-    json["latent_mean"] = mean;
-    json["latent_std"] = std;
-    json["roundtrip_mse"] = mse;
-    json["seconds"] = encoded.seconds;
-    print_result(options.json, json,
-                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
-                             "latents: mean {:.4f}, standard deviation {:.4f}\n"
-                             "round trip: mean squared error {:.3g} per pixel in [0, 1]{}",
-                             images.size(0), options.sampling.solver, steps, encoded.nfe, encoded.seconds, mean, std,
-                             mse, lines_of_paths({options.out, options.png, options.reconstruct, options.trajectory})));
+    const RoundTrip trip = round_trip(decode, images, options.trajectory);
+    write_files(options, images, trip, steps);
+    print(options, trip, steps);
 }
 
 }  // namespace

@@ -116,27 +116,34 @@ double share_above_09(const torch::Tensor& probabilities) {
     return (std::get<0>(probabilities.max(1)) > 0.9).to(torch::kFloat64).mean().item<double>();
 }
 
+/// The distance's other end, the test images, and the floor: that of `count` real training images.
+struct FidReference {
+    Classifier classifier = Classifier::pretrained();
+    Gaussian gaussian;
+    Report report;  ///< without rows
+
+    FidReference(const DatasetOptions& data, int64_t count) {
+        const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
+        gaussian = fit_gaussian(classifier.classify(to_signed(test.images)).features);
+        // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
+        const int64_t some_count = std::min(count, train.size());
+        const auto some = train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some_count));
+        const auto real = classifier.classify(to_signed(some));
+        report.head["metric"] = fmt::format(
+            "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
+            kClassifierName, 100 * classifier.test_accuracy());
+        report.head["samples"] = count;
+        report.head["floor"] = frechet_distance(fit_gaussian(real.features), gaussian);
+        report.head["floor_is"] =
+            fmt::format("{} random training images against the {} test images", some_count, test.size());
+        report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
+    }
+};
+
 Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kSampling);
-    const Classifier classifier = Classifier::pretrained();
     const int64_t count = options.num.value_or(1000);
-    const Dataset train = load_dataset(checkpoint.config.dataset, Split::kTrain);
-    const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
-    const auto reference = fit_gaussian(classifier.classify(to_signed(test.images)).features);
-    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
-    const int64_t some_count = std::min(count, train.size());
-    const auto some = train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some_count));
-    const auto real = classifier.classify(to_signed(some));
-
-    Report report;
-    report.head["metric"] = fmt::format(
-        "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
-        kClassifierName, 100 * classifier.test_accuracy());
-    report.head["samples"] = count;
-    report.head["floor"] = frechet_distance(fit_gaussian(real.features), reference);
-    report.head["floor_is"] =
-        fmt::format("{} random training images against the {} test images", some_count, test.size());
-    report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
+    auto [classifier, reference, report] = FidReference(checkpoint.config.dataset, count);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
     for (const auto& sampling : all) {

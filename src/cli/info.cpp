@@ -24,32 +24,29 @@ struct Options {
     bool json = false;
 };
 
-/// What a checkpoint is. Builds its network too, so that one that cannot be used is found out.
-void describe_checkpoint(const std::string& path, bool as_json) {
-    const auto file = checkpoint_file(path);
-    const Checkpoint checkpoint = load_checkpoint(file);
-    make_network(checkpoint, "ema", torch::kCPU);
-    const int64_t parameters = make_network(checkpoint, "raw", torch::kCPU).parameter_count();
-    const TrainOptions& train = checkpoint.config.train;
+Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file, int64_t parameters) {
     const TrainingState& training = checkpoint.training;
-    const int64_t images = checkpoint.step * train.batch_size;
-    const auto bytes = std::filesystem::file_size(file);
-
     Json json;
     json["checkpoint"] = display_path(file);
-    json["bytes"] = bytes;
+    json["bytes"] = std::filesystem::file_size(file);
     json["step"] = checkpoint.step;
-    json["steps"] = train.steps;
-    json["images"] = images;
+    json["steps"] = checkpoint.config.train.steps;
+    json["images"] = checkpoint.step * checkpoint.config.train.batch_size;
     json["loss"] = training.loss ? Json(*training.loss) : Json();
     json["bad_steps"] = training.bad_steps;
     json["parameters"] = parameters;
-    json["ema_decay"] = train.ema_decay;
+    json["ema_decay"] = checkpoint.config.train.ema_decay;
     json["image_shape"] = checkpoint.shape.sizes();
     json["data"] = training.data;
     json["machine"] = training.machine;
     json["config"] = to_json(checkpoint.config);
-    const std::string text = fmt::format(
+    return json;
+}
+
+std::string text_of(const Checkpoint& checkpoint, const Json& json) {
+    const Config& config = checkpoint.config;
+    const TrainingState& training = checkpoint.training;
+    return fmt::format(
         "{}\n"
         "size        {:.1f} MB: weights, their average (EMA, decay {}) and AdamW's two means\n"
         "network     {} parameters, predicts {}; images of {}\n"
@@ -58,12 +55,20 @@ void describe_checkpoint(const std::string& path, bool as_json) {
         "data        {}: {}\n"
         "by          {}\n"
         "config      {}",
-        display_path(file), double(bytes) / 1e6, train.ema_decay, parameters,
-        checkpoint.config.parameterization.prediction, to_string(checkpoint.shape), checkpoint.config.schedule.kind,
-        checkpoint.config.schedule.steps, checkpoint.step, train.steps, images,
+        json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, config.train.ema_decay,
+        json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.shape),
+        config.schedule.kind, config.schedule.steps, checkpoint.step, config.train.steps, json["images"].get<int64_t>(),
         training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
-        checkpoint.config.dataset.kind, training.data, training.machine, to_text(to_json(checkpoint.config)));
-    print_result(as_json, json, text);
+        config.dataset.kind, training.data, training.machine, to_text(json["config"]));
+}
+
+/// What a checkpoint is. Builds its networks too, so that one that cannot be used is found out.
+void describe_checkpoint(const std::string& path, bool as_json) {
+    const Checkpoint checkpoint = load_checkpoint(path);
+    make_network(checkpoint, "ema", torch::kCPU);
+    const int64_t parameters = make_network(checkpoint, "raw", torch::kCPU).parameter_count();
+    const Json json = json_of(checkpoint, checkpoint_file(path), parameters);
+    print_result(as_json, json, text_of(checkpoint, json));
 }
 
 /// Those of the CPU's flags that decide how fast LibTorch is.

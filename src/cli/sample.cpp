@@ -85,6 +85,29 @@ torch::Tensor noise(const Options& options, const Model& model) {
     return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), model.shape.sizes(), 0);
 }
 
+void write_files(const Options& options, const torch::Tensor& images) {
+    const int64_t square = int64_t(std::ceil(std::sqrt(double(images.size(0)))));
+    write_png(options.out, tile(to_bytes(images), options.columns > 0 ? options.columns : square));
+    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", images}}, {}});
+}
+
+void print(const Options& options, const TimedSamples& result, int64_t steps) {
+    const int64_t count = result.x.size(0);
+    const double per_second = double(count) / result.seconds;
+    nlohmann::ordered_json json;
+    json["num"] = count;
+    json["solver"] = options.sampling.solver;
+    json["steps"] = steps;
+    json["nfe"] = result.nfe;
+    json["seed"] = options.seed;
+    json["seconds"] = result.seconds;
+    json["images_per_second"] = per_second;
+    print_result(options.json, json,
+                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s",
+                             count, options.sampling.solver, steps, result.nfe, result.seconds, per_second),
+                 {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
+}
+
 void run(Options options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
@@ -105,27 +128,8 @@ void run(Options options) {
     auto result = run_with_progress("sampling: step", sampler, start, options.trajectory);
     result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
 
-    const int64_t count = start.size(0), steps = int64_t(sampler.grid.size()) - 1;
-    const int64_t columns = options.columns > 0 ? options.columns : int64_t(std::ceil(std::sqrt(double(count))));
-    write_png(options.out, tile(to_bytes(result.x), columns));
-    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", result.x}}, {}});
-
-    nlohmann::ordered_json json;
-    json["png"] = display_path(options.out);
-    if (!options.tensors.empty()) json["tensors"] = display_path(options.tensors);
-    if (!options.trajectory.empty()) json["trajectory"] = display_path(options.trajectory);
-    json["num"] = count;
-    json["solver"] = options.sampling.solver;
-    json["steps"] = steps;
-    json["nfe"] = result.nfe;
-    json["seed"] = options.seed;
-    json["seconds"] = result.seconds;
-    json["images_per_second"] = double(count) / result.seconds;
-    print_result(
-        options.json, json,
-        fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s{}", count,
-                    options.sampling.solver, steps, result.nfe, result.seconds, double(count) / result.seconds,
-                    lines_of_paths({options.out, options.tensors, options.trajectory})));
+    write_files(options, result.x);
+    print(options, result, std::ssize(sampler.grid) - 1);
 }
 
 }  // namespace
