@@ -241,12 +241,45 @@ def png(name, kind, row):
 png('grey.png', 0, bytes(range(28)))
 png('rgb.png', 2, bytes(v for i in range(28) for v in (i, i, i)))
 png('colour.png', 2, bytes(v for i in range(28) for v in (i, 0, i)))
-png('alpha.png', 4, bytes(v for i in range(28) for v in (i, 255)))
+png('alpha.png', 4, bytes(v for i in range(28) for v in (i, 254)))
+png('opaque.png', 4, bytes(v for i in range(28) for v in (i, 255)))
 END
-"$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors --quiet >/dev/null 2>err.txt || fail "encode PNG files"
+"$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png opaque.png --steps 4 --out g.safetensors --quiet >/dev/null 2>err.txt || fail "encode PNG files"
 [ ! -s err.txt ] || fail "encode --quiet: $(cat err.txt)"
 "$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors >/dev/null 2>err.txt || fail "encode PNG files"
 grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word about the RGB file: $(cat err.txt)"
+
+# --force takes a run's own files and no others; a result that cannot be written is a failure
+mkdir -p mixed/checkpoints mixed/samples
+touch mixed/config.json mixed/notes.txt mixed/checkpoints/{best.pt,step-0000003.safetensors} mixed/samples/{mine.png,step-0000009.png}
+train --set train.steps=1 --out mixed --force >/dev/null 2>&1 || fail "train --force into a folder with other files"
+for file in notes.txt checkpoints/best.pt samples/mine.png; do [ -e mixed/$file ] || fail "--force removed $file"; done
+for file in checkpoints/step-0000003.safetensors samples/step-0000009.png; do [ ! -e mixed/$file ] || fail "--force left $file"; done
+! train --dry-run >/dev/full 2>err.txt || fail "a plan that could not be written was a success"
+grep -q "cannot be written to standard output" err.txt || fail "a full standard output: $(cat err.txt)"
+
+# a run that has lost its checkpoint is not begun anew without a word
+cp -r mixed lost
+rm lost/checkpoint.safetensors
+(expect_error 2 "has lost its checkpoint.safetensors; copy the one" train --resume lost) || fail "a lost checkpoint"
+[ -s lost/metrics.jsonl ] || fail "the metrics of a run without checkpoint were emptied"
+
+# a thread for each core that the process may use; signals that were ignored stay so
+[ "$(OMP_NUM_THREADS=1 "$diffuse" info --json | json "['threads']")" = 1 ] || fail "OMP_NUM_THREADS is not heeded"
+[ "$(taskset -c "$(taskset -cp $$ | grep -oE '[0-9]+$')" "$diffuse" info --json | json "['threads']")" = 1 ] || fail "taskset is not heeded"
+(trap '' INT && exec "$diffuse" train --config tiny.json --threads 1 --set train.steps=200 --set train.sample_every=0 --out ignoring >/dev/null 2>err.txt) &
+process=$!
+while [ ! -s ignoring/metrics.jsonl ]; do kill -0 $process || fail "training died"; sleep 0.05; done
+kill -INT $process
+wait $process || fail "a SIGINT that was ignored ended a training: $(cat err.txt)"
+
+# devices and pipes are written into
+mkfifo pipe.png
+cat pipe.png >piped.png &
+"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out pipe.png >/dev/null 2>&1 || fail "sample into a pipe"
+wait $!
+cmp piped.png one.png || fail "another picture came through a pipe"
+"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out /dev/null >/dev/null 2>&1 && [ -c /dev/null ] || fail "sample --out /dev/null"
 
 # what is wrong is said in one line, before work begins, and leaves nothing behind
 head -c 100 runs/tiny/checkpoint.safetensors >cut.safetensors

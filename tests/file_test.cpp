@@ -26,6 +26,31 @@ pid_t in_child(const std::function<void()>& action) {
     return child;
 }
 
+TEST(WriteFile, ReplacesWhatALinkPointsAtAndKeepsItsMode) {
+    const TemporaryFolder folder;
+    write_file(folder / "target", "old");
+    std::filesystem::permissions(folder / "target", std::filesystem::perms(0640));
+    std::filesystem::create_symlink("target", folder / "link");
+    require_writable(folder / "link");
+    write_file(folder / "link", "new");
+    EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+    EXPECT_EQ(read_file(folder / "target", 10), "new");
+    EXPECT_EQ(std::filesystem::status(folder / "target").permissions(), std::filesystem::perms(0640));
+}
+
+TEST(WriteFile, WritesIntoAPipe) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+    require_writable(folder / "pipe");
+    std::string received;
+    std::thread reader(
+        [&] { received = std::string(std::istreambuf_iterator<char>(std::ifstream(folder / "pipe").rdbuf()), {}); });
+    write_file(folder / "pipe", "through");
+    reader.join();
+    EXPECT_EQ(received, "through");
+    EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+}
+
 TEST(WriteFile, LeavesTheOldFileOrTheNewOneWheneverItsProcessIsKilled) {
     constexpr int kKills = 200;
     constexpr size_t kSize = 4 << 20;  // large enough that most of the time goes into writing

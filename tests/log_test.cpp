@@ -22,9 +22,11 @@ std::string on_stderr(const std::function<void()>& action) {
 }
 
 /// What an action writes to stderr where that is a terminal (which turns each "\n" into "\r\n").
-std::string on_terminal(const std::function<void()>& action) {
+std::string on_terminal(const std::function<void()>& action, unsigned short columns = 80, const char* kind = "xterm") {
     int terminal = -1, other_end = -1;
-    if (openpty(&terminal, &other_end, nullptr, nullptr, nullptr) != 0) throw std::runtime_error("no terminal");
+    setenv("TERM", kind, /*overwrite=*/1);
+    winsize size{24, columns, 0, 0};
+    if (openpty(&terminal, &other_end, nullptr, nullptr, &size) != 0) throw std::runtime_error("no terminal");
     std::string text;
     std::thread reader([&] {  // until the other end is closed
         char part[1024];
@@ -75,6 +77,13 @@ TEST_F(Log, QuietLeavesWarningsAndErrorsAndNoProgress) {
                   log::show_progress("step 1/2");
               }),
               "warning: doubt\nerror: end\n");
+}
+
+TEST_F(Log, TheProgressLineFitsOnTheTerminal) {
+    const auto show = [] { log::show_progress("step 1/2 and more"); };
+    EXPECT_EQ(on_terminal(show, 9), "\r\033[Kstep 1/2");
+    log::clear_progress();
+    EXPECT_EQ(on_terminal(show, 80, "dumb"), "step 1/2 and more\r\n");
 }
 
 TEST_F(Log, VerboseShowsDetailsToo) {

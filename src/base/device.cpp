@@ -3,10 +3,13 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
 
+#include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "diffuse/base/log.hpp"
@@ -66,9 +69,22 @@ torch::Tensor to_device(const torch::Tensor& x, torch::Device device) {
     return device.is_cuda() ? x.pin_memory().to(device, /*non_blocking=*/true) : x.to(device);
 }
 
-void set_threads(int64_t threads) {
-    at::set_num_threads(int(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
+int64_t usable_cores() {
+    int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::min<int64_t>(cores, CPU_COUNT(&set));
+    double quota = 0, period = 0;  // of a container (cgroup v2), in microseconds; "max" where there is none
+    if (std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period && period > 0) {
+        cores = std::min<int64_t>(cores, int64_t(std::ceil(quota / period)));
+    }
+#endif
+    const char* asked = std::getenv("OMP_NUM_THREADS");
+    if (const int64_t count = asked ? std::atoll(asked) : 0; count > 0) cores = std::min(cores, count);
+    return std::max<int64_t>(1, cores);
 }
+
+void set_threads(int64_t threads) { at::set_num_threads(int(threads > 0 ? threads : usable_cores())); }
 
 void log_libtorch_warnings() {
     static WarningsTo handler(log::warn);

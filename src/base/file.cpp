@@ -34,7 +34,22 @@ void flush_folder_of(const fs::path& path) {
     if (folder) fsync(folder.get());
 }
 
-/// A file under construction; removed again unless `commit` was reached.
+/// Where a symbolic link ends, so that what it points at is replaced and not the link.
+fs::path behind_links(const fs::path& path) {
+    std::error_code error;
+    if (!fs::is_symlink(path, error)) return path;
+    const fs::path target = fs::weakly_canonical(path, error);
+    return error ? path : target;
+}
+
+/// Devices, pipes and the like, which take bytes but cannot be replaced.
+bool is_special(const fs::path& path) {
+    std::error_code error;
+    const auto status = fs::status(path, error);
+    return fs::exists(status) && !fs::is_regular_file(status);
+}
+
+/// A file under construction; removed again unless `commit` was reached. It gets the mode of the file it replaces.
 class TemporaryFile {
 public:
     explicit TemporaryFile(const fs::path& target)
@@ -42,6 +57,8 @@ public:
           path_(target.string() + fmt::format(".{}.tmp", getpid())),
           file_(open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
         if (!file_) fail("write", target_);
+        struct stat before {};
+        if (stat(target_.c_str(), &before) == 0) fchmod(file_.get(), before.st_mode & 07777);
     }
     ~TemporaryFile() {
         if (!committed_) unlink(path_.c_str());
@@ -95,7 +112,13 @@ bool is_folder(const fs::path& path) {
 }
 
 void write_file(const fs::path& path, const std::function<void(const Put&)>& write) {
-    TemporaryFile file(path);
+    const fs::path target = behind_links(path);
+    if (is_special(target)) {
+        const Descriptor file(open(target.c_str(), O_WRONLY | O_CLOEXEC));
+        if (!file) fail("write", target);
+        return write([&](std::string_view bytes) { write_all(file, bytes, target); });
+    }
+    TemporaryFile file(target);
     write([&](std::string_view bytes) { file.put(bytes); });
     file.commit();
 }
@@ -181,8 +204,13 @@ void require_writable(const fs::path& path) {
         throw Error(fmt::format("cannot write {}: there is no folder {}", display_path(path), folder.string()));
     }
     if (is_folder(path)) throw Error(fmt::format("cannot write {}: it is a folder", display_path(path)));
+    const fs::path target = behind_links(path);
+    if (is_special(target)) {
+        if (access(target.c_str(), W_OK) != 0) fail("write", target, kBadInput);
+        return;
+    }
     try {
-        TemporaryFile probe(path);
+        TemporaryFile probe(target);
     } catch (const Error& error) {
         throw Error(error.what(), kBadInput);
     }

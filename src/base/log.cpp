@@ -4,6 +4,7 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/sinks/base_sink.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -88,6 +89,13 @@ void print(const std::string& text) {
     std::fflush(stderr);
 }
 
+/// As much of a line as fits on the terminal: one that wraps could not be drawn anew at its place.
+std::string fitting(const std::string& line) {
+    winsize size{};
+    const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    return line.substr(0, known ? size.ws_col - 1 : 79);
+}
+
 std::string one_line(std::string text) {
     for (char& c : text) {
         if ((c >= 0 && c < ' ') || c == 127) c = ' ';
@@ -142,15 +150,18 @@ void open_file(const std::filesystem::path& path) {
     log.logger.sinks() = {log.terminal, std::move(sink)};
 }
 
-bool on_terminal() { return isatty(STDERR_FILENO); }
+bool on_terminal() {
+    const char* kind = std::getenv("TERM");
+    return isatty(STDERR_FILENO) && (!kind || std::string_view(kind) != "dumb");
+}
 
 void show_progress(const std::string& line) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
     if (!log.terminal->should_log(spdlog::level::info)) return;
     if (!on_terminal()) return print(line + "\n");
-    print(kEraseLine + line);
-    log.progress = line;
+    log.progress = fitting(line);
+    print(kEraseLine + log.progress);
 }
 
 void clear_progress() {

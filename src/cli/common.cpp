@@ -20,12 +20,7 @@ void SamplingCommand::add_to(CLI::App& command) {
         .add_option("--trajectory", trajectory,
                     "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
                     "which is not counted")
-        ->check(CLI::Validator(
-            [](std::string& path) {
-                const bool known = path.ends_with(".png") || path.ends_with(".gif");
-                return known ? "" : fmt::format("'{}' ends neither in .png nor in .gif", path);
-            },
-            ""));
+        ->check(ending({".png", ".gif"}));
 }
 
 Checkpoint load_to_run(const std::string& path, torch::Device device) {
@@ -34,13 +29,26 @@ Checkpoint load_to_run(const std::string& path, torch::Device device) {
     return checkpoint;
 }
 
+namespace {
+
+/// Whether two names are of one file, be it there or not.
+bool is_same(const std::filesystem::path& a, const std::filesystem::path& b) {
+    std::error_code error;
+    if (std::filesystem::equivalent(a, b, error)) return true;
+    const auto whole = [&](const std::filesystem::path& path) {
+        return std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+    };
+    return whole(a) == whole(b);
+}
+
+}  // namespace
+
 void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs) {
     for (const auto& path : outputs) {
         if (path.empty()) continue;
         require_writable(path);
         for (const auto& other : inputs) {
-            std::error_code error;
-            if (path == other || std::filesystem::equivalent(path, other, error)) {
+            if (!other.empty() && is_same(path, other)) {
                 throw Error(fmt::format("{} would be written over {}; give it another name", path, other));
             }
         }

@@ -30,7 +30,7 @@ void check_before_work(const Options& options) {
 }
 
 torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
-    auto image = read_png(path);
+    auto image = without_alpha(read_png(path), path);
     if (shape.channels == 1) {
         const bool rgb = image.size(0) == 3;
         image = to_grey(image, path);
@@ -136,10 +136,14 @@ void add_encode(CLI::App& app) {
     options->add_to(*command);
     command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
     command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")
+        ->check(ending({".safetensors"}))
         ->capture_default_str();
-    command->add_option("--png", options->png, "write the latents as a picture, from -3 (black) to 3 (white)");
-    command->add_option("--reconstruct", options->reconstruct,
-                        "write a picture with three rows: originals, latents, reconstructions");
+    command->add_option("--png", options->png, "write the latents as a picture, from -3 (black) to 3 (white)")
+        ->check(ending({".png"}));
+    command
+        ->add_option("--reconstruct", options->reconstruct,
+                     "write a picture with three rows: originals, latents, reconstructions")
+        ->check(ending({".png"}));
     command->add_flag("--json", options->json, "print the result as one JSON object");
     options->runtime.add_to(*command);
     command->callback([options] { run(*options); });

@@ -120,11 +120,10 @@ void add_info(CLI::App& app) {
     auto* command = app.add_subcommand("info", "say what a checkpoint is, or with no argument what this machine is");
     command->add_option("path", options->path, "checkpoint file or run folder");
     command->add_flag("--json", options->json, "print the result as one JSON object");
-    command->callback([options] {
-        if (options->path.empty())
-            describe_machine(options->json);
-        else
-            describe_checkpoint(options->path, options->json);
+    command->callback([options, command] {
+        if (command->count("path") == 0) return describe_machine(options->json);
+        if (options->path.empty()) throw Error("the path is empty; name a checkpoint or a run folder");
+        describe_checkpoint(options->path, options->json);
     });
 }
 

@@ -99,6 +99,12 @@ int main(int argc, char** argv) {
         return fail(error.what(), error.exit_code);
     } catch (const std::exception& error) {  // memory that cannot be had, and what LibTorch refuses
         const std::string message = error.what();
+        if (message.find("allocate memory") != std::string::npos || dynamic_cast<const std::bad_alloc*>(&error)) {
+            return fail(
+                "not enough memory; fewer images (--num, --batch), a smaller train.batch_size or a smaller "
+                "network need less",
+                diffuse::kRunFailed);
+        }
         return fail(message.substr(0, message.find('\n')), diffuse::kRunFailed);
     }
     return diffuse::kSuccess;

@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
+#include <filesystem>
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/log.hpp"
@@ -58,9 +60,24 @@ CLI::Validator known_name(const std::string& kind, std::vector<std::string> know
     return CLI::Validator(check, list);
 }
 
+CLI::Validator ending(const std::vector<std::string>& known) {
+    const auto check = [known](std::string& path) {
+        std::string found = std::filesystem::path(path).extension().string();
+        std::transform(found.begin(), found.end(), found.begin(),
+                       [](unsigned char c) { return char(std::tolower(c)); });
+        std::error_code error;
+        const auto status = std::filesystem::status(path, error);
+        const bool special = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+        const bool fits = special || path.empty() || std::find(known.begin(), known.end(), found) != known.end();
+        return fits ? ""
+                    : fmt::format("'{}' does not end in {}, which is what is written", path, fmt::join(known, " or "));
+    };
+    return CLI::Validator(check, "");
+}
+
 void RuntimeOptions::add_to(CLI::App& command) {
     command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    command.add_option("--threads", threads, "CPU threads; 0: one a core")
+    command.add_option("--threads", threads, "CPU threads; 0: one for each core that the process may use")
         ->check(range<int64_t>(0, 1024))
         ->capture_default_str();
     auto* quiet_flag = command.add_flag("--quiet", quiet, "print warnings and errors only, and no progress");

@@ -42,6 +42,10 @@ CLI::Validator range(T low, T high) {
     return CLI::Validator(check, fmt::format("{}..{}", low, high));
 }
 
+/// A check for CLI11: a file's name must end in one of these, so that it tells what is in it; a device or pipe need
+/// not.
+CLI::Validator ending(const std::vector<std::string>& known);
+
 /// A check for CLI11: the name must be a known one.
 CLI::Validator known_name(const std::string& kind, std::vector<std::string> known);
 

@@ -5,6 +5,7 @@
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/plot/png.hpp"
 #include "diffuse/plot/sheet.hpp"
@@ -29,21 +30,25 @@ void check_before_work(const Options& options) {
                   {checkpoint_file(options.checkpoint).string(), options.latents});
 }
 
-/// The options that made the file's latents where the command line gives none.
-void take_from_file(Options& options, const TensorFile& file) {
+/// The options that made the file's latents where the command line gives none. Returns a warning where it gives others.
+std::string take_from_file(Options& options, const TensorFile& file) {
     const auto stored = file.metadata.find(kSamplingKey);
-    if (stored == file.metadata.end()) return;
+    if (stored == file.metadata.end()) return "";
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
     SampleOptions made_by;
     read(fields(made_by), parse_json(stored->second, what), what);
     nlohmann::json merged = to_json(fields(made_by));
     const auto own = to_json(fields(options.sampling));
     for (const auto& [key, value] : own.items()) {
-        if (options.command->count(option_name(key)) == 0) continue;
+        if (options.command->count(option_name(key)) == 0 || key == "batch") continue;
         if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
         merged[key] = value;
     }
+    const int64_t batch = options.sampling.batch;  // the machine's affair
     read(fields(options.sampling), merged, what);
+    options.sampling.batch = batch;
+    const bool otherwise = merged != nlohmann::json(to_json(fields(made_by)));
+    return otherwise ? fmt::format("{}: made by {}; decoded otherwise", options.latents, stored->second) : "";
 }
 
 /// What sampling starts from: the latents of a file, or noise; and the second states of a reversible solver, if any.
@@ -114,7 +119,7 @@ void run(Options options) {
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     std::optional<TensorFile> file;
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
-    if (file) take_from_file(options, *file);
+    const std::string warning = file ? take_from_file(options, *file) : "";
     check(options.sampling);
     if (options.show_grid) {
         return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
@@ -122,6 +127,7 @@ void run(Options options) {
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto [start, second_states] =
         file ? start_from(options, *file, checkpoint.shape) : Start{noise(options, model)};
+    if (!warning.empty()) log::warn(warning);
     Sampler sampler = make_sampler(options.sampling, model, device);
     sampler.second_states = second_states;
     sampler.seed = uint64_t(options.seed);
@@ -145,12 +151,14 @@ void add_sample(CLI::App& app) {
     command->add_option("--num", options->num, "number of images; default 64")->check(range<int64_t>(1, 1'000'000));
     command->add_option("--latents", options->latents,
                         "start from this file's 'latents' (what encode writes) instead of noise");
-    command->add_option("--out", options->out, "PNG grid to write")->capture_default_str();
+    command->add_option("--out", options->out, "PNG grid to write")->check(ending({".png"}))->capture_default_str();
     command->add_option("--columns", options->columns, "columns of the grid; 0: as many as rows")
         ->check(range<int64_t>(0, 10'000))
         ->capture_default_str();
-    command->add_option("--save-tensors", options->tensors,
-                        "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file");
+    command
+        ->add_option("--save-tensors", options->tensors,
+                     "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file")
+        ->check(ending({".safetensors"}));
     command->add_flag("--show-grid", options->show_grid,
                       "print t, alpha, sigma, their ratio and log-SNR of the levels, and stop");
     command->add_flag("--json", options->json, "print the result as one JSON object");

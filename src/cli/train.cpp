@@ -29,21 +29,21 @@ struct Options {
 std::atomic<int> received_signal{0};
 
 /// The first signal asks training to stop after the step; a second ends the program at once. A terminal that goes away
-/// counts too, unless the program was started not to mind (nohup).
+/// counts too. Signals that the program was started not to mind (nohup, a job in the background) stay so.
 void stop_on_signals() {
     struct sigaction action {
     }, before{};
     action.sa_handler = [](int signal) { received_signal = signal; };
     action.sa_flags = SA_RESETHAND;
-    sigaction(SIGINT, &action, nullptr);
-    sigaction(SIGTERM, &action, nullptr);
-    sigaction(SIGHUP, nullptr, &before);
-    if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+        sigaction(signal, nullptr, &before);
+        if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
+    }
 }
 
 void print_plan(const Config& config, const Dataset& dataset) {
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
-    fmt::print("{}\n", to_text(to_json(config), 2));
+    print_result(/*as_json=*/false, {}, to_text(to_json(config), 2));
     log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                           to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
@@ -64,7 +64,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     }
     log::info(
         fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
-    fmt::print("{}\n", path);
+    print_result(/*as_json=*/false, {}, path);
 }
 
 void start_run(const Options& options, torch::Device device) {
@@ -104,7 +104,7 @@ void resume_run(const Options& options, torch::Device device) {
     if (start && start->step >= config.train.steps) {
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
                               path, start->step, config.train.steps, path));
-        fmt::print("{}\n", path);
+        print_result(/*as_json=*/false, {}, path);
         return;
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);

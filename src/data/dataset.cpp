@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <cstdlib>
+#include <optional>
 
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/random.hpp"
@@ -25,28 +26,32 @@ fs::path mnist_folder(const DatasetOptions& options) {
     return variable && *variable ? fs::path(variable) : fs::path("data/mnist");
 }
 
-fs::path plain_or_gz(const fs::path& folder, const std::string& name) {
-    if (path_exists(folder / name)) return folder / name;
-    if (path_exists(folder / (name + ".gz"))) return folder / (name + ".gz");
-    throw Error(
-        fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
-                    "dataset.dir or $DIFFUSE_MNIST, or take dataset.kind=digits",
-                    name, display_path(folder)));
+/// The file of this name in the folder, also with .gz behind it, and with a dot as some archives unpack it
+/// (train-images.idx3-ubyte).
+std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name) {
+    std::string with_dot = name;
+    with_dot[with_dot.find("-idx")] = '.';
+    for (const auto& candidate : {name, name + ".gz", with_dot, with_dot + ".gz"}) {
+        if (path_exists(folder / candidate)) return folder / candidate;
+    }
+    return std::nullopt;
 }
 
 Dataset load_mnist(const DatasetOptions& options, Split split) {
     const fs::path folder = mnist_folder(options);
-    const std::string prefix = split == Split::kTrain ? "train" : "t10k";
-    const fs::path image_file = plain_or_gz(folder, prefix + "-images-idx3-ubyte");
-    const fs::path label_file = plain_or_gz(folder, prefix + "-labels-idx1-ubyte");
-    auto images = read_idx(image_file, 3);
-    auto labels = read_idx(label_file, 1);
+    const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
+    const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
+    if (!image_file) {
+        throw Error(
+            fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
+                        "dataset.dir or $DIFFUSE_MNIST, or take dataset.kind=digits",
+                        name, display_path(folder)));
+    }
+    const auto images = read_idx(*image_file, 3);
+    const auto labels = label_file ? read_idx(*label_file, 1) : torch::zeros({images.size(0)}, torch::kUInt8);
     if (images.size(0) != labels.size(0)) {
         throw Error(fmt::format("{} has {} images but {} has {} labels; they do not belong together",
-                                display_path(image_file), images.size(0), display_path(label_file), labels.size(0)));
-    }
-    if (const int64_t largest = labels.max().item<int64_t>(); largest >= kClasses) {
-        throw Error(fmt::format("{}: label {} found, expected 0 to 9", display_path(label_file), largest));
+                                display_path(*image_file), images.size(0), display_path(*label_file), labels.size(0)));
     }
     return {images.unsqueeze(1), labels.to(torch::kInt64)};
 }

@@ -55,6 +55,9 @@ private:
             const int result = inflate(&stream_, Z_NO_FLUSH);
             ended_ = result == Z_STREAM_END;
             if (result != Z_OK && !ended_) fail("the gzip data is damaged or cut short");
+            if (ended_ && stream_.avail_in > 1 && stream_.next_in[0] == 0x1f && stream_.next_in[1] == 0x8b) {
+                ended_ = inflateReset(&stream_) != Z_OK;  // gzip files put behind one another are one (RFC 1952)
+            }
         }
         if (ended_ && stream_.avail_in > 0) fail(fmt::format("{} bytes follow the gzip data", stream_.avail_in));
     }

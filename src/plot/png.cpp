@@ -90,12 +90,20 @@ torch::Tensor read_png(const std::filesystem::path& path) {
     return torch::from_blob(pixels.get(), {height, width, channels}, torch::kUInt8).permute({2, 0, 1}).clone();
 }
 
+torch::Tensor without_alpha(const torch::Tensor& image, const std::filesystem::path& path) {
+    const int64_t colours = (image.size(0) - 1) / 2 * 2 + 1;  // 1 of 1 or 2 channels, 3 of 3 or 4
+    if (image.size(0) > colours && image.narrow(0, colours, 1).ne(255).any().item<bool>()) {
+        throw Error(
+            fmt::format("{}: has transparent pixels; flatten it first, e.g. convert IN.png -background black "
+                        "-flatten OUT.png",
+                        display_path(path)));
+    }
+    return image.narrow(0, 0, colours);
+}
+
 torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path) {
-    if (image.size(0) == 1) return image;
-    const auto first = image.narrow(0, 0, 1);
-    if (image.size(0) != 3)
-        throw Error(fmt::format("{}: has transparency; expected a greyscale picture", display_path(path)));
-    if (!image.eq(first).all().item<bool>()) {
+    const auto colours = without_alpha(image, path), first = colours.narrow(0, 0, 1);
+    if (!colours.eq(first).all().item<bool>()) {
         throw Error(fmt::format("{}: is in colour; expected a greyscale picture", display_path(path)));
     }
     return first;

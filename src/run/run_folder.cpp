@@ -25,6 +25,20 @@ std::map<int64_t, fs::path> copies_by_step(const fs::path& folder) {
     return by_step;
 }
 
+/// The files that a run left in its folder, by the names that it gives them; what else lies there is somebody's own.
+std::vector<fs::path> files_of_run(const fs::path& path) {
+    std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName, path / kLogName};
+    std::error_code error;
+    for (const char* folder : {"samples", kCopiesName}) {
+        for (const auto& entry : fs::directory_iterator(path / folder, error)) {
+            const std::string name = entry.path().filename().string();
+            const std::string ending = entry.path().extension().string();
+            if (name.starts_with("step-") && (ending == ".png" || ending == ".safetensors")) files.push_back(entry);
+        }
+    }
+    return files;
+}
+
 }  // namespace
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
@@ -40,8 +54,7 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
     create_folder(path);
     RunFolder folder(path);
     std::error_code error;
-    if (replace) files.insert(files.end(), {path / kLogName, path / "samples", path / kCopiesName});
-    for (const auto& file : files) fs::remove_all(file, error);
+    for (const auto& file : replace ? files_of_run(path) : files) fs::remove(file, error);
     create_folder(path / "samples");
     return folder;
 }
@@ -49,6 +62,14 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
 RunFolder RunFolder::open(const fs::path& path) {
     if (!path_exists(path / kConfigName)) {
         throw Error(fmt::format("{} holds no run: there is no {}", display_path(path), kConfigName));
+    }
+    std::error_code error;
+    const bool has_begun = fs::file_size(path / kMetricsName, error) > 0 && !error;
+    if (!path_exists(path / kCheckpointName) && (has_begun || !copies_by_step(path / kCopiesName).empty())) {
+        throw Error(
+            fmt::format("{0} has lost its {1}; copy the one to resume from there (the latest are in {0}/{2}, if "
+                        "train.keep_checkpoints kept any), or begin anew with --config, --out and --force",
+                        display_path(path), kCheckpointName, kCopiesName));
     }
     RunFolder folder(path);
     create_folder(path / "samples");

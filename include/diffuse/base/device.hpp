@@ -20,7 +20,11 @@ void make_cuda_exact();
 /// x on a device. A GPU fetches it when it gets there, and this thread goes on meanwhile.
 torch::Tensor to_device(const torch::Tensor& x, torch::Device device);
 
-/// Sets the number of CPU threads of LibTorch for this thread and those started later; 0 takes every core (LibTorch
+/// The cores that this process may use: those it is bound to (taskset), as many as its container's quota allows (cgroup
+/// v2), and no more than OMP_NUM_THREADS.
+int64_t usable_cores();
+
+/// Sets the number of CPU threads of LibTorch for this thread and those started later; 0 takes `usable_cores` (LibTorch
 /// 1.13 by itself takes half of them).
 void set_threads(int64_t threads);
 

@@ -25,7 +25,8 @@ private:
 };
 
 /// Writes a file so that whoever reads it sees the old one or the new one, whole: to a temporary name in the same
-/// folder, flushed to disk, then renamed. `write` calls `put(bytes)` as often as it likes.
+/// folder, flushed to disk, then renamed. `write` calls `put(bytes)` as often as it likes. The mode of a file that is
+/// replaced stays; of a symbolic link the target is replaced; a device or a pipe is written into.
 /// Throws Error, and leaves no temporary file behind, when the folder is missing or the disk is full.
 using Put = std::function<void(std::string_view bytes)>;
 void write_file(const std::filesystem::path& path, const std::function<void(const Put& put)>& write);

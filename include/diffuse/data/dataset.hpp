@@ -26,9 +26,10 @@ struct Dataset {
 
 enum class Split { kTrain, kTest };
 
-/// Loads a split as `options` say. mnist: images and labels from IDX files, plain or .gz, in options.dir, or else
-/// $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test split holds 10,000 others.
-/// Throws Error naming the file or folder when something is missing, damaged or does not fit together.
+/// Loads a split as `options` say. mnist: images and labels (all 0 where there is no file of them) from IDX files,
+/// plain or .gz, in options.dir, or else $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test
+/// split holds 10,000 others. Throws Error naming the file or folder when something is missing, damaged or does not fit
+/// together.
 Dataset load_dataset(const DatasetOptions& options, Split split);
 
 /// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same images in the same order.

@@ -13,8 +13,11 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image);
 /// has a side of more than 4096 pixels.
 torch::Tensor read_png(const std::filesystem::path& path);
 
-/// The picture as greyscale: as it is with one channel; RGB whose three channels are equal is reduced to one. Throws
-/// Error naming `path` for colours and for transparency.
+/// The picture without its alpha channel, if it has one. Throws Error naming `path` where a pixel is not opaque.
+torch::Tensor without_alpha(const torch::Tensor& image, const std::filesystem::path& path);
+
+/// The picture as one channel of grey: RGB whose three channels are equal is reduced to one. Throws Error naming `path`
+/// for colours and for transparency.
 torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path);
 
 }  // namespace diffuse
