@@ -291,6 +291,9 @@ printf '{"seed": 1, "seed": 2}' >twice.json
 printf '{"a\\nb": 1}' >newline.json
 python3 - <<'END'
 import json, struct
+half = json.dumps({'latents': {'dtype': 'F16', 'shape': [1, 1, 28, 28], 'data_offsets': [0, 1568]},
+                   'mask': {'dtype': 'BOOL', 'shape': [3], 'data_offsets': [1568, 1571]}}).encode()
+open('f16.safetensors', 'wb').write(struct.pack('<Q', len(half)) + half + bytes(1571))
 def write(name, size, metadata):
     header = json.dumps({'latents': {'dtype': 'F32', 'shape': [1, 1, size, size], 'data_offsets': [0, 4 * size**2]},
                          '__metadata__': metadata}).encode()
@@ -300,6 +303,9 @@ write('odd.safetensors', 28, {'sampling': '{"solv": 1}'})
 write('array.safetensors', 28, {'sampling': '[]'})
 write('both.safetensors', 28, {'sampling': '{"steps": 2, "nfe": 2}'})
 END
+"$diffuse" sample --checkpoint runs/tiny --latents f16.safetensors --steps 2 --out f16.png >/dev/null 2>err.txt || fail "latents of F16: $(cat err.txt)"
+grep -q "its latents are Half, taken as float32" err.txt || fail "no word about latents of F16: $(cat err.txt)"
+rm f16.png
 count=0 failures=0
 while IFS='|' read -r pattern arguments; do
     case $pattern in ''|'#'*) continue ;; esac

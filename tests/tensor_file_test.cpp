@@ -14,6 +14,8 @@ TensorFile example() {
              {"bytes", torch::tensor({1, 2, 255}, torch::kUInt8)},
              {"channels_last",
               torch::arange(8, torch::kFloat64).view({1, 2, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast)},
+             {"half", torch::arange(3).to(torch::kFloat16)},
+             {"int", torch::arange(3).to(torch::kInt32)},
              {"empty", torch::empty({0, 4})}},
             {{"step", "7"}, {"note", "quotes \" and \xc3\xa9"}}};
 }
@@ -103,7 +105,9 @@ TEST_F(TensorFileTest, RefusesWhatTheFormatForbids) {
     expect_contains(error(with_header(R"({"a":)", 0)), "not valid JSON");
     expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4)),
                     "its shape needs 8");
-    expect_contains(error(with_header(R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 4)), "dtype F16");
+    expect_contains(error(with_header(R"({"a":{"dtype":"F17","shape":[2],"data_offsets":[0,4]}})", 4)), "dtype F17");
+    expect_contains(error(with_header(R"({"a":{"dtype":"BOOL","shape":[3],"data_offsets":[0,4]}})", 4)),
+                    "its shape needs 3");
     expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4)),
                     "'shape' holds -1");
     expect_contains(error(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4)), "lies outside");

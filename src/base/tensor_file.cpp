@@ -21,8 +21,24 @@ constexpr uint64_t kMaxHeaderBytes = 16 << 20;  // a hundred times that of our l
 
 const Table<torch::ScalarType>& types() {
     static const Table<torch::ScalarType> table = {
-        {"F32", torch::kFloat32}, {"F64", torch::kFloat64}, {"I64", torch::kInt64}, {"U8", torch::kUInt8}};
+        {"F32", torch::kFloat32},   {"F64", torch::kFloat64}, {"F16", torch::kFloat16},
+        {"BF16", torch::kBFloat16}, {"I64", torch::kInt64},   {"I32", torch::kInt32},
+        {"I16", torch::kInt16},     {"I8", torch::kInt8},     {"U8", torch::kUInt8}};
     return table;
+}
+
+/// Bytes of an element of the types that the format has besides: tensors of these are checked, but not kept.
+const Table<uint64_t>& other_types() {
+    static const Table<uint64_t> table = {{"BOOL", 1},    {"U16", 2},     {"U32", 4},     {"U64", 8},
+                                          {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"C64", 8}};
+    return table;
+}
+
+/// The row of a table, or null.
+template <class T>
+const T* find(const Table<T>& table, const std::string& name) {
+    const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.first == name; });
+    return found == table.end() ? nullptr : &found->second;
 }
 
 std::string type_name(torch::ScalarType type) {
@@ -58,10 +74,11 @@ public:
         const Json header = read_header();
         TensorFile file;
         for (const auto& [name, entry] : header.items()) {
-            if (name == "__metadata__")
+            if (name == "__metadata__") {
                 file.metadata = metadata(entry);
-            else
-                file.tensors[name] = tensor(name, entry);
+            } else if (const auto read = tensor(name, entry); read.defined()) {
+                file.tensors[name] = read;
+            }
         }
         check_coverage();
         return file;
@@ -107,20 +124,20 @@ private:
         return result;
     }
 
+    /// Not defined for one of the types that are not kept.
     torch::Tensor tensor(const std::string& name, const Json& entry) {
         const auto offsets = numbers(name, entry, "data_offsets"), sizes = numbers(name, entry, "shape");
         if (entry.size() != 3 || !entry.contains("dtype") || !entry["dtype"].is_string()) {
             fail(fmt::format("tensor '{}' must have just dtype, shape and data_offsets", name));
         }
         const std::string dtype = entry["dtype"].get<std::string>();
-        const auto type =
-            std::find_if(types().begin(), types().end(), [&](const auto& row) { return row.first == dtype; });
-        if (type == types().end())
-            fail(fmt::format("tensor '{}' has dtype {}; known: {}", name, dtype, fmt::join(names(types()), ", ")));
+        const auto* type = find(types(), dtype);
+        const auto* size_of_other = find(other_types(), dtype);
+        if (!type && !size_of_other) fail(fmt::format("tensor '{}' has dtype {}, which is none", name, dtype));
         if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_.size()) {
             fail(fmt::format("tensor '{}' lies outside the file's {} bytes of data", name, data_.size()));
         }
-        uint64_t bytes = c10::elementSize(type->second);
+        uint64_t bytes = type ? c10::elementSize(*type) : *size_of_other;
         uint64_t extent = bytes;  // as if no size were 0, since LibTorch computes strides even of empty tensors
         for (const uint64_t size : sizes) {
             bytes *= size;
@@ -132,7 +149,8 @@ private:
             fail(fmt::format("tensor '{}' has {} bytes, its shape needs {}", name, offsets[1] - offsets[0], bytes));
         }
         if (bytes > 0) extents_.emplace_back(offsets[0], offsets[1]);
-        auto result = torch::empty(std::vector<int64_t>(sizes.begin(), sizes.end()), type->second);
+        if (!type) return {};
+        auto result = torch::empty(std::vector<int64_t>(sizes.begin(), sizes.end()), *type);
         if (bytes > 0) std::memcpy(result.data_ptr(), data_.data() + offsets[0], bytes);
         return result;
     }

@@ -57,7 +57,12 @@ struct Start {
 };
 
 Start start_from(const Options& options, const TensorFile& file, const ImageShape& shape) {
-    const auto latents = file.at("latents", options.latents);
+    auto latents = file.at("latents", options.latents);
+    if (latents.is_floating_point() && latents.scalar_type() != torch::kFloat32) {
+        log::info(fmt::format("{}: its latents are {}, taken as float32", options.latents,
+                              c10::toString(latents.scalar_type())));
+        latents = latents.to(torch::kFloat32);
+    }
     require_shape(latents, shape, options.latents);
     const bool reversible = options.sampling.solver_kind().make(0)->second_state() != nullptr;
     const auto second_states = reversible ? file.at("second_states", options.latents) : torch::Tensor();
