@@ -49,6 +49,19 @@ TEST_F(Idx, ReadsPlainAndGzippedFilesAlike) {
     EXPECT_TRUE(torch::equal(plain, read_idx(folder / "zipped", 3)));
 }
 
+TEST_F(Idx, AGzipFileMayHaveSeveralMembers) {
+    const std::string whole = images_file();
+    for (const size_t cut : {size_t(1), size_t(16), whole.size() - 1}) {
+        write_gz(folder / "first", whole.substr(0, cut));
+        write_gz(folder / "second", whole.substr(cut));
+        const auto members = read_file(folder / "first", 1000) + read_file(folder / "second", 1000);
+        write(folder / "plain", whole);
+        write(folder / "both", members);
+        EXPECT_TRUE(torch::equal(read_idx(folder / "both", 3), read_idx(folder / "plain", 3))) << cut;
+        expect_contains(error(members + "xy"), "2 bytes follow the gzip data");
+    }
+}
+
 TEST_F(Idx, AFileCutAtAnyByteIsRefused) {
     const std::string whole = images_file(2, 3);
     for (size_t length = 0; length < whole.size(); ++length)
