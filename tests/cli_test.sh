@@ -251,10 +251,10 @@ grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word ab
 
 # --force takes a run's own files and no others; a result that cannot be written is a failure
 mkdir -p mixed/checkpoints mixed/samples
-touch mixed/config.json mixed/notes.txt mixed/checkpoints/{best.pt,step-0000003.safetensors} mixed/samples/{mine.png,step-0000009.png}
+touch mixed/config.json mixed/notes.txt mixed/checkpoints/{best.pt,step-0000003.safetensors} mixed/samples/{mine.png,step-best.png,step-0000009.png,step-0000009.png.1.tmp}
 train --set train.steps=1 --out mixed --force >/dev/null 2>&1 || fail "train --force into a folder with other files"
-for file in notes.txt checkpoints/best.pt samples/mine.png; do [ -e mixed/$file ] || fail "--force removed $file"; done
-for file in checkpoints/step-0000003.safetensors samples/step-0000009.png; do [ ! -e mixed/$file ] || fail "--force left $file"; done
+for file in notes.txt checkpoints/best.pt samples/mine.png samples/step-best.png; do [ -e mixed/$file ] || fail "--force removed $file"; done
+for file in checkpoints/step-0000003.safetensors samples/step-0000009.png samples/step-0000009.png.1.tmp; do [ ! -e mixed/$file ] || fail "--force left $file"; done
 ! train --dry-run >/dev/full 2>err.txt || fail "a plan that could not be written was a success"
 grep -q "cannot be written to standard output" err.txt || fail "a full standard output: $(cat err.txt)"
 

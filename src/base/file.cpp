@@ -42,13 +42,6 @@ fs::path behind_links(const fs::path& path) {
     return error ? path : target;
 }
 
-/// Devices, pipes and the like, which take bytes but cannot be replaced.
-bool is_special(const fs::path& path) {
-    std::error_code error;
-    const auto status = fs::status(path, error);
-    return fs::exists(status) && !fs::is_regular_file(status);
-}
-
 /// A file under construction; removed again unless `commit` was reached. It gets the mode of the file it replaces.
 class TemporaryFile {
 public:
@@ -109,6 +102,12 @@ bool path_exists(const fs::path& path) {
 bool is_folder(const fs::path& path) {
     std::error_code error;
     return fs::is_directory(path, error);
+}
+
+bool is_special(const fs::path& path) {
+    std::error_code error;
+    const auto status = fs::status(path, error);
+    return fs::exists(status) && !fs::is_regular_file(status);
 }
 
 void write_file(const fs::path& path, const std::function<void(const Put&)>& write) {

@@ -34,13 +34,6 @@ const Table<uint64_t>& other_types() {
     return table;
 }
 
-/// The row of a table, or null.
-template <class T>
-const T* find(const Table<T>& table, const std::string& name) {
-    const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.first == name; });
-    return found == table.end() ? nullptr : &found->second;
-}
-
 std::string type_name(torch::ScalarType type) {
     for (const auto& [name, value] : types()) {
         if (value == type) return name;

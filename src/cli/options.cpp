@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
 
@@ -65,10 +66,8 @@ CLI::Validator ending(const std::vector<std::string>& known) {
         std::string found = std::filesystem::path(path).extension().string();
         std::transform(found.begin(), found.end(), found.begin(),
                        [](unsigned char c) { return char(std::tolower(c)); });
-        std::error_code error;
-        const auto status = std::filesystem::status(path, error);
-        const bool special = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
-        const bool fits = special || path.empty() || std::find(known.begin(), known.end(), found) != known.end();
+        const bool fits =
+            is_special(path) || path.empty() || std::find(known.begin(), known.end(), found) != known.end();
         return fits ? ""
                     : fmt::format("'{}' does not end in {}, which is what is written", path, fmt::join(known, " or "));
     };

@@ -37,16 +37,15 @@ std::string take_from_file(Options& options, const TensorFile& file) {
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
     SampleOptions made_by;
     read(fields(made_by), parse_json(stored->second, what), what);
+    made_by.batch = options.sampling.batch;  // the machine's affair
     nlohmann::json merged = to_json(fields(made_by));
     const auto own = to_json(fields(options.sampling));
     for (const auto& [key, value] : own.items()) {
-        if (options.command->count(option_name(key)) == 0 || key == "batch") continue;
+        if (options.command->count(option_name(key)) == 0) continue;
         if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
         merged[key] = value;
     }
-    const int64_t batch = options.sampling.batch;  // the machine's affair
     read(fields(options.sampling), merged, what);
-    options.sampling.batch = batch;
     const bool otherwise = merged != nlohmann::json(to_json(fields(made_by)));
     return otherwise ? fmt::format("{}: made by {}; decoded otherwise", options.latents, stored->second) : "";
 }

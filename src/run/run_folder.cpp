@@ -15,31 +15,34 @@ namespace {
 constexpr const char* kCopiesName = "checkpoints";
 constexpr uintmax_t kMaxMetricsBytes = uintmax_t{1} << 32;
 
-std::map<int64_t, fs::path> copies_by_step(const fs::path& folder) {
+/// The files of a folder that have a `step_name`, by step.
+std::map<int64_t, fs::path> by_step(const fs::path& folder, const std::string& ending) {
     std::error_code error;
-    std::map<int64_t, fs::path> by_step;
+    std::map<int64_t, fs::path> files;
     for (const auto& entry : fs::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
         long long step = 0;
-        if (std::sscanf(entry.path().filename().c_str(), "step-%lld.safetensors", &step) == 1) by_step[step] = entry;
+        if (std::sscanf(name.c_str(), "step-%lld", &step) == 1 && name == step_name(step, ending)) files[step] = entry;
     }
-    return by_step;
+    return files;
 }
 
 /// The files that a run left in its folder, by the names that it gives them; what else lies there is somebody's own.
 std::vector<fs::path> files_of_run(const fs::path& path) {
     std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName, path / kLogName};
-    std::error_code error;
-    for (const char* folder : {"samples", kCopiesName}) {
-        for (const auto& entry : fs::directory_iterator(path / folder, error)) {
-            const std::string name = entry.path().filename().string();
-            const std::string ending = entry.path().extension().string();
-            if (name.starts_with("step-") && (ending == ".png" || ending == ".safetensors")) files.push_back(entry);
-        }
-    }
+    for (const auto& [step, file] : by_step(path / kSamplesName, ".png")) files.push_back(file);
+    for (const auto& [step, file] : by_step(path / kCopiesName, ".safetensors")) files.push_back(file);
     return files;
 }
 
+/// What a killed save left.
+void clear_temporaries(const fs::path& path) {
+    for (const auto& place : {path, path / kSamplesName, path / kCopiesName}) remove_temporaries(place);
+}
+
 }  // namespace
+
+std::string step_name(int64_t step, const std::string& ending) { return fmt::format("step-{:07}{}", step, ending); }
 
 RunFolder RunFolder::create(const fs::path& path, bool replace) {
     std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName};
@@ -55,7 +58,8 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
     RunFolder folder(path);
     std::error_code error;
     for (const auto& file : replace ? files_of_run(path) : files) fs::remove(file, error);
-    create_folder(path / "samples");
+    if (replace) clear_temporaries(path);
+    create_folder(path / kSamplesName);
     return folder;
 }
 
@@ -65,15 +69,15 @@ RunFolder RunFolder::open(const fs::path& path) {
     }
     std::error_code error;
     const bool has_begun = fs::file_size(path / kMetricsName, error) > 0 && !error;
-    if (!path_exists(path / kCheckpointName) && (has_begun || !copies_by_step(path / kCopiesName).empty())) {
+    if (!path_exists(path / kCheckpointName) && (has_begun || !by_step(path / kCopiesName, ".safetensors").empty())) {
         throw Error(
             fmt::format("{0} has lost its {1}; copy the one to resume from there (the latest are in {0}/{2}, if "
                         "train.keep_checkpoints kept any), or begin anew with --config, --out and --force",
                         display_path(path), kCheckpointName, kCopiesName));
     }
     RunFolder folder(path);
-    create_folder(path / "samples");
-    for (const auto& place : {path, path / "samples", path / kCopiesName}) remove_temporaries(place);
+    create_folder(path / kSamplesName);
+    clear_temporaries(path);
     return folder;
 }
 
@@ -85,10 +89,10 @@ void RunFolder::save(const Checkpoint& checkpoint, int64_t copies) const {
 void RunFolder::keep_copy(const Checkpoint& checkpoint, int64_t copies) const {
     const fs::path folder = path_ / kCopiesName;
     create_folder(folder);
-    save_checkpoint(folder / fmt::format("step-{:07}.safetensors", checkpoint.step), checkpoint);
-    auto by_step = copies_by_step(folder);
+    save_checkpoint(folder / step_name(checkpoint.step, ".safetensors"), checkpoint);
+    auto kept = by_step(folder, ".safetensors");
     std::error_code error;
-    while (std::ssize(by_step) > copies) fs::remove(by_step.extract(by_step.begin()).mapped(), error);
+    while (std::ssize(kept) > copies) fs::remove(kept.extract(kept.begin()).mapped(), error);
 }
 
 double RunFolder::trim_metrics(int64_t step) const {

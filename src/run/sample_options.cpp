@@ -28,8 +28,7 @@ Fields fields(SampleOptions& o) {
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
         {"max_ratio", Real{&o.max_ratio, 0, std::numeric_limits<double>::infinity()},
          "largest sigma / alpha of a grid, where it begins (inf: at T); default: at T where that is at most 200 or "
-         "pure "
-         "noise on purpose, else 80"},
+         "pure noise on purpose, else 80"},
         {"weights", Choice{&o.weights, weights_names()}, "averaged or raw weights"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "

@@ -177,7 +177,7 @@ private:
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
         const auto start = sampling_noise(seed_, 0, kPreviewImages, shape_.sizes(), 0);
-        const auto path = folder_.path() / "samples" / fmt::format("step-{:07}.png", step_);
+        const auto path = folder_.path() / kSamplesName / step_name(step_, ".png");
         write_png(path, tile(to_bytes(diffuse::run(sampler, start).x), kPreviewColumns));
         log::debug(fmt::format("saved {}", display_path(path)));
     }

@@ -64,6 +64,9 @@ private:
 bool path_exists(const std::filesystem::path& path);
 bool is_folder(const std::filesystem::path& path);
 
+/// Whether it is there and no plain file: a device or a pipe, which takes bytes but cannot be replaced, or a folder.
+bool is_special(const std::filesystem::path& path);
+
 /// Creates a folder and its parents. Throws Error where that cannot be done.
 void create_folder(const std::filesystem::path& path);
 

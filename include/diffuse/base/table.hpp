@@ -31,12 +31,18 @@ std::vector<std::string> names(const Table<T>& table) {
     return result;
 }
 
+/// The entry called `name`, or null.
+template <class T>
+const T* find(const Table<T>& table, std::string_view name) {
+    const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.first == name; });
+    return found == table.end() ? nullptr : &found->second;
+}
+
 /// The entry called `name`. Throws Error (`unknown_name`) when there is none.
 template <class T>
 const T& look_up(std::string_view kind, const Table<T>& table, std::string_view name) {
-    const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.first == name; });
-    if (found == table.end()) throw Error(unknown_name(kind, name, names(table)));
-    return found->second;
+    if (const T* found = find(table, name)) return *found;
+    throw Error(unknown_name(kind, name, names(table)));
 }
 
 }  // namespace diffuse

@@ -11,6 +11,11 @@ namespace diffuse {
 /// whoever runs a training opens (log.hpp).
 inline constexpr const char *kConfigName = "config.json", *kMetricsName = "metrics.jsonl", *kLogName = "log.txt";
 
+inline constexpr const char* kSamplesName = "samples";  ///< the folder of the previews
+
+/// "step-0001000.png": how the previews and the copies of checkpoints are called.
+std::string step_name(int64_t step, const std::string& ending);
+
 /// Where a run keeps its files: config.json, metrics.jsonl, log.txt, checkpoint.safetensors, samples/ and checkpoints/
 /// in one folder, which no other training can enter while the object lives.
 class RunFolder {
