@@ -37,7 +37,8 @@ END
 
 # help and version
 "$diffuse" --version | grep -q '^diffuse .*LibTorch' || fail version
-for command in "" train sample encode eval info; do "$diffuse" $command --help | grep -q -- --help || fail "help of $command"; done
+! "$diffuse" --version >/dev/full 2>err.txt || fail "a version that could not be written was a success"
+! "$diffuse" sample --help >&- 2>err.txt || fail "a help that could not be written was a success"
 
 # training: a plan without files, then the run folder
 train --dry-run --set train.steps=7 2>/dev/null | json "['train']['steps']" | grep -qx 7 || fail dry-run
@@ -112,7 +113,7 @@ logged interrupted "error +interrupted; step .*resume it by: diffuse train --res
 mkdir -p blocked/log.txt
 code=0
 train --out blocked >out.txt 2>err.txt || code=$?
-[ $code = 2 ] && [ "$(cat err.txt)" = "error: cannot write $folder/blocked/log.txt: Is a directory" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
+[ $code = 2 ] && [ "$(cat err.txt)" = "error: $folder/blocked/log.txt is a folder, where a file of the run would be; give another folder with --out" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
 
 # on a terminal: colours unless NO_COLOR is set, a progress line unless --quiet
 on_terminal() { python3 -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)' "$@"; }
@@ -228,7 +229,7 @@ cmp as-made.safetensors given-rk4\ .safetensors || fail "sample --latents is not
 result=$("$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:3]" --solver reversible --steps 10 --out pairs.safetensors --json 2>/dev/null)
 python3 -c "import json,sys; assert json.loads(sys.argv[1])['roundtrip_mse'] < 1e-10, sys.argv[1]" "$result" || fail "reversible does not return"
 "$diffuse" sample --checkpoint runs/tiny --latents pairs.safetensors --out x.png >/dev/null 2>&1 || fail "sample of second states"
-"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out one.png >/dev/null 2>&1
+"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --scale 1 --out one.png >/dev/null 2>&1
 python3 - one.png <<'END'
 import struct, sys, zlib  # crops the grid's border, so that the picture has the size of an image
 data = open(sys.argv[1], 'rb').read()
@@ -249,20 +250,133 @@ END
 "$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors >/dev/null 2>err.txt || fail "encode PNG files"
 grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word about the RGB file: $(cat err.txt)"
 
+# pictures: small ones twice as large, rows of meaning with their names, and how they were made
+size() { "$diffuse" info "$1" --json | json "['width']"; }
+sample --num 1 --scale 3
+[ "$(size s.png)" = 96 ] || fail "--scale 3 gives $(size s.png) pixels"
+sample --num 1
+[ "$(size s.png)" = 64 ] || fail "a small picture is $(size s.png) pixels wide"
+sample --num 4 --scale 1 --save-tensors one.safetensors
+sample --num 4 --scale 5 --save-tensors five.safetensors
+python3 - one.safetensors five.safetensors <<'END' || fail "--scale reaches the tensors"
+import json, struct, sys
+def images(path):
+    data = open(path, 'rb').read()
+    size = struct.unpack('<Q', data[:8])[0]
+    return json.loads(data[8:8 + size])['images'], data[8 + size:]
+assert images(sys.argv[1]) == images(sys.argv[2])
+END
+[ "$(size r.png)" -gt $((2 * (3 * 30 + 2))) ] || fail "no room for names in r.png"
+"$diffuse" sample --checkpoint runs/tiny --num 2 --seed 5 --solver heun --steps 3 --out 'told of.png' >/dev/null 2>&1
+"$diffuse" info 'told of.png' --json >info.json
+[ "$(json "['texts']['command']" <info.json)" = "diffuse sample --checkpoint runs/tiny --num 2 --seed 5 --solver heun --steps 3 --out 'told of.png'" ] || fail "$(cat info.json)"
+[ "$(json "['texts']['seed']" <info.json)" = 5 ] || fail "no seed in a picture: $(cat info.json)"
+json "['texts']['sampling']" <info.json | grep -q '"solver":"heun","steps":3' || fail "no sampling in a picture: $(cat info.json)"
+cp 'told of.png' before.png
+eval "$(json "['texts']['command']" <info.json | sed "s#^diffuse#\"$diffuse\"#") >/dev/null 2>&1"
+cmp before.png 'told of.png' || fail "the command in a picture does not make it again"
+"$diffuse" info runs/seeded/samples/step-0000030.png | grep -q '^seed  *3$' || fail "a grid of a training does not tell its seed"
+"$diffuse" info grey.png | grep -q 'does not say how it was made' || fail "info of a foreign picture"
+"$diffuse" info l.safetensors | grep -q '^latents  *\[3, 1, 28, 28\]' || fail "info of latents: $("$diffuse" info l.safetensors)"
+"$diffuse" info x.safetensors | grep -q '^checkpoint  *.*runs/tiny/checkpoint.safetensors' || fail "info of samples"
+
+# latents know the network that made them
+"$diffuse" sample --checkpoint runs/seeded --latents l.safetensors --out x.png >/dev/null 2>err.txt || fail "latents of another network"
+grep -q "warning: l.safetensors: made with another network (step 30, ema weights, CRC-32" err.txt || fail "no word of another network: $(cat err.txt)"
+"$diffuse" sample --checkpoint runs/tiny --latents h.safetensors --out x.png --quiet >/dev/null 2>err.txt
+[ ! -s err.txt ] || fail "a warning without reason: $(cat err.txt)"
+
 # --force takes a run's own files and no others; a result that cannot be written is a failure
 mkdir -p mixed/checkpoints mixed/samples
 touch mixed/config.json mixed/notes.txt mixed/checkpoints/{best.pt,step-0000003.safetensors} mixed/samples/{mine.png,step-best.png,step-0000009.png,step-0000009.png.1.tmp}
 train --set train.steps=1 --out mixed --force >/dev/null 2>&1 || fail "train --force into a folder with other files"
 for file in notes.txt checkpoints/best.pt samples/mine.png samples/step-best.png; do [ -e mixed/$file ] || fail "--force removed $file"; done
 for file in checkpoints/step-0000003.safetensors samples/step-0000009.png samples/step-0000009.png.1.tmp; do [ ! -e mixed/$file ] || fail "--force left $file"; done
-! train --dry-run >/dev/full 2>err.txt || fail "a plan that could not be written was a success"
+! train --dry-run --out fresh >/dev/full 2>err.txt || fail "a plan that could not be written was a success"
 grep -q "cannot be written to standard output" err.txt || fail "a full standard output: $(cat err.txt)"
 
-# a run that has lost its checkpoint is not begun anew without a word
+# a run that has lost its checkpoint is not begun anew without a word, and goes on from the newest copy that was kept
 cp -r mixed lost
 rm lost/checkpoint.safetensors
-(expect_error 2 "has lost its checkpoint.safetensors; copy the one" train --resume lost) || fail "a lost checkpoint"
+(expect_error 2 "checkpoint.safetensors is lost, and no whole copy was kept" train --resume lost) || fail "a lost checkpoint"
 [ -s lost/metrics.jsonl ] || fail "the metrics of a run without checkpoint were emptied"
+kept() { train --set train.sample_every=0 --set train.checkpoint_every=5 --set train.keep_checkpoints=4 "$@"; }
+kept --out kept >/dev/null 2>&1
+cp -r kept lost-kept
+rm lost-kept/checkpoint.safetensors lost-kept/checkpoints/step-0000030.safetensors
+"$diffuse" train --resume lost-kept --threads 1 >/dev/null 2>err.txt || fail "resume from a copy: $(cat err.txt)"
+grep -q "checkpoint.safetensors is lost; taking the newest copy that is whole, .*step-0000025" err.txt || fail "no word of the copy: $(cat err.txt)"
+cmp lost-kept/checkpoint.safetensors kept/checkpoint.safetensors || fail "a run resumed from a copy ends differently"
+
+# going back to a kept checkpoint, with another learning rate; what came after it is kept as a run of its own
+cp -r kept back
+"$diffuse" train --resume back/checkpoints/step-0000015.safetensors --threads 1 --set train.learning_rate=0.01 >/dev/null 2>err.txt || fail "resume FILE: $(cat err.txt)"
+grep -q "going back to step 15; what came after it is kept in $folder/back/abandoned/1" err.txt || fail "going back said: $(cat err.txt)"
+grep -q "warning: the learning rate goes on with" err.txt || fail "no word of another learning rate: $(cat err.txt)"
+! grep -q "learning rate.* as they were" err.txt || fail "the learning rate is said to be as it was: $(cat err.txt)"
+cmp back/abandoned/1/checkpoint.safetensors kept/checkpoint.safetensors || fail "the abandoned checkpoint is lost"
+! cmp -s back/checkpoint.safetensors kept/checkpoint.safetensors || fail "another learning rate changed nothing"
+"$diffuse" train --resume back/abandoned/1 --threads 1 --set train.steps=32 >/dev/null 2>&1 || fail "an abandoned run cannot go on"
+
+# a config.json that was changed by hand, or is gone
+cp -r kept edited
+sed -i 's/"steps": 30/"steps": 40/' edited/config.json
+"$diffuse" train --resume edited --threads 1 >/dev/null 2>err.txt || fail "resume of an edited run: $(cat err.txt)"
+grep -q "warning: $folder/edited/config.json is not the config of the checkpoint" err.txt || fail "an edited config.json: $(cat err.txt)"
+rm edited/config.json
+"$diffuse" train --resume edited --threads 1 --set train.steps=31 >/dev/null 2>err.txt || fail "resume without config.json: $(cat err.txt)"
+[ -s edited/config.json ] || fail "config.json was not written again"
+
+# --dry-run checks where the run would go
+(expect_error 2 "already holds a run" train --config tiny.json --out kept --dry-run) || fail "--dry-run into a run"
+(expect_error 2 "cannot create the folder" train --config tiny.json --out tiny.json/new --dry-run) || fail "--dry-run into a file"
+
+# a folder that is moved amid a training is followed; a training whose folder was taken by another writes nothing there
+"$diffuse" train --config tiny.json --threads 1 --set train.sample_every=0 --set train.checkpoint_every=50 --set train.steps=100000 --out moving >/dev/null 2>err.txt &
+process=$!
+while [ ! -s moving/metrics.jsonl ]; do kill -0 $process || fail "training died"; sleep 0.05; done
+mv moving 'moved here'
+train --set train.steps=5 --out moving >/dev/null 2>&1
+cp moving/checkpoint.safetensors other.safetensors
+kill -TERM $process
+wait $process && fail "an interrupted training was a success"
+cmp moving/checkpoint.safetensors other.safetensors || fail "a training wrote into another run"
+tail -n 1 err.txt | grep -qF "resume it by: diffuse train --resume '$folder/moved here'" || fail "after a move: $(cat err.txt)"
+"$diffuse" train --resume 'moved here' --threads 1 --set "train.steps=$(("$("$diffuse" info 'moved here' --json | json "['step']")" + 3))" >/dev/null 2>err.txt || fail "resume after a move: $(cat err.txt)"
+
+# data: found from everywhere, and where they are now
+(cd / && "$diffuse" eval --checkpoint "$folder/spots" --metric roundtrip --num 2 --steps 2 >/dev/null 2>"$folder/err.txt") || fail "eval from elsewhere: $(cat err.txt)"
+mv mnist mnist-moved
+(expect_error 2 "no t10k-images-idx3-ubyte .* say where it is .*--data DIR" eval --checkpoint spots --metric roundtrip --num 2 --steps 2) || fail "eval without data"
+"$diffuse" eval --checkpoint spots --metric roundtrip --data mnist-moved --num 2 --steps 2 >/dev/null 2>err.txt || fail "eval --data: $(cat err.txt)"
+"$diffuse" encode --checkpoint spots --input 'mnist:test[0:1]' --data mnist-moved --steps 2 --out d.safetensors >/dev/null 2>err.txt || fail "encode --data: $(cat err.txt)"
+"$diffuse" train --resume spots --threads 1 --set dataset.dir=mnist-moved --set train.steps=22 >/dev/null 2>err.txt || fail "resume with moved data: $(cat err.txt)"
+"$diffuse" info spots --json | json "['config']['dataset']['dir']" | grep -qx "$folder/mnist-moved" || fail "the run does not remember its data"
+"$diffuse" eval --checkpoint spots --metric nll --ode-steps 2 --json --quiet >out.txt 2>err.txt || fail "nll of a small test set: $(cat out.txt err.txt)"
+mkdir tenth
+for file in mnist-moved/*; do
+    python3 - "$file" "tenth/${file#*/}" <<'END'
+import struct, sys
+data, images = open(sys.argv[1], 'rb').read(), 'images' in sys.argv[1]
+head = 16 if images else 8
+open(sys.argv[2], 'wb').write(data[:4] + struct.pack('>I', 20) + data[8:head] + data[head:head + 20 * (784 if images else 1)])
+END
+done
+[ "$("$diffuse" eval --checkpoint spots --metric nll --ode-steps 2 --json --quiet --data tenth | json "['images']")" = 20 ] || fail "the default number of images does not fit the data"
+"$diffuse" eval --checkpoint spots --data tenth --num 8 --steps 2 >/dev/null 2>err.txt || fail "fid of other data: $(cat err.txt)"
+grep -q "warning: the network was trained on other data" err.txt || fail "no word of other data: $(cat err.txt)"
+"$diffuse" train --config tiny.json --threads 1 --set dataset.kind=mnist --set dataset.dir=tenth --set train.steps=1 --out fewer >/dev/null 2>err.txt || fail "a limit above the data: $(cat err.txt)"
+grep -q "warning: dataset.limit is 200, but there are 20 images" err.txt || fail "no word of a limit above the data: $(cat err.txt)"
+
+# numbers are decimal; configs and latents may come through pipes
+[ "$("$diffuse" sample --checkpoint runs/tiny --steps 010 --num 02 --out t.png --json --quiet | json "['steps']")" = 10 ] || fail "010 is not ten"
+"$diffuse" train --config <(cat tiny.json) --dry-run >/dev/null 2>err.txt || fail "a config through a pipe: $(cat err.txt)"
+"$diffuse" sample --checkpoint runs/tiny --latents <(cat l.safetensors) --out t.png >/dev/null 2>err.txt || fail "latents through a pipe: $(cat err.txt)"
+"$diffuse" sample --checkpoint runs/tiny --steps 2 --num 1 --out /dev/stdout 2>err.txt | cat >out.txt || true
+grep -q "is standard output, where the result is printed" err.txt || fail "a picture amid the result: $(cat err.txt)"
+mkdir gone
+(cd gone && rmdir ../gone && ! "$diffuse" --version >/dev/null 2>../err.txt) || fail "a current folder that is gone"
+grep -q "the current folder was removed" err.txt || fail "a current folder that is gone: $(cat err.txt)"
 
 # a thread for each core that the process may use; signals that were ignored stay so
 [ "$(OMP_NUM_THREADS=1 "$diffuse" info --json | json "['threads']")" = 1 ] || fail "OMP_NUM_THREADS is not heeded"
@@ -276,9 +390,19 @@ wait $process || fail "a SIGINT that was ignored ended a training: $(cat err.txt
 # devices and pipes are written into
 mkfifo pipe.png
 cat pipe.png >piped.png &
-"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out pipe.png >/dev/null 2>&1 || fail "sample into a pipe"
+"$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --scale 1 --out pipe.png >/dev/null 2>&1 || fail "sample into a pipe"
 wait $!
-cmp piped.png one.png || fail "another picture came through a pipe"
+python3 - piped.png one.png <<'END' || fail "another picture came through a pipe"
+import struct, sys
+def pixels(path):  # what is in its chunks IDAT; the texts tell of the file's name
+    data, at, found = open(path, 'rb').read(), 8, b''
+    while at < len(data):
+        size = struct.unpack('>I', data[at:at + 4])[0]
+        found += data[at + 8:at + 8 + size] if data[at + 4:at + 8] == b'IDAT' else b''
+        at += 12 + size
+    return found
+assert pixels(sys.argv[1]) == pixels(sys.argv[2])
+END
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --out /dev/null >/dev/null 2>&1 && [ -c /dev/null ] || fail "sample --out /dev/null"
 
 # what is wrong is said in one line, before work begins, and leaves nothing behind
@@ -299,6 +423,8 @@ def write(name, size, metadata):
                          '__metadata__': metadata}).encode()
     open(name, 'wb').write(struct.pack('<Q', len(header)) + header + bytes(4 * size**2))
 write('small.safetensors', 8, {})
+nan = json.dumps({'latents': {'dtype': 'F32', 'shape': [1, 1, 28, 28], 'data_offsets': [0, 3136]}}).encode()
+open('nan.safetensors', 'wb').write(struct.pack('<Q', len(nan)) + nan + struct.pack('<f', float('nan')) * 784)
 write('odd.safetensors', 28, {'sampling': '{"solv": 1}'})
 write('array.safetensors', 28, {'sampling': '[]'})
 write('both.safetensors', 28, {'sampling': '{"steps": 2, "nfe": 2}'})

@@ -82,6 +82,10 @@ TEST(Config, SettingsReplaceSingleKeys) {
     const auto error = [&](const std::string& setting) {
         return error_of([&] { load_config(folder / "c.json", {setting}); });
     };
+    const Config section = load_config(folder / "c.json", {"train={\"batch_size\":2}", "train={\"log_every\":9}"});
+    EXPECT_EQ(section.train.steps, 5) << "a key of the section that was not named";
+    EXPECT_EQ(section.train.batch_size, 2);
+    EXPECT_EQ(section.train.log_every, 9);
     expect_contains(error("train.steps"), "expected key.path=value");
     expect_contains(error("train.stps=3"), "did you mean 'train.steps'?");
     expect_contains(error("train.steps.x=3"), "train.steps is 5; expected an object");
@@ -93,6 +97,10 @@ TEST(Config, BrokenJsonSaysWhere) {
     std::ofstream(folder / "c.json") << "{\n\"train\": {\n\"steps\": }\n}";
     expect_contains(error_of([&] { load_config(folder / "c.json"); }), "not valid JSON (line 3)");
     expect_contains(error_of([&] { load_config(folder / "missing.json"); }), "No such file");
+    std::ofstream(folder / "zero.json") << std::string("{}\0{", 4);
+    expect_contains(error_of([&] { load_config(folder / "zero.json"); }), "it has a zero byte");
+    std::ofstream(folder / "text.json") << R"({"dataset": {"dir": "a\u0000b"}})";
+    expect_contains(error_of([&] { load_config(folder / "text.json"); }), "dataset.dir is");
 }
 
 TEST(Config, EveryKeyIsDocumented) {

@@ -139,6 +139,15 @@ TEST_F(Mnist, NeedsNoLabelsAndTakesOtherNames) {
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
 }
 
+TEST_F(Mnist, IsRememberedByItsAbsolutePath) {
+    const auto before = std::filesystem::current_path();
+    std::filesystem::current_path(folder.path());
+    const std::string found = located({.dir = "data"}).dir;
+    std::filesystem::current_path(before);
+    EXPECT_EQ(found, (std::filesystem::canonical(folder.path()) / "data").string());
+    EXPECT_EQ(located({.kind = "digits"}).dir, "");
+}
+
 TEST_F(Mnist, AMissingFolderSaysWhereToGetTheData) {
     expect_contains(error(), "run scripts/get-mnist");
     write_train(images_file(), labels_file());

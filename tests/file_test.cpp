@@ -38,6 +38,71 @@ TEST(WriteFile, ReplacesWhatALinkPointsAtAndKeepsItsMode) {
     EXPECT_EQ(std::filesystem::status(folder / "target").permissions(), std::filesystem::perms(0640));
 }
 
+TEST(WriteFile, MakesTheTargetOfALinkThatPointsAtNothingYetAndRefusesALoop) {
+    const TemporaryFolder folder;
+    fs::create_symlink("target", folder / "link");
+    fs::create_symlink("link", folder / "second");
+    write_file(folder / "second", "new");
+    EXPECT_TRUE(fs::is_symlink(folder / "link"));
+    EXPECT_EQ(read_file(folder / "target", 10), "new");
+    fs::create_symlink("loop", folder / "loop");
+    expect_contains(error_of([&] { write_file(folder / "loop", "x"); }), "too many symbolic links");
+    expect_contains(error_of([&] { require_writable(folder / "loop"); }), "too many symbolic links");
+    EXPECT_TRUE(fs::is_symlink(folder / "loop"));
+}
+
+TEST(WriteFile, TakesNamesAsLongAsTheSystemDoes) {
+    const TemporaryFolder folder;
+    const std::string name(255, 'n');
+    write_file(folder / name, "x");
+    EXPECT_EQ(read_file(folder / name, 10), "x");
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(ReadFile, ReadsAPipeToItsEnd) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+    const std::string sent(200'000, 'x');
+    std::thread writer([&] { std::ofstream(folder / "pipe") << sent; });
+    EXPECT_EQ(read_file(folder / "pipe", 1 << 20), sent);
+    writer.join();
+    signal(SIGPIPE, SIG_IGN);  // as the program has it
+    std::thread again([&] { std::ofstream(folder / "pipe") << sent; });
+    expect_contains(error_of([&] { read_file(folder / "pipe", 1000); }), "more than the 1000 bytes");
+    again.join();
+}
+
+TEST(FolderLock, FollowsAFolderThatIsMovedAndTellsWhenItIsGone) {
+    const TemporaryFolder folder;
+    fs::create_directory(folder / "a");
+    const FolderLock lock(folder / "a");
+    EXPECT_EQ(lock.folder(), folder / "a");
+    fs::rename(folder / "a", folder / "b");
+    EXPECT_EQ(lock.folder(), folder / "b");
+    fs::create_directory(folder / "a");
+    const FolderLock other(folder / "a");  // somebody else's, at the old place
+    EXPECT_EQ(lock.folder(), folder / "b");
+    fs::remove(folder / "b" / ".lock");
+    expect_contains(error_of([&] { lock.folder(); }), "it was removed, or another folder took its place");
+}
+
+TEST(LineFile, RefusesWhatIsNoPlainFile) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+    EXPECT_THROW(LineFile(folder / "pipe"), Error);  // and does not wait for a reader
+}
+
+TEST(ShellWord, IsReadBackByAShell) {
+    for (const std::string word : {"plain/path-1.png", "two words", "it's", "", "$HOME", "a\nb", "*", "~"}) {
+        const std::string command = "printf %s " + shell_word(word);
+        FILE* const shell = popen(command.c_str(), "r");
+        char buffer[100] = {};
+        const size_t length = fread(buffer, 1, sizeof buffer, shell);
+        pclose(shell);
+        EXPECT_EQ(std::string(buffer, length), word);
+    }
+}
+
 TEST(WriteFile, WritesIntoAPipe) {
     const TemporaryFolder folder;
     ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);

@@ -97,6 +97,14 @@ TEST(Mutation, PngIsReadRightOrNotAtAll) {
     EXPECT_EQ(outcome.read, 0);
 }
 
+TEST(Mutation, TextsOfAPngAreReadOrRefused) {
+    const std::string valid = written([&](const auto& path) {
+        write_png(path, torch::zeros({1, 2, 2}, torch::kUInt8), {{"seed", "0"}, {"command", "diffuse"}});
+    });
+    const auto outcome = damage(valid, [](const auto& path) { read_png_head(path); });
+    EXPECT_EQ(outcome.read, 0);
+}
+
 TEST(Mutation, TensorFileNeverCrashes) {
     const TensorFile file{
         {{"images", torch::arange(6, torch::kFloat32).view({1, 2, 3})}, {"n", torch::zeros({2}, torch::kInt64)}},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every command of the README that begins with "diffuse", in its order, in a folder where the demo's run is a
-# small one:  tests/readme_test.sh PATH/TO/diffuse
+# small one, and then the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse
 set -euo pipefail
 diffuse=$(realpath "$1")
 project=$(cd "$(dirname "$0")/.." && pwd)
@@ -26,14 +26,28 @@ cp -r runs/demo runs/mnist
 
 commands=$(sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/README.md")
 [ "$(grep -c . <<<"$commands")" -ge 4 ] || { echo "the README shows fewer commands than there are subcommands" >&2; exit 1; }
-while read -r command; do
-    echo "\$ $command"
-    bash -c "$command" </dev/null 2>stderr.txt || { cat stderr.txt >&2; echo "FAILED: $command" >&2; exit 1; }
-done <<<"$commands"
+run_all() { # COMMANDS: a line each
+    while read -r command; do
+        echo "\$ $command"
+        bash -c "$command" </dev/null 2>stderr.txt || { cat stderr.txt >&2; echo "FAILED: $command" >&2; exit 1; }
+    done <<<"$1"
+}
+run_all "$commands"
+
+# in a folder of their own, since they make the same runs
+mkdir examples
+cp -r configs examples
+cd examples
+examples=$(for command in "" train sample encode eval info help completion; do
+    # shellcheck disable=SC2086  # none, for the program itself
+    "$diffuse" help $command | sed -n '/^Examples:/,$s/^  \(diffuse .*\)/\1/p'
+done)
+run_all "$examples" >output.txt
+cd ..
 
 # every preset is a valid config
 for config in configs/*.json; do
-    "$diffuse" train --config "$config" --dry-run --set dataset.kind=digits >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
+    "$diffuse" train --config "$config" --dry-run --out fresh --set dataset.kind=digits >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
 done
 
 # the README's table of keys is the program's own

@@ -266,34 +266,5 @@ TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     EXPECT_EQ(lines[size_t(kept.step) - 1]["bad_steps"], 0);
 }
 
-TEST(RunFolder, IsNeverOverwrittenUnasked) {
-    const TemporaryFolder folder;
-    RunFolder::create(folder / "run", false);
-    write_file(folder / "run" / "metrics.jsonl", "old");
-    write_file(folder / "run" / "mine.txt", "keep");
-    expect_contains(error_of([&] { RunFolder::create(folder / "run", false); }), "already holds a run");
-    RunFolder::create(folder / "run", true);
-    EXPECT_FALSE(std::filesystem::exists(folder / "run" / "metrics.jsonl"));
-    EXPECT_TRUE(std::filesystem::exists(folder / "run" / "mine.txt"));
-}
-
-TEST(RunFolder, HasRoomForOneTrainingAtATime) {
-    const TemporaryFolder folder;
-    {
-        const auto held = RunFolder::create(folder / "run", false);
-        write_file(folder / "run" / "config.json", "{}");
-        expect_contains(error_of([&] { RunFolder::create(folder / "run", true); }), "another training is at work");
-        expect_contains(error_of([&] { RunFolder::open(folder / "run"); }), "another training is at work");
-        EXPECT_TRUE(path_exists(folder / "run" / "config.json"));
-    }
-    RunFolder::open(folder / "run");
-}
-
-TEST(RunFolder, OpensRunsOnly) {
-    const TemporaryFolder folder;
-    expect_contains(error_of([&] { RunFolder::open(folder.path()); }), "holds no run");
-    EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
-}
-
 }  // namespace
 }  // namespace diffuse

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
+#include <sstream>
 #include <thread>
 
 #include "diffuse/base/log.hpp"
@@ -35,7 +37,40 @@ std::string no_device(const std::string& name, int64_t gpus) {
         name, cuda_version());
 }
 
+/// Two numbers of microseconds, of which a quota may be "max" or -1: none.
+double cores_of(std::istream&& quota, std::istream&& period) {
+    double allowed = 0, of = 0;
+    const bool limited = quota >> allowed && period >> of && allowed > 0 && of > 0;
+    return limited ? allowed / of : std::numeric_limits<double>::infinity();
+}
+
+/// Of one group's folder.
+double cores_of_group(const std::filesystem::path& folder) {
+    std::ifstream both(folder / "cpu.max");
+    std::string quota, period;
+    both >> quota >> period;
+    const double version2 = cores_of(std::istringstream(quota), std::istringstream(period));
+    return std::min(version2,
+                    cores_of(std::ifstream(folder / "cpu.cfs_quota_us"), std::ifstream(folder / "cpu.cfs_period_us")));
+}
+
 }  // namespace
+
+double cores_of_control_groups(const std::filesystem::path& root, const std::string& own) {
+    double cores = cores_of_group(root);  // where a container sees its own group as the root
+    std::istringstream lines(own);
+    for (std::string line; std::getline(lines, line);) {  // "0::/user.slice", "4:cpu,cpuacct:/user.slice"
+        const size_t first = line.find(':'), second = line.find(':', first + 1);
+        if (first == std::string::npos || second == std::string::npos || line[second + 1] != '/') continue;
+        const auto mount = root / line.substr(first + 1, second - first - 1);
+        auto group = mount / line.substr(second + 2);
+        for (; group.native().size() >= mount.native().size(); group = group.parent_path()) {
+            cores = std::min(cores, cores_of_group(group));
+            if (!group.has_relative_path()) break;
+        }
+    }
+    return cores;
+}
 
 torch::Device parse_device(const std::string& name) {
     const int64_t gpus = usable_gpus();
@@ -74,10 +109,9 @@ int64_t usable_cores() {
 #ifdef __linux__
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::min<int64_t>(cores, CPU_COUNT(&set));
-    double quota = 0, period = 0;  // of a container (cgroup v2), in microseconds; "max" where there is none
-    if (std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period && period > 0) {
-        cores = std::min<int64_t>(cores, int64_t(std::ceil(quota / period)));
-    }
+    std::ostringstream own;
+    own << std::ifstream("/proc/self/cgroup").rdbuf();
+    cores = int64_t(std::min(double(cores), std::ceil(cores_of_control_groups("/sys/fs/cgroup", own.str()))));
 #endif
     const char* asked = std::getenv("OMP_NUM_THREADS");
     if (const int64_t count = asked ? std::atoll(asked) : 0; count > 0) cores = std::min(cores, count);

@@ -36,7 +36,9 @@ bool has_type(const Json& json, int64_t) {
 }
 bool has_type(const Json& json, double) { return json.is_number(); }
 bool has_type(const Json& json, bool) { return json.is_boolean(); }
-bool has_type(const Json& json, const std::string&) { return json.is_string(); }
+bool has_type(const Json& json, const std::string&) {
+    return json.is_string() && json.get_ref<const std::string&>().find('\0') == std::string::npos;
+}
 
 /// Reads one value; errors name it by its path.
 struct Reader {

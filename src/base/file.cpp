@@ -6,8 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <climits>
 #include <cstring>
+#include <fstream>
 
 #include "diffuse/base/error.hpp"
 
@@ -34,12 +38,12 @@ void flush_folder_of(const fs::path& path) {
     if (folder) fsync(folder.get());
 }
 
-/// Where a symbolic link ends, so that what it points at is replaced and not the link.
-fs::path behind_links(const fs::path& path) {
-    std::error_code error;
-    if (!fs::is_symlink(path, error)) return path;
-    const fs::path target = fs::weakly_canonical(path, error);
-    return error ? path : target;
+/// The name under which a file is written: its own and `.PID.tmp`, or where that is too long, one that is not.
+fs::path temporary_name(const fs::path& target) {
+    const std::string suffix = fmt::format(".{}.tmp", getpid());
+    const size_t length = target.filename().native().size();
+    const bool fits = length + suffix.size() <= NAME_MAX || length > NAME_MAX;  // the system says so of the latter
+    return fits ? fs::path(target.string() + suffix) : target.parent_path() / ("diffuse" + suffix);
 }
 
 /// A file under construction; removed again unless `commit` was reached. It gets the mode of the file it replaces.
@@ -47,7 +51,7 @@ class TemporaryFile {
 public:
     explicit TemporaryFile(const fs::path& target)
         : target_(target),
-          path_(target.string() + fmt::format(".{}.tmp", getpid())),
+          path_(temporary_name(target)),
           file_(open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
         if (!file_) fail("write", target_);
         struct stat before {};
@@ -86,12 +90,38 @@ Descriptor::~Descriptor() { close(); }
 
 bool Descriptor::close() { return value_ < 0 || ::close(std::exchange(value_, -1)) == 0; }
 
+fs::path behind_links(fs::path path) {
+    constexpr int kMaxLinks = 40;  // as Linux has it
+    std::error_code error;
+    const fs::path first = path;
+    for (int i = 0; i < kMaxLinks; ++i) {
+        // What is written into needs no name of its own; /dev/stdout's links end in none.
+        if (!fs::is_symlink(path, error) || is_special(path)) return path;
+        path = path.parent_path() / fs::read_symlink(path, error);
+    }
+    throw Error(fmt::format("cannot write {}: too many symbolic links", display_path(first)));
+}
+
+std::string shell_word(const std::string& word) {
+    const auto is_plain = [](unsigned char c) { return std::isalnum(c) || std::strchr("_./:=,@%+-", c); };
+    if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
+    std::string quoted = "'";
+    for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    return quoted + "'";
+}
+
 std::string display_path(const fs::path& path) {
     std::error_code error;
     const fs::path absolute = fs::absolute(path, error);
     if (error || path.empty()) return fmt::format("'{}'", path.string());
     const fs::path normal = absolute.lexically_normal();
     return (normal.has_filename() ? normal : normal.parent_path()).string();
+}
+
+std::string file_ending(const fs::path& path) {
+    std::string ending = path.extension().string();
+    std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+    return ending;
 }
 
 bool path_exists(const fs::path& path) {
@@ -126,12 +156,33 @@ void write_file(const fs::path& path, std::string_view bytes) {
     write_file(path, [&](const Put& put) { put(bytes); });
 }
 
+namespace {
+
+std::string read_pipe(const Descriptor& file, const fs::path& path, uintmax_t max_bytes) {
+    std::string bytes;
+    char part[1 << 16];
+    for (ssize_t count; (count = ::read(file.get(), part, sizeof part)) != 0;) {
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) throw Error(fmt::format("cannot read {}: {}", display_path(path), std::strerror(errno)));
+        bytes.append(part, size_t(count));
+        if (bytes.size() > max_bytes) {
+            throw Error(
+                fmt::format("{}: more than the {} bytes expected of such a file", display_path(path), max_bytes));
+        }
+    }
+    return bytes;
+}
+
+}  // namespace
+
 std::string read_file(const fs::path& path, uintmax_t max_bytes) {
-    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status {};
+    const bool is_pipe = stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);  // is waited for
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | (is_pipe ? 0 : O_NONBLOCK)));
     if (!file || fstat(file.get(), &status) != 0) {
         throw Error(fmt::format("cannot read {}: {}", display_path(path), std::strerror(errno)));
     }
+    if (is_pipe) return read_pipe(file, path, max_bytes);
     if (!S_ISREG(status.st_mode)) throw Error(fmt::format("cannot read {}: it is not a file", display_path(path)));
     if (uintmax_t(status.st_size) > max_bytes) {
         throw Error(fmt::format("{}: {} bytes, more than the {} expected of such a file", display_path(path),
@@ -145,6 +196,16 @@ std::string read_file(const fs::path& path, uintmax_t max_bytes) {
         if (count <= 0) throw Error(fmt::format("cannot read {} to its end", display_path(path)));
         filled += size_t(count);
     }
+    return bytes;
+}
+
+std::string read_beginning(const fs::path& path, size_t count) {
+    std::error_code error;
+    if (!fs::is_regular_file(path, error)) return "";
+    std::string bytes(count, '\0');
+    std::ifstream file(path, std::ios::binary);
+    file.read(bytes.data(), std::ssize(bytes));
+    bytes.resize(size_t(file.gcount()));
     return bytes;
 }
 
@@ -162,8 +223,10 @@ void remove_temporaries(const fs::path& folder) {
 }
 
 LineFile::LineFile(const fs::path& path)
-    : path_(path), file_(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+    : path_(path), file_(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666)) {
     if (!file_) fail("write", path_);
+    // Nor is a reader waited for, which may never come.
+    if (fs::is_fifo(path)) throw Error(fmt::format("cannot write {}: it is a pipe", display_path(path)));
 }
 
 void LineFile::append(std::string_view line) {
@@ -181,13 +244,30 @@ void LineFile::flush_to_disk() {
 }
 
 FolderLock::FolderLock(const fs::path& folder)
-    : file_(open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    : folder_(folder), file_(open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     if (!file_) fail("write", folder / ".lock", kBadInput);
     // A file system that knows no locks (some network ones) gives another error, and must not keep anyone from work.
     if (flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         throw Error(fmt::format("another training is at work in {}; wait for it, or take another folder",
                                 display_path(folder)));
     }
+}
+
+bool FolderLock::is_in(const fs::path& folder) const {
+    struct stat there {
+    }, held{};
+    return stat((folder / ".lock").c_str(), &there) == 0 && fstat(file_.get(), &held) == 0 &&
+           there.st_dev == held.st_dev && there.st_ino == held.st_ino;
+}
+
+fs::path FolderLock::folder() const {
+    if (is_in(folder_)) return folder_;
+    std::error_code error;  // Linux knows where an open file is now
+    const fs::path moved = fs::read_symlink(fmt::format("/proc/self/fd/{}", file_.get()), error).parent_path();
+    if (!moved.empty() && is_in(moved)) return moved;
+    throw Error(fmt::format("{}: No such file or directory: it was removed, or another folder took its place",
+                            display_path(folder_)),
+                kRunFailed);
 }
 
 void create_folder(const fs::path& path) {

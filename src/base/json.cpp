@@ -17,6 +17,7 @@ constexpr int kMaxDepth = 8;
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& what) {
+    if (text.find('\0') != std::string_view::npos) throw Error(what + " is not valid JSON: it has a zero byte");
     std::vector<std::set<std::string>> names;  // of the objects that are open
     const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
         if (depth >= kMaxDepth) throw Error(fmt::format("{} is nested too deeply", what));

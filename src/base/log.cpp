@@ -96,19 +96,12 @@ std::string fitting(const std::string& line) {
     return line.substr(0, known ? size.ws_col - 1 : 79);
 }
 
-std::string one_line(std::string text) {
-    for (char& c : text) {
-        if ((c >= 0 && c < ' ') || c == 127) c = ' ';
-    }
-    return text;
-}
-
 void write(spdlog::level::level_enum level, const std::string& message) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
     const bool below_progress = !log.progress.empty() && log.terminal->should_log(level);
     if (below_progress) print(kEraseLine);
-    log.logger.log(level, spdlog::string_view_t(one_line(message)));
+    log.logger.log(level, spdlog::string_view_t(printable(message)));
     if (below_progress) print(log.progress);
 }
 
@@ -140,6 +133,13 @@ void debug(const std::string& message) { write(spdlog::level::debug, message); }
 void info(const std::string& message) { write(spdlog::level::info, message); }
 void warn(const std::string& message) { write(spdlog::level::warn, message); }
 void error(const std::string& message) { write(spdlog::level::err, message); }
+
+std::string printable(std::string text) {
+    for (char& c : text) {
+        if ((c >= 0 && c < ' ') || c == 127) c = ' ';
+    }
+    return text;
+}
 
 void set_stderr_level(Level lowest) { the_log().terminal->set_level(to_spdlog(lowest)); }
 

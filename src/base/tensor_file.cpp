@@ -190,7 +190,21 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
     });
 }
 
+/// Before gigabytes are read of a file that is something else.
+void check_beginning(const std::filesystem::path& path) {
+    const std::string begin = read_beginning(path, 9);
+    uint64_t size = 0;
+    if (begin.size() < 9) return;
+    std::memcpy(&size, begin.data(), 8);
+    const std::string problem = size > kMaxHeaderBytes ? fmt::format("a header of {} bytes does not fit", size)
+                                : begin[8] != '{'      ? "the header does not start with '{'"
+                                                       : "";
+    if (problem.empty()) return;
+    throw Error(fmt::format("{}: not a valid safetensors file: {}", display_path(path), problem));
+}
+
 TensorFile read_tensor_file(const std::filesystem::path& path) {
+    check_beginning(path);
     return parse_tensor_file(read_file(path, kMaxFileBytes), display_path(path));
 }
 

@@ -2,6 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "diffuse/base/error.hpp"
@@ -12,15 +15,75 @@
 
 namespace diffuse::cli {
 
-void SamplingCommand::add_to(CLI::App& command) {
-    command.add_option("--checkpoint", checkpoint, "checkpoint file or run folder")->required();
-    add_options(command, fields(sampling));
+void add_checkpoint(CLI::App& command, std::string& path, const char* group) {
+    command.add_option("--checkpoint", path, "checkpoint file or run folder")
+        ->required()
+        ->type_name("RUN")
+        ->group(group);
+}
+
+void add_data(CLI::App& command, std::string& folder, const char* group) {
+    command.add_option("--data", folder, "folder of the data set, where it is not where the training had it")
+        ->type_name("DIR")
+        ->group(group);
+}
+
+DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder) {
+    DatasetOptions options = checkpoint.config.dataset;
+    if (folder.empty()) return options;
+    if (!reads_files(options)) throw Error(fmt::format("--data: the data set {} is drawn, not read", options.kind));
+    options.dir = folder;
+    return options;
+}
+
+void add_json(CLI::App& command, bool& json) {
+    command.add_flag("--json", json, "print the result as one JSON object")->group(kWritten);
+}
+
+void SamplingCommand::add_to(CLI::App& command, const char* group) {
+    add_checkpoint(command, checkpoint, group);
+    add_options(command, fields(sampling), kHow);
     command.get_option("--nfe")->excludes("--steps");
+    command.get_option("--batch")->group(kMachine);
+}
+
+void SamplingCommand::add_rest(CLI::App& command) {
     command
         .add_option("--trajectory", trajectory,
                     "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
                     "which is not counted")
-        ->check(ending({".png", ".gif"}));
+        ->check(ending({".png", ".gif"}))
+        ->type_name("FILE")
+        ->group(kWritten);
+    command.add_option("--scale", scale, "pixels a side that a pixel is shown as in pictures")
+        ->transform(range<int64_t>(1, 64))
+        ->type_name("N")
+        ->default_str("2 for images under 64 pixels, else 1")
+        ->group(kWritten);
+    add_json(command, json);
+    runtime.add_to(command);
+}
+
+PngTexts SamplingCommand::origin(const Checkpoint& from, int64_t steps) const {
+    PngTexts texts = {{"Software", "diffuse " DIFFUSE_VERSION},
+                      {"checkpoint", display_path(checkpoint_file(checkpoint))}};
+    for (const auto& text : origin_of(sampling, steps, from)) texts.push_back(text);
+    return texts;
+}
+
+PngTexts SamplingCommand::with_command(PngTexts origin) const {
+    origin.insert(origin.begin() + 1, {"command", command_line});
+    return origin;
+}
+
+std::string shell_line(int argc, const char* const* argv) {
+    std::string line = "diffuse";
+    for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
+    return line;
+}
+
+std::string plural(int64_t count, const std::string& noun) {
+    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 Checkpoint load_to_run(const std::string& path, torch::Device device) {
@@ -36,9 +99,18 @@ bool is_same(const std::filesystem::path& a, const std::filesystem::path& b) {
     std::error_code error;
     if (std::filesystem::equivalent(a, b, error)) return true;
     const auto whole = [&](const std::filesystem::path& path) {
-        return std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+        return std::filesystem::weakly_canonical(std::filesystem::absolute(behind_links(path), error), error);
     };
     return whole(a) == whole(b);
+}
+
+/// A pipe or terminal that stdout is too.
+bool is_standard_output(const std::filesystem::path& path) {
+    struct stat file {
+    }, output{};
+    if (stat(path.c_str(), &file) != 0 || fstat(STDOUT_FILENO, &output) != 0) return false;
+    const bool same = file.st_dev == output.st_dev && file.st_ino == output.st_ino;
+    return same && (S_ISFIFO(file.st_mode) || isatty(STDOUT_FILENO));
 }
 
 }  // namespace
@@ -47,6 +119,12 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
     for (const auto& path : outputs) {
         if (path.empty()) continue;
         require_writable(path);
+        if (is_standard_output(path)) {
+            throw Error(
+                fmt::format("{} is standard output, where the result is printed; write to a file, or to a pipe "
+                            "of its own: >(command)",
+                            path));
+        }
         for (const auto& other : inputs) {
             if (!other.empty() && is_same(path, other)) {
                 throw Error(fmt::format("{} would be written over {}; give it another name", path, other));
@@ -65,6 +143,11 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
     }
 }
 
+void print(const std::string& text) {
+    const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+    if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
+}
+
 void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files) {
     nlohmann::ordered_json all = files.empty() ? json : nlohmann::ordered_json::object();
     std::string lines = text;
@@ -74,9 +157,7 @@ void print_result(bool as_json, const nlohmann::ordered_json& json, const std::s
         lines += "\n" + display_path(path);
     }
     if (!files.empty()) all.update(json);
-    const bool written =
-        std::fputs(((as_json ? to_text(all) : lines) + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-    if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
+    print((as_json ? to_text(all) : lines) + "\n");
 }
 
 }  // namespace diffuse::cli

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,21 +11,50 @@
 
 namespace diffuse::cli {
 
-/// In the metadata of a file of latents: the options that made them, as JSON.
-inline constexpr const char* kSamplingKey = "sampling";
-
-void add_train(CLI::App& app);
-void add_sample(CLI::App& app);
-void add_encode(CLI::App& app);
-void add_info(CLI::App& app);
+/// Each adds a command to the program. `command_line`: as the user typed it, for the files that tell how they were
+/// made.
+void add_train(CLI::App& app, const std::string& command_line);
+void add_sample(CLI::App& app, const std::string& command_line);
+void add_encode(CLI::App& app, const std::string& command_line);
 void add_eval(CLI::App& app);
+void add_info(CLI::App& app);
+void add_help(CLI::App& app);
+void add_completion(CLI::App& app);
 
 /// What sampling and encoding have in common on the command line.
 struct SamplingCommand {
-    std::string checkpoint, trajectory;
+    std::string command_line, checkpoint, trajectory;
     SampleOptions sampling;
-    void add_to(CLI::App& command);
+    std::optional<int64_t> scale;
+    RuntimeOptions runtime;
+    bool json = false;
+
+    /// What is sampled and how; `group`: that of what the command works on.
+    void add_to(CLI::App& command, const char* group);
+    /// What both write, and the machine; to be added after what one of them writes.
+    void add_rest(CLI::App& command);
+    /// How the files came about that are made by sampling in so many steps. Nothing of the command line, so that equal
+    /// samples are equal files.
+    PngTexts origin(const Checkpoint& from, int64_t steps) const;
+    /// The same for a picture, which tells the command line too.
+    PngTexts with_command(PngTexts origin) const;
 };
+
+/// "diffuse sample --out 'two words.png'": a command line as a shell reads it again.
+std::string shell_line(int argc, const char* const* argv);
+
+/// "1 image", "2 images"
+std::string plural(int64_t count, const std::string& noun);
+
+/// --checkpoint
+void add_checkpoint(CLI::App& command, std::string& path, const char* group);
+/// --data
+void add_data(CLI::App& command, std::string& folder, const char* group);
+/// The data set that a network was trained on, in `folder` where that is not empty. Throws Error for a folder of data
+/// that are drawn.
+DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder);
+/// --json
+void add_json(CLI::App& command, bool& json);
 
 /// The checkpoint of a file or run folder; what it is, and what it will run on, is logged.
 Checkpoint load_to_run(const std::string& path, torch::Device device);
@@ -38,6 +68,9 @@ void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::s
 /// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked
 /// for.
 using Files = std::vector<std::pair<std::string, std::string>>;
+
+/// Writes text to stdout. Throws Error (exit code 1) where that cannot be done.
+void print(const std::string& text);
 
 /// The result: to stdout as one JSON object, or as lines of text; with the paths of the files.
 void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files = {});

@@ -4,7 +4,6 @@
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
-#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/measure/roundtrip.hpp"
@@ -14,16 +13,16 @@
 namespace diffuse::cli {
 namespace {
 
+constexpr const char* kWhat = "What is encoded";
+
 struct Options : SamplingCommand {
-    RuntimeOptions runtime;
     std::vector<std::string> inputs;
+    std::string data;
     std::string out = "latents.safetensors", png, reconstruct;
-    bool json = false;
 };
 
 void check_before_work(const Options& options) {
     check(options.sampling);
-    if (options.out.empty()) throw Error("--out is empty; give the safetensors file to write");
     auto inputs = options.inputs;
     inputs.push_back(checkpoint_file(options.checkpoint).string());
     check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
@@ -45,18 +44,20 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
 }
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
-std::optional<torch::Tensor> read_split(const std::string& input, DatasetOptions options, const ImageShape& shape) {
+std::optional<torch::Tensor> read_split(const std::string& input, const Options& command,
+                                        const Checkpoint& checkpoint) {
     static const std::regex pattern(R"(([a-z0-9-]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
     std::smatch match;
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
-    if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = {}};
+    DatasetOptions options = data_of(checkpoint, command.data);
+    if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = command.data};
     const Dataset dataset = load_dataset(options, match[2] == "train" ? Split::kTrain : Split::kTest);
     const int64_t begin = match[4].length() ? std::stoll(match[4]) : 0;
     const int64_t end = match[5].length() ? std::stoll(match[5]) : dataset.size();
     if (begin >= end || end > dataset.size()) {
         throw Error(fmt::format("--input {}: expected 0 <= A < B <= {}", input, dataset.size()));
     }
-    if (dataset.shape() != shape)
+    if (dataset.shape() != checkpoint.shape)
         throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
     return dataset.images.narrow(0, begin, end - begin);
 }
@@ -65,31 +66,35 @@ std::optional<torch::Tensor> read_split(const std::string& input, DatasetOptions
 torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) {
     std::vector<torch::Tensor> images;
     for (const auto& input : options.inputs) {
-        const auto split = read_split(input, checkpoint.config.dataset, checkpoint.shape);
+        const auto split = read_split(input, options, checkpoint);
         images.push_back(split ? *split : read_picture(input, checkpoint.shape));
     }
     return to_signed(torch::cat(images));
 }
 
 /// With the options that decode them to the images again.
-void write_latents(const Options& options, const Samples& encoded, int64_t steps) {
-    SampleOptions sampling = options.sampling;
-    sampling.steps = steps;
-    sampling.nfe.reset();
-    auto json = to_json(fields(sampling));
-    json.erase("batch");
-    TensorFile file{{{"latents", encoded.x}}, {{kSamplingKey, to_text(json)}}};
+void write_latents(const Options& options, const Samples& encoded, const PngTexts& origin) {
+    TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
 
-void write_files(const Options& options, const torch::Tensor& images, const RoundTrip& trip, int64_t steps) {
-    const int64_t columns = images.size(0);
-    const auto latents = trip.encoded.x / 3;
-    write_latents(options, trip.encoded, steps);
-    if (!options.png.empty()) write_png(options.png, tile(to_bytes(latents), columns));
+void write_files(const Options& options, const torch::Tensor& images, const RoundTrip& trip, const PngTexts& origin) {
+    const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
+    const auto latents = to_bytes(trip.encoded.x / 3);
+    const PngTexts texts = options.with_command(origin);
+    write_latents(options, trip.encoded, origin);
+    if (!options.png.empty()) write_png(options.png, captioned_sheet({latents}, {"latents"}, scale), texts);
     if (options.reconstruct.empty()) return;
-    write_png(options.reconstruct, tile(to_bytes(torch::cat({images, latents, trip.decoded.x})), columns));
+    const std::vector<torch::Tensor> rows = {to_bytes(images), latents, to_bytes(trip.decoded.x)};
+    write_png(options.reconstruct, captioned_sheet(rows, {"originals", "latents", "reconstructions"}, scale), texts);
+}
+
+/// Throws Error where the pictures would be too large.
+void check_pictures(const Options& options, const torch::Tensor& images) {
+    if (options.png.empty() && options.reconstruct.empty()) return;
+    const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
+    require_sheet(3 * images.size(0), 16, images.size(2), images.size(3), scale);
 }
 
 void print(const Options& options, const RoundTrip& trip, int64_t steps) {
@@ -103,11 +108,12 @@ void print(const Options& options, const RoundTrip& trip, int64_t steps) {
     json["roundtrip_mse"] = trip.mse;
     json["seconds"] = trip.encoded.seconds;
     print_result(options.json, json,
-                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s\n"
+                 fmt::format("{} by {} in {} ({} each): {:.1f} s\n"
                              "latents: mean {:.4f}, standard deviation {:.4f}\n"
                              "round trip: mean squared error {:.3g} per pixel in [0, 1]",
-                             trip.encoded.x.size(0), options.sampling.solver, steps, trip.encoded.nfe,
-                             trip.encoded.seconds, trip.latent_mean, trip.latent_std, trip.mse),
+                             plural(trip.encoded.x.size(0), "image"), options.sampling.solver, plural(steps, "step"),
+                             plural(trip.encoded.nfe, "network evaluation"), trip.encoded.seconds, trip.latent_mean,
+                             trip.latent_std, trip.mse),
                  {{"latents", options.out},
                   {"png", options.png},
                   {"reconstruct", options.reconstruct},
@@ -119,33 +125,49 @@ void run(const Options& options) {
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     const auto images = read_inputs(options, checkpoint);
+    check_pictures(options, images);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const Sampler decode = make_sampler(options.sampling, model, device);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
-    const RoundTrip trip = round_trip(decode, images, options.trajectory);
-    write_files(options, images, trip, steps);
+    const PngTexts origin = options.origin(checkpoint, steps);
+    const RoundTrip trip =
+        round_trip(decode, images, {options.trajectory, options.scale, options.with_command(origin)});
+    write_files(options, images, trip, origin);
     print(options, trip, steps);
 }
 
 }  // namespace
 
-void add_encode(CLI::App& app) {
+void add_encode(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
+    options->command_line = command_line;
     options->sampling.direction = Direction::kEncoding;
-    options->add_to(*command);
-    command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")->required();
-    command->add_option("--out", options->out, "safetensors file for 'latents', float32 [N, C, H, W]")
+    options->add_to(*command, kWhat);
+    command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")
+        ->required()
+        ->type_name("INPUT")
+        ->group(kWhat);
+    add_data(*command, options->data, kWhat);
+    command->add_option("--out", options->out, "safetensors file to write: 'latents', float32 [N, C, H, W]")
         ->check(ending({".safetensors"}))
+        ->type_name("FILE")
+        ->group(kWritten)
         ->capture_default_str();
-    command->add_option("--png", options->png, "write the latents as a picture, from -3 (black) to 3 (white)")
-        ->check(ending({".png"}));
+    command->add_option("--png", options->png, "picture of the latents to write, from -3 (black) to 3 (white)")
+        ->check(ending({".png"}))
+        ->type_name("FILE")
+        ->group(kWritten);
     command
         ->add_option("--reconstruct", options->reconstruct,
-                     "write a picture with three rows: originals, latents, reconstructions")
-        ->check(ending({".png"}));
-    command->add_flag("--json", options->json, "print the result as one JSON object");
-    options->runtime.add_to(*command);
+                     "picture to write with three rows: originals, latents, reconstructions")
+        ->check(ending({".png"}))
+        ->type_name("FILE")
+        ->group(kWritten);
+    options->add_rest(*command);
+    command->footer(
+        "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'\n"
+        "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png");
     command->callback([options] { run(*options); });
 }
 

@@ -19,8 +19,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kWhat = "What is measured";
+
 struct Options {
-    std::string checkpoint, metric = "fid";
+    std::string checkpoint, data, metric = "fid";
     SampleOptions sampling;  ///< all but the lists
     std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
     std::vector<int64_t> steps, nfe;
@@ -97,8 +99,10 @@ Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps)
     return row;
 }
 
-torch::Tensor test_images(const Checkpoint& checkpoint, int64_t count) {
-    const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
+/// The first test images: --num, or `by_default` of them where there are so many.
+torch::Tensor test_images(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
+    const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
+    const int64_t count = options.num.value_or(std::min(by_default, test.size()));
     if (count > test.size()) throw Error(fmt::format("--num {}: there are {} test images", count, test.size()));
     return test.images.narrow(0, 0, count);
 }
@@ -122,8 +126,12 @@ struct FidReference {
     Gaussian gaussian;
     Report report;  ///< without rows
 
-    FidReference(const DatasetOptions& data, int64_t count) {
+    FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
         const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
+        if (const auto found = fingerprint(train); found != checkpoint.training.data) {
+            log::warn(fmt::format("the network was trained on other data ({}) than these ({})",
+                                  checkpoint.training.data, found));
+        }
         gaussian = fit_gaussian(classifier.classify(to_signed(test.images)).features);
         // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
         const int64_t some_count = std::min(count, train.size());
@@ -143,7 +151,7 @@ struct FidReference {
 Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kSampling);
     const int64_t count = options.num.value_or(1000);
-    auto [classifier, reference, report] = FidReference(checkpoint.config.dataset, count);
+    auto [classifier, reference, report] = FidReference(checkpoint, data_of(checkpoint, options.data), count);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
     for (const auto& sampling : all) {
@@ -165,7 +173,7 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kEncoding);
-    const auto images = to_signed(test_images(checkpoint, options.num.value_or(64)));
+    const auto images = to_signed(test_images(options, checkpoint, 64));
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
     report.head["metric"] = "mean squared error per pixel in [0, 1] after encoding and decoding";
@@ -192,7 +200,7 @@ Json mean_and_error(const std::string& what, const torch::Tensor& bits, int64_t 
 }
 
 Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    const auto bytes = test_images(checkpoint, options.num.value_or(128));
+    const auto bytes = test_images(options, checkpoint, 128);
     NllOptions nll = options.nll;
     nll.max_ratio = options.sampling.max_ratio;
     nll.seed = uint64_t(options.seed);
@@ -237,6 +245,34 @@ void check_options(const CLI::App& command, const Metric& metric) {
     }
 }
 
+/// The options that take several values, a row of the table for each.
+void add_lists(CLI::App& command, Options& options) {
+    command.add_option("--solvers", options.solvers, "solvers, a row for each")
+        ->delimiter(',')
+        ->check(known_name("solver", names(solvers())))
+        ->type_name("NAME")
+        ->group(kHow)
+        ->default_str(options.solvers.front());
+    command.add_option("--steps", options.steps, "numbers of steps, a row for each, e.g. 5,10,20")
+        ->delimiter(',')
+        ->transform(range<int64_t>(1, 100'000))
+        ->type_name("N")
+        ->group(kHow);
+    command
+        .add_option("--nfe", options.nfe, "largest numbers of network evaluations, a row for each, whatever the solver")
+        ->delimiter(',')
+        ->transform(range<int64_t>(1, 1'000'000))
+        ->type_name("N")
+        ->group(kHow);
+    command.get_option("--nfe")->excludes("--steps");
+    command.add_option("--spacings", options.spacings, "spacings, a row for each")
+        ->delimiter(',')
+        ->check(known_name("spacing", spacing_names()))
+        ->type_name("NAME")
+        ->group(kHow)
+        ->default_str(options.spacings.front());
+}
+
 void run(const Options& options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
@@ -250,38 +286,37 @@ void run(const Options& options, const CLI::App& command) {
 void add_eval(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("eval", "measure a network: quality of its samples, likelihood, round trips");
-    command->add_option("--checkpoint", options->checkpoint, "checkpoint file or run folder")->required();
+    add_checkpoint(*command, options->checkpoint, kWhat);
     command->add_option("--metric", options->metric, "measure")
         ->check(known_name("metric", names(metrics())))
+        ->type_name("NAME")
+        ->group(kWhat)
         ->capture_default_str();
-    command->add_option("--solvers", options->solvers, "solvers, a row for each, e.g. ddim,heun")
-        ->delimiter(',')
-        ->check(known_name("solver", names(solvers())));
-    command->add_option("--spacings", options->spacings, "spacings, a row for each")
-        ->delimiter(',')
-        ->check(known_name("spacing", spacing_names()));
-    command->add_option("--steps", options->steps, "numbers of steps, a row for each, e.g. 5,10,20")
-        ->delimiter(',')
-        ->check(range<int64_t>(1, 100'000));
-    command
-        ->add_option("--nfe", options->nfe,
-                     "largest numbers of network evaluations, whatever the solver, instead of --steps")
-        ->delimiter(',')
-        ->check(range<int64_t>(1, 1'000'000));
+    add_data(*command, options->data, kWhat);
+    command->add_option("--num", options->num, "number of images")
+        ->transform(range<int64_t>(2, 1'000'000))
+        ->type_name("N")
+        ->default_str("1000 for fid, at most 128 for nll, 64 for roundtrip")
+        ->group(kWhat);
+    command->add_option("--seed", options->seed, "random seed for all noise")
+        ->transform(range<int64_t>(0, INT64_MAX))
+        ->type_name("N")
+        ->group(kWhat)
+        ->capture_default_str();
+    add_lists(*command, *options);
     Fields shared;
     for (auto& field : fields(options->sampling)) {
         const std::set<std::string> keys = {"max_ratio", "clip_x0", "weights", "batch"};
         if (keys.contains(field.key)) shared.push_back(std::move(field));
     }
-    add_options(*command, shared);
-    command->add_option("--num", options->num, "number of images; default 1000 (fid), 128 (nll), 64 (roundtrip)")
-        ->check(range<int64_t>(2, 1'000'000));
-    command->add_option("--seed", options->seed, "random seed for all noise")
-        ->check(range<int64_t>(0, INT64_MAX))
-        ->capture_default_str();
-    add_options(*command, fields(options->nll));
-    command->add_flag("--json", options->json, "print the result as one JSON object");
+    add_options(*command, shared, kHow);
+    command->get_option("--batch")->group(kMachine);
+    add_options(*command, fields(options->nll), kHow);
+    add_json(*command, options->json);
     options->runtime.add_to(*command);
+    command->footer(
+        "diffuse eval --checkpoint runs/demo --solvers ddim,unipc --nfe 10,20 --num 256\n"
+        "diffuse eval --checkpoint runs/demo --metric nll --num 16");
     command->callback([options, command] { run(*options, *command); });
 }
 

@@ -11,6 +11,9 @@
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/plot/png.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
 
@@ -24,17 +27,38 @@ struct Options {
     bool json = false;
 };
 
-Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file, int64_t parameters) {
+/// "weights, their average (EMA) and AdamW's two means": what of it is in the file.
+std::string contents(const Checkpoint& checkpoint) {
+    std::vector<std::string> parts;
+    if (!checkpoint.model.empty()) parts.emplace_back("weights");
+    if (!checkpoint.ema.empty()) {
+        parts.push_back(fmt::format("average of the weights (EMA, decay {})", checkpoint.config.train.ema_decay));
+    }
+    if (!checkpoint.training.mean.empty()) parts.emplace_back("AdamW's means");
+    return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+/// Parameters of its networks, each of which is built, so that one that cannot be used is found out.
+int64_t parameters_of(const Checkpoint& checkpoint) {
+    int64_t count = 0;
+    for (const auto& weights : weights_names()) {
+        if (has_weights(checkpoint, weights)) count = make_network(checkpoint, weights, torch::kCPU).parameter_count();
+    }
+    return count;
+}
+
+Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file) {
     const TrainingState& training = checkpoint.training;
     Json json;
     json["checkpoint"] = display_path(file);
     json["bytes"] = std::filesystem::file_size(file);
+    json["contents"] = contents(checkpoint);
     json["step"] = checkpoint.step;
     json["steps"] = checkpoint.config.train.steps;
     json["images"] = checkpoint.step * checkpoint.config.train.batch_size;
     json["loss"] = training.loss ? Json(*training.loss) : Json();
     json["bad_steps"] = training.bad_steps;
-    json["parameters"] = parameters;
+    json["parameters"] = parameters_of(checkpoint);
     json["ema_decay"] = checkpoint.config.train.ema_decay;
     json["image_shape"] = checkpoint.shape.sizes();
     json["data"] = training.data;
@@ -48,27 +72,65 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
     const TrainingState& training = checkpoint.training;
     return fmt::format(
         "{}\n"
-        "size        {:.1f} MB: weights, their average (EMA, decay {}) and AdamW's two means\n"
+        "size        {:.1f} MB: {}\n"
         "network     {} parameters, predicts {}; images of {}\n"
         "schedule    {}, {} levels\n"
         "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"
         "data        {}: {}\n"
         "by          {}\n"
         "config      {}",
-        json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, config.train.ema_decay,
+        json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, contents(checkpoint),
         json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.shape),
         config.schedule.kind, config.schedule.steps, checkpoint.step, config.train.steps, json["images"].get<int64_t>(),
         training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
-        config.dataset.kind, training.data, training.machine, to_text(json["config"]));
+        config.dataset.kind, log::printable(training.data), log::printable(training.machine), to_text(json["config"]));
 }
 
-/// What a checkpoint is. Builds its networks too, so that one that cannot be used is found out.
-void describe_checkpoint(const std::string& path, bool as_json) {
-    const Checkpoint checkpoint = load_checkpoint(path);
-    make_network(checkpoint, "ema", torch::kCPU);
-    const int64_t parameters = make_network(checkpoint, "raw", torch::kCPU).parameter_count();
-    const Json json = json_of(checkpoint, checkpoint_file(path), parameters);
+void describe_checkpoint(const std::filesystem::path& file, bool as_json) {
+    const Checkpoint checkpoint = load_checkpoint(file);
+    const Json json = json_of(checkpoint, file);
     print_result(as_json, json, text_of(checkpoint, json));
+}
+
+/// Its size and what it says of how it was made.
+void describe_picture(const std::filesystem::path& file, bool as_json) {
+    const PngHead head = read_png_head(file);
+    Json json;
+    json["picture"] = display_path(file);
+    json["width"] = head.width;
+    json["height"] = head.height;
+    std::string text = fmt::format("{}\n{:<11} {}x{} pixels", display_path(file), "size", head.width, head.height);
+    for (const auto& [keyword, value] : head.texts) {
+        json["texts"][keyword] = value;
+        text += fmt::format("\n{:<11} {}", log::printable(keyword), log::printable(value));
+    }
+    if (head.texts.empty()) text += "\n(it does not say how it was made)";
+    print_result(as_json, json, text);
+}
+
+/// Tensors and texts of a safetensors file that is no checkpoint, as latents are.
+void describe_tensors(const std::filesystem::path& file, const TensorFile& tensors, bool as_json) {
+    Json json;
+    json["file"] = display_path(file);
+    std::string text = display_path(file);
+    for (const auto& [name, tensor] : tensors.tensors) {
+        const auto shape = fmt::format("[{}]", fmt::join(tensor.sizes(), ", "));
+        json["tensors"][name] = tensor.sizes().vec();
+        text += fmt::format("\n{:<11} {}", log::printable(name), shape);
+    }
+    for (const auto& [key, value] : tensors.metadata) {
+        json["texts"][key] = value;
+        text += fmt::format("\n{:<11} {}", log::printable(key), log::printable(value));
+    }
+    print_result(as_json, json, text);
+}
+
+void describe_file(const std::string& path, bool as_json) {
+    const auto file = checkpoint_file(path);
+    if (is_png(read_beginning(file, 8))) return describe_picture(file, as_json);
+    const TensorFile tensors = read_tensor_file(file);
+    const bool is_ours = tensors.metadata.contains(kSamplingKey) && !tensors.metadata.contains("format");
+    return is_ours ? describe_tensors(file, tensors, as_json) : describe_checkpoint(file, as_json);
 }
 
 /// Those of the CPU's flags that decide how fast LibTorch is.
@@ -117,13 +179,20 @@ void describe_machine(bool as_json) {
 
 void add_info(CLI::App& app) {
     auto options = std::make_shared<Options>();
-    auto* command = app.add_subcommand("info", "say what a checkpoint is, or with no argument what this machine is");
-    command->add_option("path", options->path, "checkpoint file or run folder");
-    command->add_flag("--json", options->json, "print the result as one JSON object");
+    auto* command =
+        app.add_subcommand("info", "say what a checkpoint or a picture is, or with no argument what this machine is");
+    command
+        ->add_option(
+            "path", options->path,
+            "checkpoint file, run folder, file of latents or samples, or a PNG file, which tells how it was made")
+        ->type_name("PATH")
+        ->group("What is described");
+    add_json(*command, options->json);
+    command->footer("diffuse info\ndiffuse info runs/demo");
     command->callback([options, command] {
         if (command->count("path") == 0) return describe_machine(options->json);
-        if (options->path.empty()) throw Error("the path is empty; name a checkpoint or a run folder");
-        describe_checkpoint(options->path, options->json);
+        if (options->path.empty()) throw Error("the path is empty; name a checkpoint, a run folder or a picture");
+        describe_file(options->path, options->json);
     });
 }
 

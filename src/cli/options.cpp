@@ -3,8 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
-#include <filesystem>
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
@@ -20,31 +18,44 @@ struct Adder {
     const Field& field;
     std::string name;  ///< "--max-ratio"
 
-    void operator()(std::optional<bool>* value) const {
+    CLI::Option* operator()(std::optional<bool>* value) const {
         // CLI11's own flag for an optional<bool> sets it to false when nothing is given.
-        const auto set = [value](int64_t count) { *value = count > 0; };
-        command.add_flag_function(fmt::format("{0},!--no-{1}", name, name.substr(2)), set, field.meaning);
+        const auto set = [value, &chosen = command, own = name](int64_t count) {
+            if (chosen.count(own) > 1) throw Error(fmt::format("{} is given twice; once is enough", own));
+            *value = count > 0;
+        };
+        return command.add_flag_function(fmt::format("{0},!--no-{1}", name, name.substr(2)), set, field.meaning);
     }
-    void operator()(const Choice& choice) const {
-        command.add_option(name, *choice.value, field.meaning)
+    CLI::Option* operator()(const Choice& choice) const {
+        return command.add_option(name, *choice.value, field.meaning)
             ->check(known_name(field.key, choice.known))
+            ->type_name("NAME")
             ->capture_default_str();
     }
     template <class T>
-    void operator()(const Number<T>& number) const {
-        auto* option = command.add_option(name, *number.value, field.meaning)->check(range(number.low, number.high));
+    CLI::Option* operator()(const Number<T>& number) const {
+        auto* option =
+            command.add_option(name, *number.value, field.meaning)->transform(range(number.low, number.high));
         if (std::is_arithmetic_v<T>) option->capture_default_str();
+        return option->type_name(type_of(number.low));
     }
     template <class T>
-    void operator()(const T&) const {
+    CLI::Option* operator()(const T&) const {
         TORCH_INTERNAL_ASSERT(false, "no option of this kind: ", name);
     }
+
+private:
+    static const char* type_of(int64_t) { return "N"; }
+    static const char* type_of(double) { return "X"; }
 };
 
 }  // namespace
 
-void add_options(CLI::App& command, const Fields& fields) {
-    for (const auto& field : fields) std::visit(Adder{command, field, option_name(field.key)}, field.value);
+void add_options(CLI::App& command, const Fields& fields, const char* group) {
+    for (const auto& field : fields) {
+        auto* option = std::visit(Adder{command, field, option_name(field.key)}, field.value)->group(group);
+        if (!field.by_default.empty()) option->default_str(field.by_default);
+    }
 }
 
 std::string option_name(std::string key) {
@@ -63,9 +74,10 @@ CLI::Validator known_name(const std::string& kind, std::vector<std::string> know
 
 CLI::Validator ending(const std::vector<std::string>& known) {
     const auto check = [known](std::string& path) {
-        std::string found = std::filesystem::path(path).extension().string();
-        std::transform(found.begin(), found.end(), found.begin(),
-                       [](unsigned char c) { return char(std::tolower(c)); });
+        const std::string found = file_ending(path);
+        if (std::find(known.begin(), known.end(), std::filesystem::path(path).filename()) != known.end()) {
+            return fmt::format("'{}' is an ending without a name", path);
+        }
         const bool fits =
             is_special(path) || path.empty() || std::find(known.begin(), known.end(), found) != known.end();
         return fits ? ""
@@ -75,12 +87,19 @@ CLI::Validator ending(const std::vector<std::string>& known) {
 }
 
 void RuntimeOptions::add_to(CLI::App& command) {
-    command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    command.add_option("--device", device, "auto, cpu, cuda or cuda:N")
+        ->type_name("DEVICE")
+        ->group(kMachine)
+        ->capture_default_str();
     command.add_option("--threads", threads, "CPU threads; 0: one for each core that the process may use")
-        ->check(range<int64_t>(0, 1024))
+        ->transform(range<int64_t>(0, 1024))
+        ->type_name("N")
+        ->group(kMachine)
         ->capture_default_str();
     auto* quiet_flag = command.add_flag("--quiet", quiet, "print warnings and errors only, and no progress");
-    command.add_flag("--verbose", verbose, "print details too")->excludes(quiet_flag);
+    auto* verbose_flag = command.add_flag("--verbose", verbose, "print details too");
+    quiet_flag->group(kMachine);
+    verbose_flag->group(kMachine)->excludes(quiet_flag);
 }
 
 torch::Device RuntimeOptions::apply() const {

@@ -13,19 +13,19 @@
 namespace diffuse::cli {
 namespace {
 
+constexpr const char* kWhat = "What is drawn";
+constexpr int64_t kDefaultNum = 64;
+
 struct Options : SamplingCommand {
     const CLI::App* command = nullptr;
-    RuntimeOptions runtime;
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
     bool show_grid = false;
     std::string out = "samples.png", tensors, latents;
-    bool json = false;
 };
 
 void check_before_work(const Options& options) {
     if (options.latents.empty()) check(options.sampling);  // else the file has a say
-    if (options.out.empty()) throw Error("--out is empty; give the PNG file to write");
     check_outputs({options.out, options.tensors, options.trajectory},
                   {checkpoint_file(options.checkpoint).string(), options.latents});
 }
@@ -50,6 +50,14 @@ std::string take_from_file(Options& options, const TensorFile& file) {
     return otherwise ? fmt::format("{}: made by {}; decoded otherwise", options.latents, stored->second) : "";
 }
 
+/// A warning where the file's latents were made with another network than they are to be decoded with.
+void warn_of_other_weights(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
+    const auto stored = file.metadata.find(kWeightsKey);
+    const std::string own = identity(checkpoint, options.sampling.weights);
+    if (stored == file.metadata.end() || stored->second == own) return;
+    log::warn(fmt::format("{}: made with another network ({}), decoded with {}", options.latents, stored->second, own));
+}
+
 /// What sampling starts from: the latents of a file, or noise; and the second states of a reversible solver, if any.
 struct Start {
     torch::Tensor x, second_states;
@@ -63,6 +71,9 @@ Start start_from(const Options& options, const TensorFile& file, const ImageShap
         latents = latents.to(torch::kFloat32);
     }
     require_shape(latents, shape, options.latents);
+    if (!latents.isfinite().all().item<bool>()) {
+        throw Error(fmt::format("{}: its latents are not all finite; encode the images again", options.latents));
+    }
     const bool reversible = options.sampling.solver_kind().make(0)->second_state() != nullptr;
     const auto second_states = reversible ? file.at("second_states", options.latents) : torch::Tensor();
     if (reversible) require_shape(second_states, shape, options.latents);
@@ -90,14 +101,24 @@ void show_grid(const Grid& grid, bool as_json) {
     print_result(as_json, json, text);
 }
 
-torch::Tensor noise(const Options& options, const Model& model) {
-    return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(64), model.shape.sizes(), 0);
+/// Columns and scale of the picture of so many images. Throws Error where it would be too large.
+std::pair<int64_t, int64_t> layout(const Options& options, int64_t count, const ImageShape& shape) {
+    const int64_t square = int64_t(std::ceil(std::sqrt(double(count))));
+    const int64_t columns = options.columns > 0 ? options.columns : square;
+    const int64_t scale = sheet_scale(options.scale, shape.height, shape.width);
+    require_sheet(count, columns, shape.height, shape.width, scale);
+    return {columns, scale};
 }
 
-void write_files(const Options& options, const torch::Tensor& images) {
-    const int64_t square = int64_t(std::ceil(std::sqrt(double(images.size(0)))));
-    write_png(options.out, tile(to_bytes(images), options.columns > 0 ? options.columns : square));
-    if (!options.tensors.empty()) write_tensor_file(options.tensors, {{{"images", images}}, {}});
+torch::Tensor noise(const Options& options, const ImageShape& shape) {
+    return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(kDefaultNum), shape.sizes(), 0);
+}
+
+void write_files(const Options& options, const torch::Tensor& images, const ImageShape& shape, const PngTexts& origin) {
+    const auto [columns, scale] = layout(options, images.size(0), shape);
+    write_png(options.out, sheet(to_bytes(images), columns, scale), options.with_command(origin));
+    if (!options.tensors.empty())
+        write_tensor_file(options.tensors, {{{"images", images}}, {origin.begin(), origin.end()}});
 }
 
 void print(const Options& options, const TimedSamples& result, int64_t steps) {
@@ -112,8 +133,9 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
     json["seconds"] = result.seconds;
     json["images_per_second"] = per_second;
     print_result(options.json, json,
-                 fmt::format("{} images by {} in {} steps ({} network evaluations each): {:.1f} s, {:.1f} images/s",
-                             count, options.sampling.solver, steps, result.nfe, result.seconds, per_second),
+                 fmt::format("{} by {} in {} ({} each): {:.1f} s, {:.1f} images/s", plural(count, "image"),
+                             options.sampling.solver, plural(steps, "step"), plural(result.nfe, "network evaluation"),
+                             result.seconds, per_second),
                  {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
 }
 
@@ -125,48 +147,83 @@ void run(Options options) {
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
     const std::string warning = file ? take_from_file(options, *file) : "";
     check(options.sampling);
+    if (file && options.command->count("--seed") > 0 && !options.sampling.stochastic()) {
+        throw Error(
+            fmt::format("--seed changes nothing: --latents is where {} starts, and it draws no noise; leave it out",
+                        options.sampling.solver));
+    }
     if (options.show_grid) {
         return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
     }
-    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    if (!file) layout(options, options.num.value_or(kDefaultNum), checkpoint.shape);
     const auto [start, second_states] =
-        file ? start_from(options, *file, checkpoint.shape) : Start{noise(options, model)};
+        file ? start_from(options, *file, checkpoint.shape) : Start{noise(options, checkpoint.shape)};
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
     if (!warning.empty()) log::warn(warning);
+    if (file) warn_of_other_weights(options, *file, checkpoint);
     Sampler sampler = make_sampler(options.sampling, model, device);
     sampler.second_states = second_states;
     sampler.seed = uint64_t(options.seed);
-    auto result = run_with_progress("sampling: step", sampler, start, options.trajectory);
+    const int64_t steps = std::ssize(sampler.grid) - 1;
+    PngTexts origin = options.origin(checkpoint, steps);
+    origin.emplace_back("seed", std::to_string(options.seed));
+    auto result = run_with_progress("sampling: step", sampler, start,
+                                    {options.trajectory, options.scale, options.with_command(origin)});
     result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
-
-    write_files(options, result.x);
-    print(options, result, std::ssize(sampler.grid) - 1);
+    write_files(options, result.x, checkpoint.shape, origin);
+    print(options, result, steps);
 }
 
 }  // namespace
 
-void add_sample(CLI::App& app) {
+void add_sample(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("sample", "draw images from noise");
     options->command = command;
-    options->add_to(*command);
+    options->command_line = command_line;
+    options->add_to(*command, kWhat);
+    command->add_option("--num", options->num, "number of images")
+        ->transform(range<int64_t>(1, 1'000'000))
+        ->type_name("N")
+        ->group(kWhat)
+        ->default_str(std::to_string(kDefaultNum));
     command->add_option("--seed", options->seed, "random seed for the noise")
-        ->check(range<int64_t>(0, INT64_MAX))
+        ->transform(range<int64_t>(0, INT64_MAX))
+        ->type_name("N")
+        ->group(kWhat)
         ->capture_default_str();
-    command->add_option("--num", options->num, "number of images; default 64")->check(range<int64_t>(1, 1'000'000));
-    command->add_option("--latents", options->latents,
-                        "start from this file's 'latents' (what encode writes) instead of noise");
-    command->add_option("--out", options->out, "PNG grid to write")->check(ending({".png"}))->capture_default_str();
+    command
+        ->add_option("--latents", options->latents,
+                     "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
+        ->type_name("FILE")
+        ->group(kWhat);
+    command->add_option("--out", options->out, "PNG grid to write")
+        ->check(ending({".png"}))
+        ->type_name("FILE")
+        ->group(kWritten)
+        ->capture_default_str();
     command->add_option("--columns", options->columns, "columns of the grid; 0: as many as rows")
-        ->check(range<int64_t>(0, 10'000))
+        ->transform(range<int64_t>(0, 10'000))
+        ->type_name("N")
+        ->group(kWritten)
         ->capture_default_str();
     command
         ->add_option("--save-tensors", options->tensors,
-                     "also write 'images', float32 [N, C, H, W] in [-1, 1], to this safetensors file")
-        ->check(ending({".safetensors"}));
-    command->add_flag("--show-grid", options->show_grid,
-                      "print t, alpha, sigma, their ratio and log-SNR of the levels, and stop");
-    command->add_flag("--json", options->json, "print the result as one JSON object");
-    options->runtime.add_to(*command);
+                     "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1]")
+        ->check(ending({".safetensors"}))
+        ->type_name("FILE")
+        ->group(kWritten);
+    auto* show_grid = command
+                          ->add_flag("--show-grid", options->show_grid,
+                                     "print t, alpha, sigma, their ratio and log-SNR of the levels, and draw nothing")
+                          ->group(kWritten);
+    options->add_rest(*command);
+    for (const char* name : {"--num", "--seed", "--out", "--columns", "--save-tensors", "--trajectory", "--scale"}) {
+        show_grid->excludes(command->get_option(name));
+    }
+    command->footer(
+        "diffuse sample --checkpoint runs/demo --num 16 --out digits.png\n"
+        "diffuse sample --checkpoint runs/demo --solver ddim --eta 1 --steps 50");
     command->callback([options] { run(*options); });
 }
 

@@ -13,14 +13,18 @@
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
 #include "diffuse/run/trainer.hpp"
+#include "diffuse/train/learning_rate.hpp"
 
 namespace diffuse::cli {
 namespace {
 
+constexpr const char* kWhat = "What is trained";
+
 struct Options {
-    std::string config;
+    std::string command_line, config;
     std::vector<std::string> settings;
-    std::string out, resume;
+    std::string out;
+    std::optional<std::string> resume;
     bool force = false, dry_run = false;
     std::optional<int64_t> seed;
     RuntimeOptions runtime;
@@ -41,8 +45,7 @@ void stop_on_signals() {
     }
 }
 
-void print_plan(const Config& config, const Dataset& dataset) {
-    const UNet network = new_network(config, dataset.shape(), torch::kCPU);
+void print_plan(const Config& config, const Dataset& dataset, const UNet& network) {
     print_result(/*as_json=*/false, {}, to_text(to_json(config), 2));
     log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                           to_string(dataset.shape()), network.parameter_count(),
@@ -59,7 +62,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     const std::string path = display_path(folder.path());
     if (saved < config.train.steps) {
         throw Error(fmt::format("interrupted; step {} of {} is saved; resume it by: diffuse train --resume {}", saved,
-                                config.train.steps, path),
+                                config.train.steps, shell_word(path)),
                     ExitCode(128 + received_signal));
     }
     log::info(
@@ -67,53 +70,101 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     print_result(/*as_json=*/false, {}, path);
 }
 
+/// The run's folder: --out, or runs/ and the name of the config.
+std::filesystem::path out_of(const Options& options) {
+    if (options.out.empty()) return std::filesystem::path("runs") / std::filesystem::path(options.config).stem();
+    return options.out;
+}
+
 void start_run(const Options& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
+    const std::filesystem::path out = out_of(options);
+    RunFolder::check_new(out, options.force);
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
-    if (options.dry_run) return print_plan(config, dataset);
-
-    const std::string name = std::filesystem::path(options.config).stem().string();
-    const std::filesystem::path out =
-        options.out.empty() ? std::filesystem::path("runs") / name : std::filesystem::path(options.out);
+    config.dataset = located(config.dataset);  // so that the run finds its data from everywhere
     // Refuses a config that does not fit the images before anything is written.
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
+    if (options.dry_run) return print_plan(config, dataset, network);
+
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
     log::info(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
                           network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
                           device.str(), at::get_num_threads()));
+    log::debug(options.command_line);
     run_training(config, dataset, device, folder, std::nullopt);
 }
 
-void resume_run(const Options& options, torch::Device device) {
-    const auto folder = RunFolder::open(options.resume);
-    log::open_file(folder.path() / kLogName);
-    const std::string path = display_path(folder.path());
-    std::optional<Checkpoint> start;
-    if (path_exists(folder.path() / kCheckpointName)) start = load_checkpoint(folder.path());
-    const Config before = start ? start->config : load_config(folder.path() / kConfigName);
-    const bool as_before = options.config.empty() && options.settings.empty();
-    Config config = as_before                ? before
-                    : options.config.empty() ? with_settings(before, options.settings)
-                                             : load_config(options.config, options.settings);
+/// Where the file beside a checkpoint says something else than what the checkpoint goes on by.
+void warn_of_other_config(const std::filesystem::path& file, const Config& config) {
+    if (!path_exists(file)) return;
+    bool same = false;
+    try {
+        same = to_json(load_config(file)) == to_json(config);
+    } catch (const Error&) {  // not readable is not the same
+    }
+    if (same) return;
+    log::warn(
+        fmt::format("{} is not the config of the checkpoint, whose values hold; change some by --set, or all that "
+                    "may change by --config {}",
+                    display_path(file), shell_word(display_path(file))));
+}
+
+/// The config that a run goes on by: its own, but for what --config, --set and --seed say.
+Config resumed_config(const Options& options, const Config& before) {
+    Config config = !options.config.empty()     ? load_config(options.config, options.settings)
+                    : !options.settings.empty() ? with_settings(before, options.settings)
+                                                : before;
     if (options.seed) config.seed = *options.seed;
+    config.dataset = located(config.dataset);
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }
+    return config;
+}
+
+/// What goes on as it was; the learning rate does not where the config gives it another course.
+void tell_resuming(const std::string& path, const Checkpoint& start, const Config& config, int64_t images) {
+    const int64_t next = start.step + 1;
+    const double rate = make_learning_rate(config.train)(next);
+    const double before = make_learning_rate(start.config.train)(std::min(next, start.config.train.steps));
+    const bool same_rate = rate == before;
+    log::info(
+        fmt::format("{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer{} and order "
+                    "of the data as they were",
+                    path, start.step, config.train.steps, double(start.step * config.train.batch_size) / double(images),
+                    same_rate ? ", learning rate" : ""));
+    if (same_rate) return;
+    log::warn(
+        fmt::format("the learning rate goes on with {:.3g}, was {:.3g}: its course depends on train.steps, "
+                    "train.decay, train.warmup_steps and train.learning_rate",
+                    rate, before));
+}
+
+void resume_run(const Options& options, torch::Device device) {
+    const auto folder = RunFolder::open(*options.resume);
+    log::open_file(folder.path() / kLogName);
+    log::debug(options.command_line);
+    const std::string path = display_path(folder.path());
+    const auto start = folder.checkpoint_to_resume(*options.resume);
+    if (start) warn_of_other_config(folder.path() / kConfigName, start->config);
+    const Config config = resumed_config(options, start ? start->config : load_config(folder.path() / kConfigName));
     if (start && start->step >= config.train.steps) {
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
-                              path, start->step, config.train.steps, path));
-        print_result(/*as_json=*/false, {}, path);
-        return;
+                              path, start->step, config.train.steps, shell_word(path)));
+        return print_result(/*as_json=*/false, {}, path);
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     if (start) {
-        log::info(fmt::format(
-            "{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer, learning rate and order "
-            "of the data as they were",
-            path, start->step, config.train.steps,
-            double(start->step * config.train.batch_size) / double(dataset.size())));
+        require_data_of(*start, dataset);
+        const auto abandoned = folder.go_back_to(*start);
+        if (!abandoned.empty()) {
+            log::info(fmt::format("going back to step {}; what came after it is kept in {}", start->step,
+                                  display_path(abandoned)));
+        }
+        folder.keep_copy(start->step, config.train.keep_checkpoints);
+        tell_resuming(path, *start, config, dataset.size());
     } else {
         log::info(fmt::format("{}: it has no checkpoint; beginning with its first step", path));
     }
@@ -121,51 +172,51 @@ void resume_run(const Options& options, torch::Device device) {
 }
 
 void run(const Options& options) {
-    if (options.resume.empty() && options.config.empty()) {
+    if (!options.resume && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
     const auto device = options.runtime.apply();
-    return options.resume.empty() ? start_run(options, device) : resume_run(options, device);
-}
-
-std::string keys_help() {
-    Config defaults;
-    const Fields keys = leaves(fields(defaults));
-    const auto values = to_json(keys);
-    std::string text = "Keys of the config, with their defaults:\n";
-    for (const auto& key : keys) {
-        text += fmt::format("  {:<29} {:<9} {} [{}]\n", key.key, to_text(values[key.key]), key.meaning, expected(key));
-    }
-    return text;
+    return options.resume ? resume_run(options, device) : start_run(options, device);
 }
 
 }  // namespace
 
-void add_train(CLI::App& app) {
+void add_train(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("train", "train a network as a JSON config says");
-    command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json");
-    command
-        ->add_option("--set", options->settings,
-                     "override one key of the config, e.g. train.steps=100; may be repeated")
-        ->take_all();
+    options->command_line = command_line;
+    command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json")
+        ->type_name("FILE")
+        ->group(kWhat);
+    command->add_option("--set", options->settings, "one key of the config with another value, e.g. train.steps=100")
+        ->take_all()
+        ->type_name("KEY=VALUE")
+        ->group(kWhat);
+    command->add_option("--seed", options->seed, "random seed, instead of the config's")
+        ->transform(range<int64_t>(0, INT64_MAX))
+        ->type_name("N")
+        ->group(kWhat);
+    auto* resume = command
+                       ->add_option("--resume", options->resume,
+                                    "run folder, or a kept checkpoint inside one, to resume as if it had never "
+                                    "stopped, by its own config unless --config or --set change what may change; "
+                                    "without a name: the current folder")
+                       ->expected(0, 1)
+                       ->default_str(".")
+                       ->type_name("RUN")
+                       ->group(kWhat);
     auto* out = command->add_option("--out", options->out, "run folder; default runs/<name of the config>");
     auto* force = command->add_flag("--force", options->force, "replace a run that is already in the folder");
     auto* dry_run =
         command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
-    command
-        ->add_option("--resume", options->resume,
-                     "resume the run in this folder (default: the current one) as if it had never stopped, by its "
-                     "own config unless --config or --set change what may change")
-        ->expected(0, 1)
-        ->default_str(".")
-        ->excludes(out)
-        ->excludes(force)
-        ->excludes(dry_run);
-    command->add_option("--seed", options->seed, "random seed, instead of the config's")
-        ->check(range<int64_t>(0, INT64_MAX));
+    out->type_name("DIR")->group(kWritten);
+    force->group(kWritten);
+    dry_run->group(kWritten);
+    resume->excludes(out)->excludes(force)->excludes(dry_run);
     options->runtime.add_to(*command);
-    command->footer(keys_help);
+    command->footer(
+        "diffuse train --config configs/demo.json --out runs/first\n"
+        "diffuse train --resume runs/first --set train.steps=8000");
     command->callback([options] { run(*options); });
 }
 

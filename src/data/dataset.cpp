@@ -2,12 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <unistd.h>
 #include <zlib.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/data/digits.hpp"
@@ -37,16 +41,27 @@ std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name
     return std::nullopt;
 }
 
+/// Why there is no such file, and what to do.
+std::string no_file(const std::string& name, const fs::path& folder, const DatasetOptions& options) {
+    if (path_exists(folder) && access(folder.c_str(), R_OK | X_OK) != 0) {
+        return fmt::format("cannot read the folder {}: {}", display_path(folder), std::strerror(errno));
+    }
+    const std::string what = fmt::format("no {0} or {0}.gz in {1}", name, display_path(folder));
+    if (!options.dir.empty()) {
+        return what +
+               "; say where it is (--set dataset.dir=DIR for train, --data DIR for eval and encode), or run "
+               "scripts/get-mnist";
+    }
+    return what +
+           "; run scripts/get-mnist, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take "
+           "dataset.kind=digits";
+}
+
 Dataset load_mnist(const DatasetOptions& options, Split split) {
     const fs::path folder = mnist_folder(options);
     const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
     const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
-    if (!image_file) {
-        throw Error(
-            fmt::format("no {0} or {0}.gz in {1}; run scripts/get-mnist, or name the folder with "
-                        "dataset.dir or $DIFFUSE_MNIST, or take dataset.kind=digits",
-                        name, display_path(folder)));
-    }
+    if (!image_file) throw Error(no_file(name, folder, options));
     const auto images = read_idx(*image_file, 3);
     const auto labels = label_file ? read_idx(*label_file, 1) : torch::zeros({images.size(0)}, torch::kUInt8);
     if (images.size(0) != labels.size(0)) {
@@ -76,9 +91,12 @@ Dataset draw_digits(const DatasetOptions& options, Split split) {
     return dataset;
 }
 
-using Loader = Dataset (*)(const DatasetOptions&, Split);
-const Table<Loader>& kinds() {
-    static const Table<Loader> table = {{"mnist", load_mnist}, {"digits", draw_digits}};
+struct Kind {
+    Dataset (*load)(const DatasetOptions&, Split);
+    fs::path (*folder)(const DatasetOptions&);  ///< of its files; null for data that are drawn
+};
+const Table<Kind>& kinds() {
+    static const Table<Kind> table = {{"mnist", {load_mnist, mnist_folder}}, {"digits", {draw_digits, nullptr}}};
     return table;
 }
 
@@ -97,9 +115,21 @@ Fields fields(DatasetOptions& options) {
             {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for drawn digits (kind digits)"}};
 }
 
+bool reads_files(const DatasetOptions& options) { return look_up("dataset", kinds(), options.kind).folder != nullptr; }
+
+DatasetOptions located(const DatasetOptions& options) {
+    DatasetOptions result = options;
+    if (reads_files(options)) result.dir = display_path(look_up("dataset", kinds(), options.kind).folder(options));
+    return result;
+}
+
 Dataset load_dataset(const DatasetOptions& options, Split split) {
-    Dataset dataset = look_up("dataset", kinds(), options.kind)(options, split);
+    Dataset dataset = look_up("dataset", kinds(), options.kind).load(options, split);
     if (split == Split::kTrain && options.limit > 0) {
+        if (options.limit > dataset.size()) {
+            log::warn(fmt::format("dataset.limit is {}, but there are {} images; all are taken", options.limit,
+                                  dataset.size()));
+        }
         const int64_t count = std::min(options.limit, dataset.size());
         dataset = {dataset.images.narrow(0, 0, count).clone(), dataset.labels.narrow(0, 0, count).clone()};
     }

@@ -1,9 +1,11 @@
 #include "diffuse/measure/nll.hpp"
 
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
 #include <atomic>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/solve/likelihood.hpp"
@@ -27,6 +29,11 @@ Tensor over_groups(const std::string& what, const Tensor& bytes, torch::Device d
         result.narrow(0, first, size).copy_(measured.narrow(0, 0, size));
         progress.update(done += size);
     });
+    if (!result.isfinite().all().item<bool>()) {
+        throw Error(
+            fmt::format("{}: not all bits are finite; more --ode-steps, or a smaller --max-ratio, may help", what),
+            kRunFailed);
+    }
     return result;
 }
 

@@ -2,7 +2,7 @@
 
 namespace diffuse {
 
-RoundTrip round_trip(Sampler decode, const torch::Tensor& images, const std::string& trajectory) {
+RoundTrip round_trip(Sampler decode, const torch::Tensor& images, const TrajectoryFile& trajectory) {
     Sampler encode = decode;
     encode.grid = reversed(decode.grid);
     RoundTrip trip;

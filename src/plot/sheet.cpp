@@ -1,56 +1,127 @@
 #include "diffuse/plot/sheet.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
 #include "diffuse/data/codec.hpp"
 #include "diffuse/plot/gif.hpp"
-#include "diffuse/plot/png.hpp"
+#include "plot/caption.hpp"
 
 namespace diffuse {
 namespace {
 
-constexpr int64_t kGap = 2, kMaxColumns = 12;
-constexpr uint8_t kGapGrey = 128;
+using torch::Tensor;
 
-torch::Tensor grey_sheet(const torch::Tensor& images, int64_t columns) {
-    return tile(to_bytes(images.to(torch::kFloat32)), columns);
+constexpr int64_t kGap = 2, kMaxFrames = 12, kMaxColumns = 16, kMaxPixels = int64_t{1} << 28;
+constexpr int64_t kSmallSide = 64, kTextScale = 2, kTextMargin = 4;
+constexpr uint8_t kGapGrey = 128, kInk = 0;
+
+/// A picture with each pixel shown as `scale` x `scale` of them.
+Tensor enlarged(const Tensor& picture, int64_t scale) {
+    return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2);
+}
+
+/// Room on the left of a sheet for the names of its rows, of which it has names.size() again and again.
+Tensor with_captions(const Tensor& picture, const std::vector<std::string>& names, int64_t row_height) {
+    int64_t room = 0;
+    for (const auto& name : names) room = std::max(room, text_size(name, kTextScale).width + 2 * kTextMargin);
+    const int64_t channels = picture.size(0), height = picture.size(1), width = picture.size(2);
+    const auto result = torch::full({channels, height, room + width}, kGapGrey, torch::kUInt8);
+    result.narrow(2, room, width).copy_(picture);
+    for (int64_t row = 0; (row + 1) * row_height <= height; ++row) {
+        const auto& name = names[size_t(row) % names.size()];
+        const int64_t centre = row * row_height + (row_height - text_size(name, kTextScale).height) / 2;
+        draw_text(result, name, centre, kTextMargin, kTextScale, kInk);
+    }
+    return result;
+}
+
+/// The rows, cut into bands of at most kMaxColumns columns that follow below one another; empty cells are grey.
+Tensor in_bands(const std::vector<Tensor>& rows, int64_t columns) {
+    const int64_t count = rows[0].size(0);
+    std::vector<Tensor> cells;
+    for (int64_t first = 0; first < count; first += columns) {
+        for (const auto& row : rows) {
+            for (int64_t i = first; i < first + columns; ++i) {
+                cells.push_back(i < count ? row[i] : torch::full_like(row[0], kGapGrey));
+            }
+        }
+    }
+    return torch::stack(cells);
 }
 
 /// One row an image: x_t, then x0.
-torch::Tensor frame_sheet(const Frame& frame) {
-    return grey_sheet(torch::stack({frame.x.to(torch::kFloat32), frame.x0.to(torch::kFloat32)}, 1).flatten(0, 1), 2);
+Tensor frame_sheet(const Frame& frame, int64_t scale) {
+    const auto pairs = torch::stack({frame.x.to(torch::kFloat32), frame.x0.to(torch::kFloat32)}, 1).flatten(0, 1);
+    return sheet(to_bytes(pairs), 2, scale);
+}
+
+/// At most kMaxFrames of them, first and last included.
+std::vector<Frame> some_of(const std::vector<Frame>& frames) {
+    const size_t count = frames.size(), shown = std::min(count, size_t(kMaxFrames));
+    std::vector<Frame> some;
+    for (size_t i = 0; i < shown; ++i) some.push_back(frames[shown > 1 ? i * (count - 1) / (shown - 1) : 0]);
+    return some;
 }
 
 }  // namespace
 
-torch::Tensor tile(const torch::Tensor& images, int64_t columns) {
+Tensor tile(const Tensor& images, int64_t columns) {
     const int64_t count = images.size(0), channels = images.size(1), height = images.size(2), width = images.size(3);
     columns = std::min(columns, count);
     const int64_t rows = (count + columns - 1) / columns;
-    auto sheet = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey,
-                             torch::kUInt8);
+    auto result = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey,
+                              torch::kUInt8);
     for (int64_t i = 0; i < count; ++i) {
         const int64_t top = kGap + i / columns * (height + kGap), left = kGap + i % columns * (width + kGap);
-        sheet.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
+        result.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
     }
-    return sheet;
+    return result;
 }
 
-void write_trajectory(const std::filesystem::path& path, const std::vector<Frame>& frames) {
-    if (path.extension() == ".gif") {
-        std::vector<torch::Tensor> sheets;
-        for (const auto& frame : frames) sheets.push_back(frame_sheet(frame));
+int64_t sheet_scale(const std::optional<int64_t>& asked, int64_t height, int64_t width) {
+    return asked.value_or(std::max(height, width) < kSmallSide ? 2 : 1);
+}
+
+Tensor sheet(const Tensor& images, int64_t columns, int64_t scale) { return enlarged(tile(images, columns), scale); }
+
+Tensor captioned_sheet(const std::vector<Tensor>& rows, const std::vector<std::string>& names, int64_t scale) {
+    const int64_t columns = std::min(rows[0].size(0), kMaxColumns);
+    const int64_t row_height = scale * (rows[0].size(2) + kGap);
+    return with_captions(sheet(in_bands(rows, columns), columns, scale), names, row_height);
+}
+
+void require_sheet(int64_t count, int64_t columns, int64_t height, int64_t width, int64_t scale) {
+    columns = std::min(columns, count);
+    const int64_t rows = (count + columns - 1) / columns;
+    const int64_t across = scale * (columns * (width + kGap) + kGap), down = scale * (rows * (height + kGap) + kGap);
+    if (across <= kMaxPixels / down) return;
+    throw Error(
+        fmt::format("a picture of {} images would have {}x{} pixels, more than others open; take a smaller "
+                    "--scale, or fewer images (--num; another --seed draws others)",
+                    count, across, down));
+}
+
+void write_trajectory(const std::filesystem::path& path, const std::vector<Frame>& frames, int64_t scale,
+                      const PngTexts& texts) {
+    if (file_ending(path) == ".gif") {
+        std::vector<Tensor> sheets;
+        for (const auto& frame : frames) sheets.push_back(frame_sheet(frame, scale));
         return write_gif(path, sheets);
     }
-    const int64_t count = std::ssize(frames), columns = std::min(count, kMaxColumns), images = frames[0].x.size(0);
-    std::vector<torch::Tensor> cells;
-    for (int64_t image = 0; image < images; ++image) {
-        for (const bool clean : {false, true}) {
-            for (int64_t column = 0; column < columns; ++column) {
-                const Frame& frame = frames[size_t(columns > 1 ? column * (count - 1) / (columns - 1) : 0)];
-                cells.push_back((clean ? frame.x0 : frame.x)[image].to(torch::kFloat32));
-            }
+    const auto shown = some_of(frames);
+    std::vector<Tensor> rows;
+    for (int64_t image = 0; image < frames[0].x.size(0); ++image) {
+        for (const auto state : {&Frame::x, &Frame::x0}) {
+            std::vector<Tensor> row;
+            for (const auto& frame : shown) row.push_back((frame.*state)[image].to(torch::kFloat32));
+            rows.push_back(to_bytes(torch::stack(row)));
         }
     }
-    write_png(path, grey_sheet(torch::stack(cells), columns));
+    write_png(path, captioned_sheet(rows, {"x_t", "x0"}, scale), texts);
 }
 
 }  // namespace diffuse

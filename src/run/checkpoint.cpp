@@ -133,7 +133,7 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
     const auto file_path = checkpoint_file(path);
     const TensorFile file = read_tensor_file(file_path);
-    Checkpoint checkpoint;
+    Checkpoint checkpoint{.name = display_path(file_path)};
     MetadataReader(file, file_path).read(checkpoint);
     const auto all = groups(checkpoint);
     for (const auto& [name, tensor] : file.tensors) {
@@ -144,6 +144,18 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
                 fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", display_path(file_path), name));
         }
         group->second->emplace_back(name.substr(group->first.size()), tensor);
+    }
+    return checkpoint;
+}
+
+Checkpoint load_to_resume(const std::filesystem::path& path) {
+    Checkpoint checkpoint = load_checkpoint(path);
+    for (const auto& [prefix, tensors] : groups(checkpoint)) {
+        if (!tensors->empty()) continue;
+        throw Error(
+            fmt::format("{}: it has no '{}' tensors, without which training cannot go on as it was; it can only "
+                        "be sampled; begin a new run instead",
+                        checkpoint.name, prefix));
     }
     return checkpoint;
 }

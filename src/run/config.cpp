@@ -57,7 +57,11 @@ void apply_setting(Json& json, const std::string& setting) {
         target = &(*target)[path.substr(begin, end - begin)];
         begin = end + 1;
     }
-    *target = parse_value(setting.substr(equals + 1));
+    const Json value = parse_value(setting.substr(equals + 1));
+    if (value.is_object() && target->is_object())
+        target->merge_patch(value);  // the keys that it does not name stay
+    else
+        *target = value;
 }
 
 Config apply_settings(Json json, const std::vector<std::string>& settings) {

@@ -22,21 +22,28 @@ Fields fields(SampleOptions& o) {
     using Real = Number<std::optional<double>>;
     Fields all = {
         {"solver", Choice{&o.solver, names(solvers())}, "solver"},
-        {"steps", Integer{&o.steps, 1, 100'000}, "steps of the grid; default 20 (ddpm: every level)"},
+        {.key = "steps",
+         .value = Integer{&o.steps, 1, 100'000},
+         .meaning = "steps of the grid",
+         .by_default = "20, of ddpm every level"},
         {"nfe", Integer{&o.nfe, 1, 1'000'000},
          "largest number of network evaluations of an image, which decides the steps"},
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
-        {"max_ratio", Real{&o.max_ratio, 0, std::numeric_limits<double>::infinity()},
-         "largest sigma / alpha of a grid, where it begins (inf: at T); default: at T where that is at most 200 or "
-         "pure noise on purpose, else 80"},
+        {.key = "eta", .value = Real{&o.eta, 0, 1}, .meaning = "ddim: share of ddpm's noise", .by_default = "0"},
+        {.key = "clip_x0",
+         .value = &o.clip_x0,
+         .meaning = "clamp the predicted image to [-1, 1] at each step",
+         .by_default = "for ddpm and eta above 0"},
+        {.key = "max_ratio",
+         .value = Real{&o.max_ratio, 0, std::numeric_limits<double>::infinity()},
+         .meaning = "largest sigma / alpha of a grid, where it begins; inf: at T",
+         .by_default = "that of T where it is at most 200 or pure noise on purpose, else 80"},
         {"weights", Choice{&o.weights, weights_names()}, "averaged or raw weights"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "
          "groups of 8, and never changes a picture; on a GPU another number may change their last digits"}};
-    if (o.direction == Direction::kEncoding) return all;
-    all.push_back({"eta", Real{&o.eta, 0, 1}, "ddim: share of ddpm's noise, 0 to 1; default 0"});
-    all.push_back({"clip_x0", &o.clip_x0,
-                   "clamp the predicted image to [-1, 1] at each step; default: for ddpm and eta above 0"});
+    const auto only_stochastic = [](const Field& field) { return field.key == "eta" || field.key == "clip_x0"; };
+    if (o.direction == Direction::kEncoding) std::erase_if(all, only_stochastic);
     return all;
 }
 

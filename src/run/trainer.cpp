@@ -138,7 +138,8 @@ private:
                 "neither loss nor gradient was finite in the last {} steps, up to step {}; the "
                 "checkpoint of step {} is kept; resume it with a lower learning rate: diffuse train --resume {} "
                 "--set train.learning_rate={}",
-                bad_in_a_row_, step_, saved_step_, display_path(folder_.path()), config_.train.learning_rate / 10),
+                bad_in_a_row_, step_, saved_step_, shell_word(display_path(folder_.path())),
+                config_.train.learning_rate / 10),
             kRunFailed);
     }
 
@@ -178,17 +179,39 @@ private:
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
         const auto start = sampling_noise(seed_, 0, kPreviewImages, shape_.sizes(), 0);
         const auto path = folder_.path() / kSamplesName / step_name(step_, ".png");
-        write_png(path, tile(to_bytes(diffuse::run(sampler, start).x), kPreviewColumns));
+        const auto images = to_bytes(diffuse::run(sampler, start).x);
+        write_png(path, sheet(images, kPreviewColumns, sheet_scale({}, shape_.height, shape_.width)),
+                  preview_texts(options));
         log::debug(fmt::format("saved {}", display_path(path)));
+    }
+
+    /// Nothing of the command line, so that a run that was resumed has the same files.
+    PngTexts preview_texts(const SampleOptions& options) const {
+        PngTexts texts = origin_of(options, *options.steps, checkpoint());
+        texts.emplace_back("seed", std::to_string(seed_));
+        return texts;
+    }
+
+    Checkpoint checkpoint() const {
+        const TrainingState training{
+            bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)};
+        return {config_, shape_, step_, named(weights_), named(ema_), training};
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
     void save() {
         if (bad_in_a_row_ > 0 || saved_step_ == step_) return;
-        const TrainingState training{
-            bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)};
-        metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
-        folder_.save({config_, shape_, step_, named(weights_), named(ema_), training}, config_.train.keep_checkpoints);
+        try {
+            metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
+            folder_.save(checkpoint(), config_.train.keep_checkpoints);
+        } catch (const Error& error) {
+            if (saved_step_ < 0) throw;
+            throw Error(
+                fmt::format("{}; step {} is the last that is saved; when that is mended, diffuse train --resume "
+                            "goes on from there",
+                            error.what(), saved_step_),
+                error.exit_code);
+        }
         saved_step_ = step_;
         log::debug(fmt::format("saved {} of step {}", display_path(folder_.path() / kCheckpointName), step_));
     }
@@ -228,15 +251,22 @@ private:
     LineFile metrics_;
 };
 
+void require_same_data(const Checkpoint& checkpoint, const std::string& data) {
+    if (checkpoint.training.data == data) return;
+    throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
+                            checkpoint.training.data));
+}
+
 }  // namespace
+
+void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
+    require_same_data(checkpoint, fingerprint(dataset));
+}
 
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
     const std::string data = fingerprint(dataset);
-    if (start && start->training.data != data) {
-        throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
-                                start->training.data));
-    }
+    if (start) require_same_data(*start, data);
     const double wall_seconds = folder.trim_metrics(start ? start->step : 0);
     // First of all files, so that whatever is killed from here on can be resumed.
     write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");

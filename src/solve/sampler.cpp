@@ -31,8 +31,8 @@ public:
         const auto finite = torch::stack(finite_).cpu();
         for (int64_t step = 0; step < finite.size(0); ++step) {
             if (finite[step].item<bool>()) continue;
-            throw Error(fmt::format("the images are no longer finite after step {}; is the checkpoint trained? More "
-                                    "steps, or in sampling clipping, may help",
+            throw Error(fmt::format("the images are no longer finite after step {}; the steps are too long for this "
+                                    "network; more of them, another solver, or in sampling clipping may help",
                                     step + 1),
                         kRunFailed);
         }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "diffuse/base/torch.hpp"
@@ -20,9 +21,14 @@ void make_cuda_exact();
 /// x on a device. A GPU fetches it when it gets there, and this thread goes on meanwhile.
 torch::Tensor to_device(const torch::Tensor& x, torch::Device device);
 
-/// The cores that this process may use: those it is bound to (taskset), as many as its container's quota allows (cgroup
-/// v2), and no more than OMP_NUM_THREADS.
+/// The cores that this process may use: those it is bound to (taskset), as many as its control groups allow (the quota
+/// of a container or a service), and no more than OMP_NUM_THREADS.
 int64_t usable_cores();
+
+/// Cores' worth of time that control groups allow: the smallest quota of a group and of those it lies in, infinity
+/// where there is none. `root`: where they are mounted (/sys/fs/cgroup); `own`: the text of /proc/self/cgroup. Version
+/// 2 (cpu.max) and version 1 (cpu.cfs_quota_us); see cgroups(7).
+double cores_of_control_groups(const std::filesystem::path& root, const std::string& own);
 
 /// Sets the number of CPU threads of LibTorch for this thread and those started later; 0 takes `usable_cores` (LibTorch
 /// 1.13 by itself takes half of them).

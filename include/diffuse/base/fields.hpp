@@ -43,8 +43,9 @@ struct Field {
                                std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;
-    std::string meaning = "";  ///< begins with what the thing is: "random seed for ..."
-    bool may_change = false;   ///< in a run that is resumed
+    std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."
+    bool may_change = false;      ///< in a run that is resumed
+    std::string by_default = "";  ///< what holds where an optional value is not given
 };
 using Fields = std::vector<Field>;
 

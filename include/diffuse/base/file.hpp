@@ -32,8 +32,11 @@ using Put = std::function<void(std::string_view bytes)>;
 void write_file(const std::filesystem::path& path, const std::function<void(const Put& put)>& write);
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
-/// The bytes of a regular file. Throws Error when it cannot be read or is larger than `max_bytes`.
+/// The bytes of a regular file or a pipe. Throws Error when it cannot be read or is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uintmax_t max_bytes);
+
+/// The first bytes of a regular file, at most `count`; none where it cannot be read.
+std::string read_beginning(const std::filesystem::path& path, size_t count);
 
 /// Removes what a writer that was killed left of its temporary files in a folder.
 void remove_temporaries(const std::filesystem::path& folder);
@@ -55,10 +58,20 @@ private:
 class FolderLock {
 public:
     explicit FolderLock(const std::filesystem::path& folder);
+    /// Where the folder is now: somebody may have moved it. Throws Error (exit code 1) when it was removed, or its
+    /// place taken by another.
+    std::filesystem::path folder() const;
 
 private:
+    bool is_in(const std::filesystem::path& folder) const;
+
+    std::filesystem::path folder_;
     Descriptor file_;
 };
+
+/// Where a symbolic link ends, be something there or not; other paths, and links to devices and pipes, as they are.
+/// Throws Error for a loop of links.
+std::filesystem::path behind_links(std::filesystem::path path);
 
 /// Whether something, or a folder, is there; where that cannot be told, it is not.
 bool path_exists(const std::filesystem::path& path);
@@ -73,7 +86,13 @@ void create_folder(const std::filesystem::path& path);
 /// Throws Error when a file could not be written at `path`; for use before the work whose result goes there.
 void require_writable(const std::filesystem::path& path);
 
+/// How a file's name ends, in lower case: ".png"; empty where it has no such end.
+std::string file_ending(const std::filesystem::path& path);
+
 /// For messages to the user: absolute, without "." and "..".
 std::string display_path(const std::filesystem::path& path);
+
+/// A word of a command line as a shell reads it again: in quotes where it needs them.
+std::string shell_word(const std::string& word);
 
 }  // namespace diffuse

@@ -22,6 +22,9 @@ void set_stderr_level(Level lowest);
 /// it cannot be opened.
 void open_file(const std::filesystem::path& path);
 
+/// A text without control characters, each of which becomes a blank: for texts of files, which could steer a terminal.
+std::string printable(std::string text);
+
 /// Whether stderr is a terminal.
 bool on_terminal();
 

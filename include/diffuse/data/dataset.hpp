@@ -26,6 +26,13 @@ struct Dataset {
 
 enum class Split { kTrain, kTest };
 
+/// Whether the data are read from the files of a folder, not drawn.
+bool reads_files(const DatasetOptions& options);
+
+/// The options with the folder that the files are read from as an absolute path, so that a run remembers it; as they
+/// are for data that are drawn.
+DatasetOptions located(const DatasetOptions& options);
+
 /// Loads a split as `options` say. mnist: images and labels (all 0 where there is no file of them) from IDX files,
 /// plain or .gz, in options.dir, or else $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test
 /// split holds 10,000 others. Throws Error naming the file or folder when something is missing, damaged or does not fit

@@ -12,6 +12,6 @@ struct RoundTrip {
     double latent_mean = 0, latent_std = 0;
     double mse = 0;  ///< of the way there and back, per pixel in [0, 1]
 };
-RoundTrip round_trip(Sampler decode, const torch::Tensor& images, const std::string& trajectory = "");
+RoundTrip round_trip(Sampler decode, const torch::Tensor& images, const TrajectoryFile& trajectory = {});
 
 }  // namespace diffuse

@@ -36,6 +36,7 @@ struct Checkpoint {
     int64_t step = 0;  ///< optimizer steps taken
     NamedTensors model, ema;
     TrainingState training;
+    std::string name;  ///< the file it was loaded from, for messages
 };
 
 /// The file's name inside a run folder.
@@ -48,6 +49,9 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 
 /// `path`: the file, or a run folder that holds one. Throws Error naming what is wrong.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
+
+/// As `load_checkpoint`. Throws Error too where the file lacks what only training needs.
+Checkpoint load_to_resume(const std::filesystem::path& path);
 
 /// Copies each tensor of `from` into the one of the same name. Throws Error, beginning with `what`, that lists missing,
 /// extra and misshaped tensors by name.

@@ -22,6 +22,10 @@ UNet new_network(const Config& config, const ImageShape& shape, torch::Device de
 /// `restore` does.
 UNet make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 std::vector<std::string> weights_names();
+bool has_weights(const Checkpoint& checkpoint, const std::string& weights);
+
+/// "step 6800, ema weights, CRC-32 1a2b3c4d": tells one network from another.
+std::string identity(const Checkpoint& checkpoint, const std::string& weights);
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# What the program says of itself: help, manual page and completions, whether they are whole, agree with one another and
+# with what the program does:  tests/help_test.sh PATH/TO/diffuse
+set -euo pipefail
+diffuse=$(realpath "$1")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+"$diffuse" help >all.txt
+commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' all.txt)
+[ "$(wc -w <<<"$commands")" -ge 7 ] || fail "the help lists no commands: $(cat all.txt)"
+
+"$diffuse" --help | cmp - all.txt || fail "diffuse help is not diffuse --help"
+for command in $commands; do
+    "$diffuse" help "$command" >"$command.txt"
+    "$diffuse" "$command" --help | cmp - "$command.txt" || fail "diffuse help $command is not diffuse $command --help"
+done
+for file in all $commands; do
+    [ "$(wc -L <"$file.txt")" -le 80 ] || fail "the help of $file has lines of more than 80 columns"
+    [ "$(sed -n '/^Examples:/,$p' "$file.txt" | grep -c '^  diffuse ')" = 2 ] || fail "the help of $file has not two examples at its end"
+    ! grep -q '^Options:' "$file.txt" || fail "the help of $file has options without a group"
+done
+
+# the manual page and the completions have every command and option, and every name that an option takes
+"$diffuse" help --man >diffuse.1
+for shell in bash zsh fish; do
+    "$diffuse" completion $shell >completion.$shell
+    ! command -v $shell >/dev/null || $shell -n completion.$shell || fail "$shell cannot read its completions"
+done
+if command -v mandoc >/dev/null; then mandoc -T lint -W error diffuse.1 || fail "mandoc finds faults in the manual page"; fi
+for command in $commands; do
+    grep -q "^.SH \"DIFFUSE $command\"" diffuse.1 || fail "the manual page has no section on $command"
+    options=$(grep -oE '^  (-h, )?--[a-z0-9-]+(, --[a-z0-9-]+)?' "$command.txt" | grep -oE -- '--[a-z0-9-]+')
+    [ -n "$options" ] || fail "no options in the help of $command"
+    for option in $options; do
+        grep -qF -- "${option//-/\\-}" diffuse.1 || fail "the manual page lacks $command $option"
+        grep -E "^ +$command\) words=" completion.bash | grep -q -- "$option\b" || fail "bash does not complete $command $option"
+        sed -n "/^            $command)/,/;;/p" completion.zsh | grep -q -- "$option[[]\|$option=[[]" || fail "zsh does not complete $command $option"
+        grep "from $command'" completion.fish | grep -q -- "-l ${option#--} " || fail "fish does not complete $command $option"
+    done
+done
+
+# installed beside the program
+cmake --install "$(dirname "$diffuse")" --prefix "$folder/prefix" >/dev/null || fail "cmake --install"
+cmp prefix/share/man/man1/diffuse.1 diffuse.1
+cmp prefix/share/bash-completion/completions/diffuse completion.bash
+cmp prefix/share/zsh/site-functions/_diffuse completion.zsh
+cmp prefix/share/fish/vendor_completions.d/diffuse.fish completion.fish
+prefix/bin/diffuse --version | grep -q '^diffuse ' || fail "the installed program does not start"
+
+# what bash makes of a line; of `diffuse sample --solver=u` it replaces what is behind the = alone
+completes() { # LINE WORD...: at its end
+    local line=$1 found
+    shift
+    found=$(bash -c 'source completion.bash; compopt() { :; }; COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=(); _diffuse; echo "${COMPREPLY[*]}"' - "$line")
+    [ "$found" = "$*" ] || fail "'$line' is completed to '$found', expected '$*'"
+}
+# shellcheck disable=SC2086  # words
+completes "diffuse " $commands -h --help --version
+completes "diffuse sa" sample
+completes "diffuse sample --sol" --solver
+completes "diffuse sample --solver dpmpp" dpmpp-2m dpmpp-3m
+completes "diffuse sample --solver=u" unipc
+completes "diffuse eval --solvers ddim,he" ddim,heun
+completes "diffuse encode --weights " ema raw
+completes "diffuse train --set train.dec" train.decay=cosine train.decay=linear train.decay=none
+completes "diffuse train --set train.decay=l" linear
+completes "diffuse train --set train.batch" train.batch_size=
+completes "diffuse train --set seed" seed=
+completes "diffuse help enc" encode
+completes "diffuse completion z" zsh
+completes "diffuse info completion.z" completion.zsh
+completes "diffuse sample --num " ""
+
+# every documented default is in effect: with all of them given, the result is the same as with none
+cat >tiny.json <<'END'
+{"dataset": {"kind": "digits", "limit": 100}, "model": {"base_channels": 8},
+ "train": {"steps": 6, "batch_size": 8, "sample_every": 0, "warmup_steps": 2}}
+END
+defaults() { # COMMAND EXCEPT: the options of a help that have a default in one word, with it
+    python3 - "$1.txt" "$2" <<'END'
+import re, sys
+text = open(sys.argv[1]).read()
+for name, words in re.findall(r"^  (--[a-z0-9-]+) \S+((?:.*\n)(?: {26}.*\n)*)", text, re.M):
+    found = re.search(r"default (\S+)\)", " ".join(words.split()))
+    if found and name not in sys.argv[2].split(): print(name, found[1])
+END
+}
+"$diffuse" train --config tiny.json --threads 1 --out run --quiet >/dev/null
+for solver in unipc ddim ddpm; do
+    case $solver in ddim) also="--eta 0 --steps 20" ;; ddpm) also="--clip-x0 --steps 1000" ;; *) also="--steps 20 --no-clip-x0" ;; esac
+    "$diffuse" sample --checkpoint run --solver $solver --num 2 --quiet --out a.png --save-tensors a.safetensors >/dev/null
+    # shellcheck disable=SC2046,SC2086  # options and their values
+    "$diffuse" sample --checkpoint run --solver $solver --num 2 --quiet --out b.png --save-tensors b.safetensors \
+        $(defaults sample "--solver --num --out --eta --max-ratio") $also >/dev/null
+    python3 - <<'END' || fail "a documented default of sample is not in effect ($solver)"
+import struct
+def data(path):
+    everything = open(path, 'rb').read()
+    return everything[8 + struct.unpack('<Q', everything[:8])[0]:]
+assert data('a.safetensors') == data('b.safetensors')
+END
+done
+defaults sample "" | grep -qx -- '--num 64' || fail "no default of --num in the help"
+[ "$("$diffuse" sample --checkpoint run --steps 1 --out a.png --json --quiet | python3 -c 'import json, sys; print(json.load(sys.stdin)["num"])')" = 64 ] || fail "--num is not 64 by default"
+for metric in nll roundtrip; do
+    case $metric in nll) also="--num 2 --ode-steps 50 --probes 1" ;; *) also="--num 2 --solvers unipc --spacings uniform --steps 20" ;; esac
+    "$diffuse" eval --checkpoint run --metric $metric --num 2 --json --quiet >a.json
+    # shellcheck disable=SC2086
+    "$diffuse" eval --checkpoint run --metric $metric --json --quiet --weights ema $also >b.json
+    cmp a.json b.json || fail "a documented default of eval --metric $metric is not in effect"
+done
+# and of the config: a run whose config gives none of the keys is one whose config gives all of them
+keys=$(python3 - train.txt <<'END'
+import re, sys
+skipped = "seed dataset.dir dataset.kind dataset.limit train.steps train.batch_size train.sample_every model.base_channels train.warmup_steps"
+for key, default in re.findall(r"^  ([a-z][a-z0-9_.]+) = (\S+)$", open(sys.argv[1]).read(), re.M):
+    if key not in skipped.split(): print("--set", f"{key}={default}")
+END
+)
+[ "$(wc -l <<<"$keys")" -ge 20 ] || fail "the help of train has no keys: $keys"
+# shellcheck disable=SC2086
+"$diffuse" train --config tiny.json --threads 1 --out all --quiet $keys >/dev/null
+cmp run/checkpoint.safetensors all/checkpoint.safetensors || fail "a documented default of the config is not in effect"
+echo "help, manual page and completions are whole, and the defaults are in effect"
