@@ -141,8 +141,9 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
     const auto start = flat(UNet(config.unet, {}, 0, torch::kCPU).named_parameters());
     const auto of_one = load_checkpoint(folder / "1"), of_two = load_checkpoint(folder / "2");
     for (const auto& [a, b] : {std::pair{of_one.model, of_two.model}, std::pair{of_one.ema, of_two.ema}}) {
-        // As a share of the way that they went; measured: 5e-8.
-        EXPECT_LT((flat(a) - flat(b)).norm().item<double>(), 1e-6 * (flat(a) - start).norm().item<double>());
+        // As a share of the way that they went; measured: 2e-6, as Muon makes small singular values, and their
+        // rounding, up to 485 times as large (5e-8 with AdamW).
+        EXPECT_LT((flat(a) - flat(b)).norm().item<double>(), 2e-5 * (flat(a) - start).norm().item<double>());
     }
 }
 

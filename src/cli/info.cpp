@@ -48,7 +48,7 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
     const TrainingState& training = checkpoint.training;
     return fmt::format(
         "{}\n"
-        "size        {:.1f} MB: weights, their average (EMA, decay {}) and AdamW's two means\n"
+        "size        {:.1f} MB: weights, their average (EMA, decay {}) and what the optimizers remember\n"
         "network     {} parameters, predicts {}; images of {}\n"
         "schedule    {}, {} levels\n"
         "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"

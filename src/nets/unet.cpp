@@ -291,13 +291,17 @@ UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, t
 
 torch::Tensor UNet::operator()(const torch::Tensor& x, const torch::Tensor& t) const { return modules_->forward(x, t); }
 
-std::vector<std::pair<std::string, torch::Tensor>> UNet::named_parameters() const {
-    std::vector<std::pair<std::string, torch::Tensor>> result;
+NamedTensors UNet::named_parameters() const {
+    NamedTensors result;
     for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
     return result;
 }
 
 std::vector<torch::Tensor> UNet::parameters() const { return modules_->parameters(); }
+
+bool UNet::is_matrix(const std::string& name, const torch::Tensor& weight) {
+    return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
+}
 
 int64_t UNet::parameter_count() const {
     int64_t count = 0;

@@ -25,7 +25,8 @@ auto groups(AnyCheckpoint& checkpoint) {
     return std::array{std::pair{std::string("model."), &checkpoint.model},
                       std::pair{std::string("ema."), &checkpoint.ema},
                       std::pair{std::string("adamw.mean."), &checkpoint.training.mean},
-                      std::pair{std::string("adamw.square."), &checkpoint.training.square}};
+                      std::pair{std::string("adamw.square."), &checkpoint.training.square},
+                      std::pair{std::string("muon.momentum."), &checkpoint.training.momentum}};
 }
 
 std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
@@ -78,11 +79,15 @@ public:
     }
 
 private:
-    /// Networks that predict eps did not add their input to their output before the key for it was there.
+    /// With what was done before there was a key for it, where that is not the key's default.
     Json config_json() const {
         Json config = json("config");
-        const bool has_model = config.is_object() && config.contains("model") && config["model"].is_object();
-        if (has_model && !config["model"].contains("input_skip")) config["model"]["input_skip"] = false;
+        const auto was = [&](const char* section, const char* key, const Json& value) {
+            const bool present = config.is_object() && config.contains(section) && config[section].is_object();
+            if (present && !config[section].contains(key)) config[section][key] = value;
+        };
+        was("model", "input_skip", false);
+        was("train", "optimizer", "adamw");
         return config;
     }
     void require(bool holds, const std::string& key) const {

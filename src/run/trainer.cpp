@@ -51,11 +51,15 @@ public:
           parameterization_(make_parameterization(config.parameterization)),
           objective_(ddpm_loss(parameterization_, schedule_, config.train.weighting)),
           average_(new_network(config, shape_, device)),
-          ema_(flatten_parameters(average_.parameters())),
+          groups_(weight_groups(average_, config.train.optimizer)),
+          ema_(flatten_parameters(groups_.parameters())),
           weights_(ema_.clone()),
-          replicas_([&] { return new_network(config, dataset.shape(), device); }, weights_, config.train.batch_size),
-          optimizer_(weights_, ema_, config.train.beta2, config.train.weight_decay),
-          learning_rate_(make_learning_rate(config.train)),
+          replicas_([&] { return new_network(config, dataset.shape(), device); },
+                    [&](const UNet& network) { return weight_groups(network, config.train.optimizer).parameters(); },
+                    weights_, config.train.batch_size),
+          optimizer_(groups_, config.train, weights_, ema_),
+          learning_rate_(make_learning_rate(config.train, config.train.learning_rate)),
+          muon_learning_rate_(make_learning_rate(config.train, config.train.muon_learning_rate)),
           metrics_(folder.path() / kMetricsName) {
         average_.set_training(false);
     }
@@ -66,13 +70,14 @@ public:
             log::warn(
                 fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
         }
-        restore(named(weights_), checkpoint.model, "the weights");
-        restore(named(ema_), checkpoint.ema, "the averaged weights");
-        restore(named(optimizer_.mean), training.mean, "the optimizer's means");
-        restore(named(optimizer_.square), training.square, "the optimizer's squares");
+        restore(named_views(weights_, groups_.all()), checkpoint.model, "the weights");
+        restore(named_views(ema_, groups_.all()), checkpoint.ema, "the averaged weights");
+        restore(named_views(optimizer_.adamw.mean, groups_.adamw), training.mean, "AdamW's means");
+        restore(named_views(optimizer_.adamw.square, groups_.adamw), training.square, "AdamW's squares");
+        restore(named_views(optimizer_.muon.momentum, groups_.muon), training.momentum, "Muon's momentum");
         step_ = saved_step_ = checkpoint.step;
         bad_steps_ = training.bad_steps;
-        optimizer_.steps = step_ - bad_steps_;
+        optimizer_.adamw.steps = step_ - bad_steps_;
         window_ = training.window;
         last_loss_ = training.loss;
         wall_seconds_before_ = wall_seconds;
@@ -122,7 +127,8 @@ private:
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
         optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate_(step_),
-                        ema_decay(config_.train.ema_decay, step_));
+                        muon_learning_rate_(step_), ema_decay(config_.train.ema_decay, step_),
+                        [&](int64_t count, const auto& work) { replicas_.for_each(count, work); });
         window_.loss += step_loss;
         window_.grad_norm += norm;
         ++window_.steps;
@@ -185,20 +191,20 @@ private:
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
     void save() {
         if (bad_in_a_row_ > 0 || saved_step_ == step_) return;
-        const TrainingState training{
-            bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)};
+        const TrainingState training{bad_steps_,
+                                     last_loss_,
+                                     window_,
+                                     data_,
+                                     machine_,
+                                     named_views(optimizer_.adamw.mean, groups_.adamw),
+                                     named_views(optimizer_.adamw.square, groups_.adamw),
+                                     named_views(optimizer_.muon.momentum, groups_.muon)};
         metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
-        folder_.save({config_, shape_, step_, named(weights_), named(ema_), training}, config_.train.keep_checkpoints);
+        folder_.save(
+            {config_, shape_, step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()), training},
+            config_.train.keep_checkpoints);
         saved_step_ = step_;
         log::debug(fmt::format("saved {} of step {}", display_path(folder_.path() / kCheckpointName), step_));
-    }
-
-    /// The parts of a flat vector under the names of the weights.
-    NamedTensors named(const torch::Tensor& flat) const {
-        NamedTensors result = average_.named_parameters();
-        const auto views = views_of(flat, average_.parameters());
-        for (size_t i = 0; i < views.size(); ++i) result[i].second = views[i];
-        return result;
     }
 
     const Config config_;
@@ -214,10 +220,11 @@ private:
     const Parameterization parameterization_;
     const Objective objective_;
     UNet average_;
+    const WeightGroups groups_;  // of average_
     torch::Tensor ema_, weights_;
     Replicas replicas_;
-    AdamW optimizer_;
-    const LearningRate learning_rate_;
+    Optimizer optimizer_;
+    const LearningRate learning_rate_, muon_learning_rate_;
     int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
     MetricsWindow window_;
     std::optional<double> last_loss_;

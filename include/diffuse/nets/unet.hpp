@@ -11,6 +11,8 @@
 
 namespace diffuse {
 
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
 struct UNetOptions {
     int64_t base_channels = 32;
     std::vector<int64_t> channel_multipliers = {1, 2};
@@ -37,8 +39,11 @@ public:
     torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& time) const;
 
     /// The weights by name; assigning through them changes the network.
-    std::vector<std::pair<std::string, torch::Tensor>> named_parameters() const;
+    NamedTensors named_parameters() const;
     std::vector<torch::Tensor> parameters() const;
+    /// Whether a weight is that of a convolution between feature maps, which an optimizer may take for the matrix
+    /// [out, in * height * width] of a linear map. Those of the first and last one, from and to pixels, are not.
+    static bool is_matrix(const std::string& name, const torch::Tensor& weight);
     int64_t parameter_count() const;
 
     /// Dropout is only active in training mode, which is how a new network starts.
