@@ -57,11 +57,13 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     TensorFile file = read_tensor_file(folder / "new");
     auto config = nlohmann::json::parse(file.metadata.at("config"));
     config["model"].erase("input_skip");
+    config["model"].erase("classes");
     config["train"].erase("optimizer");
     file.metadata["config"] = config.dump();
     write_tensor_file(folder / "old", file);
     const Config old = load_checkpoint(folder / "old").config;
     EXPECT_FALSE(old.parameterization.input_skip);
+    EXPECT_EQ(old.unet.classes, 0);
     EXPECT_EQ(old.train.optimizer, "adamw");
 }
 

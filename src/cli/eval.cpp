@@ -148,6 +148,7 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
+        sampler.condition = cycled_classes(model, count);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =

@@ -71,6 +71,7 @@ void start_run(const Options& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
+    config = with_classes(config, dataset);
     if (options.dry_run) return print_plan(config, dataset);
 
     const std::string name = std::filesystem::path(options.config).stem().string();
@@ -98,6 +99,7 @@ void resume_run(const Options& options, torch::Device device) {
                     : options.config.empty() ? with_settings(before, options.settings)
                                              : load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
+    if (!config.unet.classes) config.unet.classes = before.unet.classes;  // the data cannot change
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }

@@ -87,6 +87,7 @@ private:
             if (present && !config[section].contains(key)) config[section][key] = value;
         };
         was("model", "input_skip", false);
+        was("model", "classes", 0);
         was("train", "optimizer", "adamw");
         return config;
     }

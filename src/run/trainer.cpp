@@ -25,7 +25,13 @@
 namespace diffuse {
 namespace {
 
-constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
+constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25;
+
+/// As many that each column shows one class, where that is possible.
+int64_t preview_columns(int64_t classes) {
+    if (classes == 0 || classes > kMaxPreviewColumns) return kPreviewColumns;
+    return classes * std::max<int64_t>(1, kPreviewColumns / classes);
+}
 
 /// Images a second since the last line of metrics, without the time that samples and checkpoints take.
 struct Speed {
@@ -46,6 +52,7 @@ public:
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
+          labels_(*config.unet.classes > 0 ? dataset.labels : torch::Tensor()),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
@@ -106,18 +113,29 @@ private:
     void take_step() {
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
-        const auto indices = to_device(order_.indices(position, batch_size), device_);
+        const auto order = order_.indices(position, batch_size), indices = to_device(order, device_);
+        const Condition labels = labels_of(order, position);
         const auto levels = training_levels(seed_, step_, batch_size, schedule_);
         const auto [loss, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
             const auto x0 = to_signed(images_.index_select(0, indices.narrow(0, first, count)));
             const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
-            return objective_(network,
-                              {x0, to_device(eps, device_), {levels.begin() + first, levels.begin() + first + count}});
+            return objective_(network, {x0,
+                                        to_device(eps, device_),
+                                        {levels.begin() + first, levels.begin() + first + count},
+                                        labels.defined() ? labels.narrow(0, first, count) : Condition()});
         });
         ++step_;
         ++speed_.steps;
         update_weights(loss, gradient);
+    }
+
+    /// What the network is told of a batch, the images `order`.
+    Condition labels_of(const torch::Tensor& order, int64_t position) const {
+        if (!labels_.defined()) return {};
+        const auto labels = training_labels(seed_, position, labels_.index_select(0, order),
+                                            config_.train.label_dropout, *config_.unet.classes);
+        return to_device(labels, device_);
     }
 
     void update_weights(const torch::Tensor& loss, const torch::Tensor& gradient) {
@@ -179,12 +197,15 @@ private:
 
     void save_samples(Progress& progress) {
         SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
-        Sampler sampler = make_sampler(options, {average_, parameterization_, schedule_, shape_}, device_);
+        const Model model{average_, parameterization_, schedule_, shape_, *config_.unet.classes};
+        const int64_t columns = preview_columns(model.classes), count = kMaxPreviewImages / columns * columns;
+        Sampler sampler = make_sampler(options, model, device_);
+        sampler.condition = cycled_classes(model, count);
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
-        const auto start = sampling_noise(seed_, 0, kPreviewImages, shape_.sizes(), 0);
+        const auto start = sampling_noise(seed_, 0, count, shape_.sizes(), 0);
         const auto path = folder_.path() / kSamplesName / step_name(step_, ".png");
-        write_png(path, tile(to_bytes(diffuse::run(sampler, start).x), kPreviewColumns));
+        write_png(path, tile(to_bytes(diffuse::run(sampler, start).x), columns));
         log::debug(fmt::format("saved {}", display_path(path)));
     }
 
@@ -214,7 +235,7 @@ private:
     const std::string data_, machine_;
     const uint64_t seed_;
     const int64_t threads_;
-    const torch::Tensor images_;
+    const torch::Tensor images_, labels_;
     DataOrder order_;
     const Schedule schedule_;
     const Parameterization parameterization_;
@@ -237,9 +258,10 @@ private:
 
 }  // namespace
 
-int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+int64_t train(const Config& asked, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
-    const std::string data = fingerprint(dataset);
+    const Config config = with_classes(asked, dataset);
+    const std::string data = fingerprint(dataset, *config.unet.classes > 0);
     if (start && start->training.data != data) {
         throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
                                 start->training.data));

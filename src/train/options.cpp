@@ -24,6 +24,8 @@ Fields fields(TrainOptions& o) {
         {"weight_decay", Real{&o.weight_decay, 0, 10}, "decoupled weight decay, times the learning rate"},
         {"beta2", Real{&o.beta2, 0, 0.999999}, "AdamW's decay of the squared gradient"},
         {"muon_momentum", Real{&o.muon_momentum, 0, 0.999999}, "Muon's decay of the gradient's running mean"},
+        {"label_dropout", Real{&o.label_dropout, 0, 1},
+         "share of labels that the network is not told, so that it learns to do without (model.classes)"},
         {"gradient_clip", Real{&o.gradient_clip, 0, 1e9}, "largest gradient norm; 0: no clipping"},
         {"ema_decay", Real{&o.ema_decay, 0, 0.9999999},
          "decay of the averaged weights; warmed up as (1 + step) / (10 + step)"},

@@ -18,6 +18,7 @@ struct TrainOptions {
     double weight_decay = 0;
     double beta2 = 0.999;
     double muon_momentum = 0.95;
+    double label_dropout = 0.15;
     double gradient_clip = 1;
     double ema_decay = 0.999;
     int64_t max_bad_steps = 10;
