@@ -104,6 +104,19 @@ TEST(Muon, TakesTheStepsThatItsEquationsSayInDouble) {
     }
 }
 
+TEST(Muon, TakesTheSameStepsOnAnyNumberOfThreads) {
+    const Parameters shapes(11, torch::zeros({16, 16, 3, 3}));
+    const auto after = [&](int64_t threads) {
+        const auto weights = normal({11 * 16 * 144}, {1, Purpose::kDigit, 4});
+        Workers workers(threads);
+        Muon muon(shapes, weights, weights.clone(), /*mu=*/0.95, /*weight_decay=*/0);
+        muon.step(normal(weights.sizes(), {1, Purpose::kDigit, 5}), /*factor=*/1, /*learning_rate=*/0.01,
+                  /*ema_decay=*/0.9, [&](int64_t count, const auto& work) { workers.for_each(count, work); });
+        return weights;
+    };
+    EXPECT_TRUE(torch::equal(after(1), after(3)));
+}
+
 TEST(Muon, TakesTheConvolutionsBetweenFeatureMapsAndAdamWTheRest) {
     const UNet network({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {14}}, {}, 1,
                        torch::kCPU);

@@ -310,7 +310,9 @@ TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     expect_contains(error, "in the last 4 steps");
     expect_contains(error, "--resume");
     const Checkpoint kept = load_checkpoint(folder / "run");
-    for (const auto& [name, weight] : kept.model) EXPECT_TRUE(weight.isfinite().all().item<bool>()) << name;
+    for (const auto* tensors : {&kept.model, &kept.training.momentum}) {
+        for (const auto& [name, tensor] : *tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+    }
     // The first bad step comes after the checkpoint, which is the last of the good ones; the fatal one has no line.
     const auto lines = metrics(folder / "run");
     EXPECT_EQ(lines.back()["bad_steps"], 3);
