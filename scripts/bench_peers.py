@@ -223,7 +223,8 @@ def convolutions_alone(batch):
 
 def write_config(folder, batch, steps):
     config = {"model": {"base_channels": BASE, "channel_multipliers": MULTIPLIERS, "prediction": "v"},
-              "train": {"steps": steps, "batch_size": batch, "log_every": 2, "sample_every": 0, "checkpoint_every": 0}}
+              "train": {"steps": steps, "batch_size": batch, "optimizer": "adamw", "log_every": 2, "sample_every": 0,
+                        "checkpoint_every": 0}}
     path = pathlib.Path(folder) / "config.json"
     path.write_text(json.dumps(config))
     return path

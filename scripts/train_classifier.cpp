@@ -88,7 +88,7 @@ Classifier train(const Dataset& dataset) {
     }
     AdamW optimizer(weights, ema, config.beta2, config.weight_decay);
     DataOrder order(kSeed, dataset.size());
-    const LearningRate learning_rate = make_learning_rate(config);
+    const LearningRate learning_rate = make_learning_rate(config, config.learning_rate);
     Progress progress("training the classifier: step", config.steps);
     const SingleThreaded guard;
     Workers workers(std::min<int64_t>(threads, kReplicas));

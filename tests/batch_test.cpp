@@ -62,5 +62,24 @@ TEST(TrainingNoise, OfAnImageDoesNotDependOnTheBatchItIsIn) {
     EXPECT_FALSE(torch::equal(batch[0], batch[1]));
 }
 
+/// The labels 0 .. 9 again and again, as a training with label_dropout 0.15 sees them from position `first` on.
+torch::Tensor labels_seen(int64_t first, int64_t count, double dropout = 0.15) {
+    return training_labels(7, first, torch::arange(first, first + count).remainder(10), dropout, /*none=*/10);
+}
+
+TEST(TrainingLabels, AreNoneAsOftenAsAskedAndElseAsTheyWere) {
+    const int64_t count = 40'000;
+    const auto seen = labels_seen(0, count), dropped = seen.eq(10);
+    const double spread = std::sqrt(0.15 * 0.85 / double(count));
+    EXPECT_NEAR(dropped.to(torch::kFloat64).mean().item<double>(), 0.15, 4 * spread);
+    EXPECT_TRUE((dropped | seen.eq(torch::arange(count).remainder(10))).all().item<bool>());
+    EXPECT_EQ(labels_seen(0, 1000, 0).max().item<int64_t>(), 9);
+    EXPECT_EQ(labels_seen(0, 1000, 1).min().item<int64_t>(), 10);
+}
+
+TEST(TrainingLabels, OfAnImageDoNotDependOnTheBatchItIsIn) {
+    EXPECT_TRUE(torch::equal(labels_seen(40, 200).narrow(0, 30, 50), labels_seen(70, 50)));
+}
+
 }  // namespace
 }  // namespace diffuse

@@ -56,6 +56,21 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
                     "schedule.zero_terminal_snr is 1; expected true or false");
 }
 
+TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
+    const Dataset labelled{torch::zeros({2, 1, 4, 4}, torch::kUInt8), torch::tensor({0, 9}, torch::kInt64), 10},
+        unlabelled{labelled.images, {}};
+    const auto classes = [](const std::string& asked, const Dataset& dataset) {
+        return with_classes(with_settings(Config{}, {"model.classes=" + asked}), dataset).unet.classes;
+    };
+    EXPECT_EQ(classes("auto", labelled), 10);
+    EXPECT_EQ(classes("auto", unlabelled), 0);
+    EXPECT_EQ(classes("12", labelled), 12);
+    EXPECT_EQ(classes("0", labelled), 0);
+    EXPECT_EQ(error_of([&] { classes("9", labelled); }),
+              "config: model.classes is 9, but the labels go up to 9; set it to 10, or to 0 for none");
+    expect_contains(error_of([&] { classes("10", unlabelled); }), "there are no labels");
+}
+
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
     expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
     expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, digits");

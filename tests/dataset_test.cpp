@@ -121,6 +121,8 @@ TEST_F(Mnist, TakesTheFirstNImages) {
     write_train(images_file(), labels_file());
     config.limit = 2;
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 2);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).labels.size(0), 2);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 4) << "of all three";
     config.limit = 100;
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
 }
@@ -133,8 +135,11 @@ TEST_F(Mnist, FilesThatDoNotBelongTogetherAreRefused) {
 TEST_F(Mnist, NeedsNoLabelsAndTakesOtherNames) {
     write_train(images_file(), labels_file({1, 2, 26}));  // as EMNIST's letters
     EXPECT_EQ(load_dataset(config, Split::kTrain).labels[2].item<int64_t>(), 26);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 27);
     std::filesystem::remove(folder / "train-labels-idx1-ubyte.gz");
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
+    EXPECT_FALSE(load_dataset(config, Split::kTrain).labels.defined());
+    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 0);
     std::filesystem::rename(folder / "train-images-idx3-ubyte", folder / "train-images.idx3-ubyte");
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
 }

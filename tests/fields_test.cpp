@@ -10,6 +10,7 @@ struct Options {
     std::optional<int64_t> steps;
     std::optional<double> ratio;
     std::optional<bool> clip;
+    std::optional<int64_t> classes;
     bool fast = false;
     std::string method = "a", name;
     std::vector<int64_t> sizes = {1};
@@ -20,6 +21,7 @@ Fields fields(Options& o) {
             {"steps", Number<std::optional<int64_t>>{&o.steps, 1, 10}, "number of steps"},
             {"section", Fields{{"ratio", Number<std::optional<double>>{&o.ratio, 0, 2}, "ratio"},
                                {.key = "clip", .value = &o.clip, .meaning = "clipping", .may_change = true}}},
+            {"classes", NumberOrAuto{&o.classes, 0, 10}, "number of classes"},
             {"fast", &o.fast, "speed"},
             {"method", Choice{&o.method, {"a", "b"}}, "method"},
             {"name", &o.name, "name"},
@@ -41,12 +43,27 @@ TEST(Fields, WhatIsWrittenReadsBackTheSameAndWhatIsNotGivenIsNull) {
     EXPECT_EQ(again.clip, true);
 }
 
+TEST(Fields, AWholeNumberMayBeLeftToBeFoundOut) {
+    Options options, again;
+    EXPECT_EQ(to_json(fields(options))["classes"], "auto");
+    options.classes = 0;
+    read(fields(again), nlohmann::json::parse(to_json(fields(options)).dump()), "options");
+    EXPECT_EQ(again.classes, 0);
+    read(fields(again), {{"classes", "auto"}}, "options");
+    EXPECT_FALSE(again.classes);
+}
+
 TEST(Fields, AWrongValueSaysWhatWasFoundAndWhatIsExpected) {
     Options o;
     const auto error = [&](const nlohmann::json& json) { return error_of([&] { read(fields(o), json, "options"); }); };
     EXPECT_EQ(error({{"steps", 11}}), "options: steps is 11; expected a whole number from 1 to 10");
     EXPECT_EQ(error({{"section", {{"ratio", "1"}}}}), "options: section.ratio is \"1\"; expected a number from 0 to 2");
     EXPECT_EQ(error({{"section", {{"clip", 1}}}}), "options: section.clip is 1; expected true, false or null");
+    for (const nlohmann::json& wrong : {nlohmann::json(11), nlohmann::json(-1), nlohmann::json(2.5),
+                                        nlohmann::json("none"), nlohmann::json(UINT64_MAX)}) {
+        EXPECT_EQ(error({{"classes", wrong}}),
+                  "options: classes is " + wrong.dump() + "; expected a whole number from 0 to 10, or auto");
+    }
     EXPECT_EQ(error({{"section", {{"clop", 1}}}}),
               "options: unknown key 'section.clop'; did you mean 'section.clip'? known: section.ratio, section.clip");
     EXPECT_EQ(error({{"method", "c"}}), "options: unknown method 'c'; did you mean 'a'? known: a, b");

@@ -23,9 +23,7 @@ TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
     const int64_t count = 50'000;
     for (const int64_t t : {1, 100, 400, 1000}) {
         const NoiseLevel level = kSchedule.at(double(t));
-        const Network best = [&](const torch::Tensor& x, const torch::Tensor&) {
-            return data.denoiser()(x, level).eps;
-        };
+        const Network best = [&](const NetworkInput& input) { return data.denoiser()(input.x, level).eps; };
         const auto x0 = data.mean + data.std * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
         const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
         const double expected = std::pow(level.alpha * data.std, 2) / data.variance(level);
@@ -37,7 +35,7 @@ TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
 
 TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
     const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
-    const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
+    const Network zero = [](const NetworkInput& input) { return torch::zeros_like(input.x); };
     const auto loss = ddpm_loss(kEps, kSchedule)(zero, at_level(5, torch::zeros_like(eps), eps));
     EXPECT_FLOAT_EQ(loss.item<float>(), eps.square().mean().item<float>());
 }
@@ -48,8 +46,9 @@ TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
         const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
         const NoiseLevel level = kSchedule.at(double(t));
         const double standard_error = level.sigma / std::sqrt(4.0 * count);
-        const Network spy = [&](const torch::Tensor& x, const torch::Tensor& time) {
-            EXPECT_TRUE(time.eq(t).all().item<bool>());
+        const Network spy = [&](const NetworkInput& input) {
+            const auto& x = input.x;
+            EXPECT_TRUE(input.time.eq(t).all().item<bool>());
             EXPECT_NEAR(x.mean().item<double>(), 0.7 * level.alpha, 5 * standard_error + 1e-6);  // float32's rounding
             EXPECT_NEAR(x.std().item<double>(), level.sigma, 5 * standard_error);
             return x;
@@ -59,7 +58,7 @@ TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
 }
 
 TEST(Denoiser, SplitsXIntoX0AndEps) {
-    const Network half = [](const torch::Tensor& x, const torch::Tensor&) { return 0.5 * x; };
+    const Network half = [](const NetworkInput& input) { return 0.5 * input.x; };
     const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0}).to(torch::kFloat64);
     const NoiseLevel level = kSchedule.at(500);
     const auto [x0, eps] = network_denoiser(half, kEps, kSchedule)(x, level);
@@ -68,9 +67,9 @@ TEST(Denoiser, SplitsXIntoX0AndEps) {
 
 TEST(Denoiser, IsNeverAskedBelowTheFirstTrainedLevel) {
     double asked = -1;
-    const Network spy = [&](const torch::Tensor& x, const torch::Tensor& t) {
-        asked = t.item<double>();
-        return torch::zeros_like(x);
+    const Network spy = [&](const NetworkInput& input) {
+        asked = input.time.item<double>();
+        return torch::zeros_like(input.x);
     };
     network_denoiser(spy, kEps, kSchedule)(torch::zeros({1, 1, 2, 2}, torch::kFloat64), NoiseLevel{});
     EXPECT_EQ(asked, 1);
@@ -80,13 +79,26 @@ TEST(Denoiser, APredictedVIsTurnedIntoTheSameEpsAndX0) {
     const auto x0 = normal({2, 1, 4, 4}, {5, Purpose::kDigit, 0}).to(torch::kFloat64);
     const auto noise = normal({2, 1, 4, 4}, {5, Purpose::kTrainingNoise, 0}).to(torch::kFloat64);
     const NoiseLevel level = kSchedule.at(400);
-    const Network exact = [&](const torch::Tensor&, const torch::Tensor&) {
-        return level.alpha * noise - level.sigma * x0;
-    };
+    const Network exact = [&](const NetworkInput&) { return level.alpha * noise - level.sigma * x0; };
     const auto found = network_denoiser(exact, make_parameterization({.prediction = "v"}), kSchedule)(
         level.alpha * x0 + level.sigma * noise, level);
     EXPECT_TRUE(torch::allclose(found.eps, noise, 0, 1e-12));
     EXPECT_TRUE(torch::allclose(found.x0, x0, 0, 1e-12));
+}
+
+TEST(Denoiser, AndLossPassTheConditionOn) {
+    const auto labels = torch::tensor({3, 1}, torch::kInt64), x = torch::zeros({2, 1, 2, 2});
+    int calls = 0;
+    const Network spy = [&](const NetworkInput& input) {
+        EXPECT_TRUE(torch::equal(input.condition, labels));
+        ++calls;
+        return input.x;
+    };
+    network_denoiser(spy, kEps, kSchedule, labels)(x, kSchedule.at(500));
+    Batch batch = at_level(500, x, x);
+    batch.condition = labels;
+    ddpm_loss(kEps, kSchedule)(spy, batch);
+    EXPECT_EQ(calls, 2);
 }
 
 TEST(Denoiser, ClippingBoundsX0AndKeepsX) {
@@ -98,7 +110,7 @@ TEST(Denoiser, ClippingBoundsX0AndKeepsX) {
 }
 
 TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
-    const Network zero = [](const torch::Tensor& x, const torch::Tensor&) { return torch::zeros_like(x); };
+    const Network zero = [](const NetworkInput& input) { return torch::zeros_like(input.x); };
     const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0});
     const auto eps_of = [&](const ParameterizationOptions& options) {
         return network_denoiser(zero, make_parameterization(options), kSchedule)(x, kSchedule.at(1000)).eps;
@@ -141,7 +153,7 @@ TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
             for (const auto& name : prediction_names()) {
                 const Parameterization meaning = make_parameterization({name, /*input_skip=*/false});
                 // A network whose eps is wrong by a tenth at every pixel, however it says so.
-                const Network network = [&](const torch::Tensor&, const torch::Tensor&) {
+                const Network network = [&](const NetworkInput&) {
                     const auto column = [&](double NoiseLevel::*member) {
                         std::vector<double> values;
                         for (const auto& level : batch.levels) values.push_back(level.*member);
@@ -163,7 +175,7 @@ TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
 double gradient_at(const Schedule& schedule, const std::string& prediction, const std::string& weighting, int64_t t) {
     const auto x0 = normal({8, 1, 4, 4}, {7, Purpose::kDigit, 0}), eps = normal({8, 1, 4, 4}, {8, Purpose::kDigit, 0});
     const auto output = torch::zeros_like(x0).requires_grad_(true);
-    const Network network = [&](const torch::Tensor&, const torch::Tensor&) { return output; };
+    const Network network = [&](const NetworkInput&) { return output; };
     const Objective loss = ddpm_loss(make_parameterization({.prediction = prediction}), schedule, weighting);
     loss(network, at_level(double(t), x0, eps, schedule)).backward();
     return output.grad().abs().mean().item<double>();
@@ -195,7 +207,7 @@ TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
     const std::map<std::string, torch::Tensor> outputs = {
         {"eps", eps}, {"x0", x0}, {"v", level.alpha * eps - level.sigma * x0}};
     for (const auto& name : prediction_names()) {
-        const Network network = [&](const torch::Tensor&, const torch::Tensor&) { return outputs.at(name); };
+        const Network network = [&](const NetworkInput&) { return outputs.at(name); };
         const auto prediction =
             network_denoiser(network, make_parameterization({name, /*input_skip=*/false}), kSchedule)(x, level);
         EXPECT_TRUE(torch::allclose(prediction.eps, eps, 1e-10, 1e-10)) << name;

@@ -71,17 +71,18 @@ TEST(Ema, ForgetsTheStartEarlyAndIsSlowLater) {
 }
 
 TEST(LearningRate, RisesThenFallsAsAsked) {
-    TrainOptions config{.steps = 110, .learning_rate = 0.5, .warmup_steps = 10};
-    EXPECT_DOUBLE_EQ(make_learning_rate(config)(1), 0.05);
-    EXPECT_DOUBLE_EQ(make_learning_rate(config)(10), 0.5);
-    EXPECT_DOUBLE_EQ(make_learning_rate(config)(11), 0.5);
-    EXPECT_NEAR(make_learning_rate(config)(61), 0.25, 1e-12);
-    EXPECT_GT(make_learning_rate(config)(110), 0);
-    EXPECT_LT(make_learning_rate(config)(110), 0.001);
+    TrainOptions config{.steps = 110, .warmup_steps = 10};
+    const auto rate = [&](int64_t step) { return make_learning_rate(config, 0.5)(step); };
+    EXPECT_DOUBLE_EQ(rate(1), 0.05);
+    EXPECT_DOUBLE_EQ(rate(10), 0.5);
+    EXPECT_DOUBLE_EQ(rate(11), 0.5);
+    EXPECT_NEAR(rate(61), 0.25, 1e-12);
+    EXPECT_GT(rate(110), 0);
+    EXPECT_LT(rate(110), 0.001);
     config.decay = "linear";
-    EXPECT_NEAR(make_learning_rate(config)(36), 0.375, 1e-12);
+    EXPECT_NEAR(rate(36), 0.375, 1e-12);
     config.decay = "none";
-    EXPECT_EQ(make_learning_rate(config)(110), 0.5);
+    EXPECT_EQ(rate(110), 0.5);
 }
 
 }  // namespace

@@ -11,10 +11,14 @@ namespace diffuse {
 namespace {
 
 /// A U-Net with random weights: nothing about these promises needs it to be trained.
-UNet random_unet() {
+UNet random_unet(int64_t classes = 0) {
     const torch::NoGradGuard no_grad;
-    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {},
-              1, torch::kCPU);
+    UNet unet({.base_channels = 16,
+               .channel_multipliers = {1, 2},
+               .attention_resolutions = {7},
+               .patch_size = 2,
+               .classes = classes},
+              {}, 1, torch::kCPU);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
     return unet;
@@ -59,6 +63,31 @@ TEST(Sampler, ImagesDependNeitherOnThreadsNorOnTheBatch) {
             EXPECT_TRUE(torch::equal(run(sampler, start(19)).x, alone)) << count << " threads, batch " << batch;
         }
     }
+}
+
+TEST(Sampler, AnImageIsAFunctionOfItsOwnLabelAndNotOfThreadsOrTheBatch) {
+    Sampler sampler = stochastic_sampler();
+    sampler.denoiser = [unet = random_unet(/*classes=*/3)](std::atomic<int64_t>& evaluations, const Condition& told) {
+        return clip_x0(network_denoiser(counted(unet, evaluations), make_parameterization({}),
+                                        make_schedule({.kind = "linear"}), told));
+    };
+    const auto draw = [&](const Condition& condition, int64_t threads, int64_t batch) {
+        sampler.condition = condition;
+        sampler.threads = threads;
+        sampler.max_in_flight = batch;
+        return run(sampler, start(condition.defined() ? condition.size(0) : 19)).x;
+    };
+    const auto labels = torch::arange(19).remainder(4);  // 3: none
+    const auto alone = draw(labels, 1, 0);
+    EXPECT_TRUE(torch::equal(draw(labels, 3, 12), alone));
+    EXPECT_TRUE(torch::equal(draw(labels.narrow(0, 0, 11), 1, 0), alone.narrow(0, 0, 11)));
+    auto others = labels.clone();
+    others[12] = 1;
+    const auto differs = draw(others, 2, 0).ne(alone).flatten(1).any(1);
+    EXPECT_EQ(differs.sum().item<int64_t>(), 1);
+    EXPECT_TRUE(differs[12].item<bool>());
+    // Told "none" and not told, to rounding: the layers of the time and the label run on other batch sizes.
+    EXPECT_TRUE(torch::allclose(draw(torch::full({19}, 3, torch::kInt64), 1, 0), draw({}, 1, 0), 0, 1e-3));
 }
 
 TEST(Sampler, TheSeedDecidesTheImages) {
@@ -117,7 +146,7 @@ TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
 
 TEST(Sampler, CountsEveryCallOfANetworkWhateverTheDenoiserMakesOfThem) {
     Sampler sampler = stochastic_sampler();
-    sampler.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations) -> Denoiser {
+    sampler.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations, const Condition&) -> Denoiser {
         const auto once = of_network(counted(unet, evaluations));
         return clip_x0([once](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
             return {once(x, level).x0, once(x, level).eps};  // as guidance by a second network does

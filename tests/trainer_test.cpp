@@ -8,6 +8,7 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/plot/png.hpp"
 #include "diffuse/plot/sheet.hpp"
+#include "diffuse/run/model.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -109,6 +110,48 @@ TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     EXPECT_LT(distance(ema, raw), distance(start.second.detach(), raw));
 }
 
+torch::Tensor labels_of(const Checkpoint& checkpoint) {
+    for (const auto& [name, weight] : checkpoint.model) {
+        if (name == "label.weight") return weight;
+    }
+    return {};
+}
+
+TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
+    const TemporaryFolder folder;
+    Config config = small();
+    run(config, folder / "run");
+    const Checkpoint checkpoint = load_checkpoint(folder / "run");
+    EXPECT_EQ(checkpoint.config.unet.classes, 10);
+    EXPECT_EQ(load_config(folder / "run" / "config.json").unet.classes, 10);
+    EXPECT_EQ(labels_of(checkpoint).abs().sum(1).gt(0).sum().item<int64_t>(), 11);
+    const Model model = make_model(checkpoint, "raw", torch::kCPU);
+    const auto said = [&](int64_t label) {
+        return model.network({torch::zeros({1, 1, 28, 28}), torch::tensor({500.0f}), torch::tensor({label})});
+    };
+    EXPECT_GT((said(3) - said(10)).abs().max().item<double>(), 0);
+    EXPECT_EQ(read_png(folder / "run" / "samples" / "step-0000060.png").size(2) / 28, 10) << "a column for each class";
+
+    config.train.label_dropout = 0;
+    run(config, folder / "always");
+    const auto labels = labels_of(load_checkpoint(folder / "always"));
+    EXPECT_EQ(labels[10].abs().max().item<float>(), 0);
+    EXPECT_GT(labels[9].abs().max().item<float>(), 0);
+}
+
+TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
+    const TemporaryFolder folder;
+    Config config = small();
+    config.unet.classes = 0;
+    config.train.steps = 3;
+    run(config, folder / "asked");
+    EXPECT_FALSE(labels_of(load_checkpoint(folder / "asked")).defined());
+    config.unet.classes = {};
+    const Dataset digits = load_dataset(config.dataset, Split::kTrain);
+    train(config, {digits.images, {}}, torch::kCPU, RunFolder::create(folder / "none", false), std::nullopt, never);
+    EXPECT_TRUE(checkpoint_bytes(folder / "none") == checkpoint_bytes(folder / "asked"));
+}
+
 TEST(Trainer, StopsWhenAskedAndSavesWhatItHas) {
     const TemporaryFolder folder;
     EXPECT_EQ(run(small(), folder / "run", after(7)), 7);
@@ -118,6 +161,7 @@ TEST(Trainer, StopsWhenAskedAndSavesWhatItHas) {
 TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
     const TemporaryFolder folder;
     Config config = small();  // without dropout, whose masks belong to a thread's share of the batch
+    config.unet.classes = 10;
     config.train.steps = 20;
     config.train.log_every = 1;
     config.train.sample_every = 0;
@@ -141,8 +185,9 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
     const auto start = flat(UNet(config.unet, {}, 0, torch::kCPU).named_parameters());
     const auto of_one = load_checkpoint(folder / "1"), of_two = load_checkpoint(folder / "2");
     for (const auto& [a, b] : {std::pair{of_one.model, of_two.model}, std::pair{of_one.ema, of_two.ema}}) {
-        // As a share of the way that they went; measured: 5e-8.
-        EXPECT_LT((flat(a) - flat(b)).norm().item<double>(), 1e-6 * (flat(a) - start).norm().item<double>());
+        // As a share of the way that they went; measured: 2e-6, as Muon makes small singular values, and their
+        // rounding, up to 485 times as large (5e-8 with AdamW).
+        EXPECT_LT((flat(a) - flat(b)).norm().item<double>(), 2e-5 * (flat(a) - start).norm().item<double>());
     }
 }
 
@@ -190,8 +235,15 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
     config.train.steps = 60;
     EXPECT_EQ(resume(config, folder / "short"), 60);
     EXPECT_TRUE(checkpoint_bytes(folder / "short") == checkpoint_bytes(folder / "long"));
-    config.dataset.seed = 1;
     config.train.steps = 70;
+    Dataset relabelled = load_dataset(config.dataset, Split::kTrain);
+    relabelled.labels[0] = 9 - relabelled.labels[0];
+    expect_contains(error_of([&] {
+                        train(config, relabelled, torch::kCPU, RunFolder::open(folder / "short"),
+                              load_checkpoint(folder / "short"), never);
+                    }),
+                    "not the one this run was trained on");
+    config.dataset.seed = 1;
     expect_contains(error_of([&] { resume(config, folder / "short"); }), "not the one this run was trained on");
 }
 
@@ -200,9 +252,10 @@ TEST(Trainer, WhatMustNotChangeInARunIsRefusedByKey) {
     const auto refused = [&](const std::string& setting) {
         return error_of([&] { allowed_changes(before, with_settings(before, {setting})); });
     };
-    for (const char* setting : {"seed=1", "dataset.limit=99", "dataset.kind=mnist", "dataset.seed=1",
-                                "schedule.kind=cosine", "schedule.steps=500", "model.base_channels=8",
-                                "model.prediction=v", "model.dropout=0.5", "train.batch_size=8"}) {
+    for (const char* setting :
+         {"seed=1", "dataset.limit=99", "dataset.kind=mnist", "dataset.seed=1", "schedule.kind=cosine",
+          "schedule.steps=500", "model.base_channels=8", "model.prediction=v", "model.dropout=0.5", "model.classes=0",
+          "train.batch_size=8", "train.optimizer=adamw"}) {
         const std::string key = setting;
         expect_contains(refused(setting), key.substr(0, key.find('=')) + " is ");
     }
@@ -257,7 +310,9 @@ TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     expect_contains(error, "in the last 4 steps");
     expect_contains(error, "--resume");
     const Checkpoint kept = load_checkpoint(folder / "run");
-    for (const auto& [name, weight] : kept.model) EXPECT_TRUE(weight.isfinite().all().item<bool>()) << name;
+    for (const auto* tensors : {&kept.model, &kept.training.momentum}) {
+        for (const auto& [name, tensor] : *tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+    }
     // The first bad step comes after the checkpoint, which is the last of the good ones; the fatal one has no line.
     const auto lines = metrics(folder / "run");
     EXPECT_EQ(lines.back()["bad_steps"], 3);

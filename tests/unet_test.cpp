@@ -46,10 +46,12 @@ public:
         }
     }
 
-    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& t) const {
+    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& t, const torch::Tensor& labels) const {
         const size_t levels = config_.channel_multipliers.size();
         const auto time = silu(linear("time1", exact_time_embedding(t, config_.base_channels)));
-        const auto embedding = silu(linear("time2", time));
+        auto told = linear("time2", time);
+        if (labels.defined()) told = told + weights_.at("label.weight").index_select(0, labels);
+        const auto embedding = silu(told);
         auto h = convolution("stem", torch::pixel_unshuffle(x.to(torch::kFloat64), config_.patch_size));
         std::vector<torch::Tensor> skips = {h};
         for (size_t level = 0; level < levels; ++level) {
@@ -131,12 +133,19 @@ TEST(UNet, IsItsEquationsInDouble) {
          {1, 28, 28}},
         {{.base_channels = 24, .channel_multipliers = {1, 3, 2}, .attention_resolutions = {4}}, {3, 8, 16}}};
     for (const auto& [config, shape] : cases) {
-        const UNet unet = network(config, shape);
-        randomise(unet);
+        UNetOptions with_labels = config;
+        with_labels.classes = 10;
         const auto x = images(shape), t = torch::tensor({1.0f, 300.5f, 1000.0f});
-        const auto y = unet(x, t).to(torch::kFloat64), exact = PlainUNet(config, unet)(x, t);
-        // float32's rounding in some thirty layers; measured: 4e-6.
-        EXPECT_LT((y - exact).norm().item<double>(), 1e-5 * exact.norm().item<double>());
+        const auto none = torch::full({3}, 10, torch::kInt64), some = torch::tensor({0, 9, 10}, torch::kInt64);
+        for (const auto& [options, told, meant] : {std::tuple{config, torch::Tensor(), torch::Tensor()},
+                                                   {with_labels, some, some},
+                                                   {with_labels, {}, none}}) {
+            const UNet unet = network(options, shape);
+            randomise(unet);
+            const auto y = unet({x, t, told}).to(torch::kFloat64), exact = PlainUNet(config, unet)(x, t, meant);
+            // float32's rounding in some thirty layers; measured: 4e-6.
+            EXPECT_LT((y - exact).norm().item<double>(), 1e-5 * exact.norm().item<double>());
+        }
     }
 }
 
@@ -152,20 +161,20 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
         const auto x = images(shape);
         const UNet unet = network(config, shape);
         randomise(unet);
-        const auto y = unet(x, torch::tensor({1.0f, 500.0f, 1000.0f}));
+        const auto y = unet({x, torch::tensor({1.0f, 500.0f, 1000.0f})});
         EXPECT_EQ(y.sizes(), x.sizes());
         EXPECT_TRUE(y.isfinite().all().item<bool>());
     }
 }
 
 TEST(UNet, PredictsZeroWhenNew) {
-    EXPECT_EQ(network(tiny())(images({}), torch::tensor({5.0f})).abs().max().item<float>(), 0);
+    EXPECT_EQ(network(tiny())({images({}), torch::tensor({5.0f})}).abs().max().item<float>(), 0);
 }
 
 TEST(UNet, SendsGradientsToEveryParameter) {
     const UNet unet = network(tiny());
     randomise(unet);
-    unet(images({}), torch::tensor({1.0f, 10.0f, 100.0f})).square().mean().backward();
+    unet({images({}), torch::tensor({1.0f, 10.0f, 100.0f})}).square().mean().backward();
     for (const auto& [name, weight] : unet.named_parameters()) {
         ASSERT_TRUE(weight.grad().defined()) << name;
         EXPECT_GT(weight.grad().abs().max().item<float>(), 0) << name;
@@ -176,9 +185,9 @@ TEST(UNet, GivesOneTimeToAllImagesWhenThereIsOne) {
     const torch::NoGradGuard no_grad;
     const UNet unet = network(tiny());
     randomise(unet);
-    const auto one = unet(images({}), torch::tensor({42.0f})), three = unet(images({}), torch::full({3}, 42.0f));
+    const auto one = unet({images({}), torch::tensor({42.0f})}), three = unet({images({}), torch::full({3}, 42.0f)});
     EXPECT_TRUE(torch::allclose(one, three, 1e-5, 1e-5));  // float32; the time layers run on other batch sizes
-    EXPECT_FALSE(torch::allclose(one, unet(images({}), torch::tensor({43.0f})), 1e-5, 1e-5));
+    EXPECT_FALSE(torch::allclose(one, unet({images({}), torch::tensor({43.0f})}), 1e-5, 1e-5));
 }
 
 TEST(UNet, IsAFunctionOfItsSeed) {
@@ -207,9 +216,38 @@ TEST(UNet, DropoutActsInTrainingOnly) {
     UNet unet = network(config);
     randomise(unet);
     const auto x = images({}), t = torch::tensor({5.0f});
-    EXPECT_FALSE(torch::equal(unet(x, t), unet(x, t)));
+    EXPECT_FALSE(torch::equal(unet({x, t}), unet({x, t})));
     unet.set_training(false);
-    EXPECT_TRUE(torch::equal(unet(x, t), unet(x, t)));
+    EXPECT_TRUE(torch::equal(unet({x, t}), unet({x, t})));
+}
+
+TEST(UNet, WithClassesStartsWithTheWeightsOfOneWithoutAndALabelThatSaysNothing) {
+    UNetOptions with = tiny();
+    with.classes = 5;
+    const auto plain = network(tiny()).named_parameters(), labelled = network(with).named_parameters();
+    ASSERT_EQ(labelled.size(), plain.size() + 1);
+    for (size_t i = 0; i < plain.size(); ++i) {
+        EXPECT_EQ(plain[i].first, labelled[i].first);
+        EXPECT_TRUE(torch::equal(plain[i].second, labelled[i].second)) << plain[i].first;
+    }
+    EXPECT_EQ(labelled.back().first, "label.weight");
+    EXPECT_EQ(labelled.back().second.sizes(), (torch::IntArrayRef{6, 64}));
+    EXPECT_EQ(labelled.back().second.abs().max().item<float>(), 0);
+}
+
+TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
+    UNetOptions options = tiny();
+    options.classes = 3;
+    const auto rows = [&](const Condition& condition) {
+        const UNet unet = network(options);
+        randomise(unet);
+        unet({images({}), torch::tensor({5.0f}), condition}).square().mean().backward();
+        const auto moved = unet.named_parameters().back().second.grad().abs().sum(1) > 0;
+        return std::vector<bool>(moved.data_ptr<bool>(), moved.data_ptr<bool>() + 4);
+    };
+    EXPECT_EQ(rows(torch::tensor({2, 0, 2}, torch::kInt64)), (std::vector<bool>{true, false, true, false}));
+    EXPECT_EQ(rows(torch::tensor({3, 1, 1}, torch::kInt64)), (std::vector<bool>{false, true, false, true}));
+    EXPECT_EQ(rows({}), (std::vector<bool>{false, false, false, true}));
 }
 
 TEST(TimeEmbedding, IsItsFormulaInDouble) {

@@ -23,6 +23,8 @@ struct Overloaded : F... {
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
 
+constexpr const char* kAuto = "auto";
+
 const char* type_name(int64_t) { return "a whole number"; }
 const char* type_name(double) { return "a number"; }
 
@@ -78,6 +80,13 @@ struct Reader {
         number.value->reset();
         if (!json.is_null()) *number.value = checked(path, json, number.low, number.high);
     }
+    void operator()(const NumberOrAuto& number) const {
+        number.value->reset();
+        if (json == kAuto) return;
+        const bool fits = has_type(json, number.low) && json >= number.low && json <= number.high;
+        if (!fits) reject(path, json, expected(field));
+        *number.value = json.get<int64_t>();
+    }
     void operator()(const Choice& choice) const {
         take(choice.value);
         if (std::find(choice.known.begin(), choice.known.end(), *choice.value) != choice.known.end()) return;
@@ -127,6 +136,7 @@ OrderedJson json_of(const std::optional<T>& value) {
 OrderedJson value_of(const Field& field) {
     return std::visit(
         Overloaded{[](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
+                   [](const NumberOrAuto& number) { return *number.value ? json_of(**number.value) : json_of(kAuto); },
                    [](const auto& described) { return json_of(*described.value); }},
         field.value);
 }
@@ -162,6 +172,9 @@ std::string expected(const Field& field) {
     return std::visit(Overloaded{[](bool*) -> std::string { return "true or false"; },
                                  [](std::optional<bool>*) -> std::string { return "true, false or null"; },
                                  [](std::string*) -> std::string { return "a text"; },
+                                 [](const NumberOrAuto& number) {
+                                     return fmt::format("{}, or {}", number_from(number.low, number.high), kAuto);
+                                 },
                                  [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
                                  [](const List& list) {
                                      return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size,

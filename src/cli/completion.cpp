@@ -39,7 +39,8 @@ std::vector<std::string> names_of(const std::vector<CommandManual>& commands) {
 std::string escaped(const std::string& text, const std::vector<std::pair<char, std::string>>& replacements) {
     std::string result;
     for (const char c : text) {
-        const auto found = std::find_if(replacements.begin(), replacements.end(), [&](auto& r) { return r.first == c; });
+        const auto found =
+            std::find_if(replacements.begin(), replacements.end(), [&](auto& r) { return r.first == c; });
         result += found == replacements.end() ? std::string(1, c) : found->second;
     }
     return result;
@@ -52,7 +53,7 @@ std::string bash_cases(const CommandManual& command) {
     for (const auto& option : command.options) {
         const auto words = words_of(option);
         if (option.value.empty() || option.names.empty()) continue;
-        const std::string action = !words.empty()       ? fmt::format("words='{}'", fmt::join(words, " "))
+        const std::string action = !words.empty()        ? fmt::format("words='{}'", fmt::join(words, " "))
                                    : option.takes_path() ? "words= files=1"
                                                          : "words=";
         text += fmt::format("        '{} {}') {} ;;\n", command.name, option.names.back(), action);
@@ -141,10 +142,9 @@ std::string zsh_specs(const CommandManual& command) {
         if (option.names.empty()) text += fmt::format(" \\\n                '1:{}:{}'", value, zsh_action(option));
         for (const auto& name : option.names) {
             const std::string meaning = zsh_text(option.meaning);
-            text += option.value.empty()
-                        ? fmt::format(" \\\n                '{}[{}]'", name, meaning)
-                        : fmt::format(" \\\n                '{}{}=[{}]:{}:{}'", repeats, name, meaning, value,
-                                      zsh_action(option));
+            text += option.value.empty() ? fmt::format(" \\\n                '{}[{}]'", name, meaning)
+                                         : fmt::format(" \\\n                '{}{}=[{}]:{}:{}'", repeats, name, meaning,
+                                                       value, zsh_action(option));
         }
     }
     return text;

@@ -128,7 +128,8 @@ struct FidReference {
 
     FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
         const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
-        if (const auto found = fingerprint(train); found != checkpoint.training.data) {
+        if (const auto found = fingerprint(train, *checkpoint.config.unet.classes > 0);
+            found != checkpoint.training.data) {
             log::warn(fmt::format("the network was trained on other data ({}) than these ({})",
                                   checkpoint.training.data, found));
         }
@@ -156,6 +157,7 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
+        sampler.condition = cycled_classes(model, count);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =

@@ -35,6 +35,7 @@ std::string contents(const Checkpoint& checkpoint) {
         parts.push_back(fmt::format("average of the weights (EMA, decay {})", checkpoint.config.train.ema_decay));
     }
     if (!checkpoint.training.mean.empty()) parts.emplace_back("AdamW's means");
+    if (!checkpoint.training.momentum.empty()) parts.emplace_back("Muon's momentum");
     return fmt::format("{}", fmt::join(parts, ", "));
 }
 

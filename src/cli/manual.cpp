@@ -47,7 +47,8 @@ OptionManual manual_of(const CLI::Option& option) {
     if ((may_stand_alone && !is_flag) || manual.default_value == "[]" || manual.default_value == "false") {
         manual.default_value.clear();
     }
-    const bool informs = !manual.names.empty() && (manual.names.back() == "--help" || manual.names.back() == "--version");
+    const bool informs =
+        !manual.names.empty() && (manual.names.back() == "--help" || manual.names.back() == "--version");
     if (informs) manual.group = "Help";
     manual.takes_list = option.get_delimiter() != '\0';
     manual.repeats = !is_flag && !manual.takes_list && option.get_items_expected_max() > 1;

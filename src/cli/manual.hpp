@@ -19,7 +19,7 @@ struct OptionManual {
 };
 
 struct CommandManual {
-    std::string name, about;  ///< the name is empty for the program itself
+    std::string name, about;            ///< the name is empty for the program itself
     std::vector<OptionManual> options;  ///< by group, in the order in which a person needs them
     std::vector<std::string> examples;
     bool has_keys = false;  ///< takes the keys of the config

@@ -83,6 +83,7 @@ void start_run(const Options& options, torch::Device device) {
     RunFolder::check_new(out, options.force);
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     config.dataset = located(config.dataset);  // so that the run finds its data from everywhere
+    config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
     if (options.dry_run) return print_plan(config, dataset, network);
@@ -99,12 +100,11 @@ void start_run(const Options& options, torch::Device device) {
 /// Where the file beside a checkpoint says something else than what the checkpoint goes on by.
 void warn_of_other_config(const std::filesystem::path& file, const Config& config) {
     if (!path_exists(file)) return;
-    bool same = false;
-    try {
-        same = to_json(load_config(file)) == to_json(config);
-    } catch (const Error&) {  // not readable is not the same
-    }
-    if (same) return;
+    const auto text = read_file(file, 1 << 20);
+    const auto own = nlohmann::json(to_json(config));
+    auto merged = own;  // an older program's file lacks keys
+    merged.merge_patch(nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false));
+    if (merged == own) return;
     log::warn(
         fmt::format("{} is not the config of the checkpoint, whose values hold; change some by --set, or all that "
                     "may change by --config {}",
@@ -118,6 +118,7 @@ Config resumed_config(const Options& options, const Config& before) {
                                                 : before;
     if (options.seed) config.seed = *options.seed;
     config.dataset = located(config.dataset);
+    if (!config.unet.classes) config.unet.classes = before.unet.classes;  // the data cannot change
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }
@@ -127,9 +128,13 @@ Config resumed_config(const Options& options, const Config& before) {
 /// What goes on as it was; the learning rate does not where the config gives it another course.
 void tell_resuming(const std::string& path, const Checkpoint& start, const Config& config, int64_t images) {
     const int64_t next = start.step + 1;
-    const double rate = make_learning_rate(config.train)(next);
-    const double before = make_learning_rate(start.config.train)(std::min(next, start.config.train.steps));
-    const bool same_rate = rate == before;
+    const auto rates = [](const TrainOptions& train, int64_t step) {
+        return std::pair(make_learning_rate(train, train.learning_rate)(step),
+                         make_learning_rate(train, train.muon_learning_rate)(step));
+    };
+    const auto now = rates(config.train, next);
+    const auto before = rates(start.config.train, std::min(next, start.config.train.steps));
+    const bool same_rate = now == before;
     log::info(
         fmt::format("{}: resuming after step {} of {}, {:.2f} epochs in; weights, average, optimizer{} and order "
                     "of the data as they were",
@@ -137,9 +142,9 @@ void tell_resuming(const std::string& path, const Checkpoint& start, const Confi
                     same_rate ? ", learning rate" : ""));
     if (same_rate) return;
     log::warn(
-        fmt::format("the learning rate goes on with {:.3g}, was {:.3g}: its course depends on train.steps, "
-                    "train.decay, train.warmup_steps and train.learning_rate",
-                    rate, before));
+        fmt::format("the learning rate goes on with {:.3g} (Muon's with {:.3g}), was {:.3g} ({:.3g}): its course "
+                    "depends on train.steps, train.decay, train.warmup_steps and the rates themselves",
+                    now.first, now.second, before.first, before.second));
 }
 
 void resume_run(const Options& options, torch::Device device) {

@@ -63,12 +63,13 @@ Dataset load_mnist(const DatasetOptions& options, Split split) {
     const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
     if (!image_file) throw Error(no_file(name, folder, options));
     const auto images = read_idx(*image_file, 3);
-    const auto labels = label_file ? read_idx(*label_file, 1) : torch::zeros({images.size(0)}, torch::kUInt8);
+    if (!label_file) return {images.unsqueeze(1), {}};
+    const auto labels = read_idx(*label_file, 1).to(torch::kInt64);
     if (images.size(0) != labels.size(0)) {
         throw Error(fmt::format("{} has {} images but {} has {} labels; they do not belong together",
                                 display_path(*image_file), images.size(0), display_path(*label_file), labels.size(0)));
     }
-    return {images.unsqueeze(1), labels.to(torch::kInt64)};
+    return {images.unsqueeze(1), labels, 1 + labels.max().item<int64_t>()};
 }
 
 /// Test digits are drawn from indices that no training set reaches.
@@ -78,7 +79,7 @@ Dataset draw_digits(const DatasetOptions& options, Split split) {
     const uint64_t first = training ? 0 : uint64_t{1} << 40;
     const uint64_t seed = uint64_t(options.seed);
     Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
-                    torch::empty({count}, torch::kInt64)};
+                    torch::empty({count}, torch::kInt64), kClasses};
     uint8_t* pixels = dataset.images.data_ptr<uint8_t>();
     int64_t* labels = dataset.labels.data_ptr<int64_t>();
     at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {
@@ -131,15 +132,20 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
                                   dataset.size()));
         }
         const int64_t count = std::min(options.limit, dataset.size());
-        dataset = {dataset.images.narrow(0, 0, count).clone(), dataset.labels.narrow(0, 0, count).clone()};
+        dataset.images = dataset.images.narrow(0, 0, count).clone();
+        if (dataset.labels.defined()) dataset.labels = dataset.labels.narrow(0, 0, count).clone();
     }
     return dataset;
 }
 
-std::string fingerprint(const Dataset& dataset) {
-    const auto images = dataset.images.contiguous();
-    const auto crc = crc32_z(0, images.data_ptr<uint8_t>(), images.nbytes());
-    return fmt::format("{} images of {}, CRC-32 {:08x}", dataset.size(), to_string(dataset.shape()), crc);
+std::string fingerprint(const Dataset& dataset, bool with_labels) {
+    const auto crc = [](const torch::Tensor& tensor) {
+        const auto bytes = tensor.contiguous();
+        return crc32_z(0, static_cast<const uint8_t*>(bytes.data_ptr()), bytes.nbytes());
+    };
+    const std::string labels = with_labels ? fmt::format(", labels {:08x}", crc(dataset.labels)) : "";
+    return fmt::format("{} images of {}, CRC-32 {:08x}{}", dataset.size(), to_string(dataset.shape()),
+                       crc(dataset.images), labels);
 }
 
 }  // namespace diffuse

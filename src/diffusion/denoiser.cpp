@@ -7,27 +7,29 @@ namespace diffuse {
 using torch::Tensor;
 
 Network counted(Network network, std::atomic<int64_t>& evaluations) {
-    return [network, &evaluations](const Tensor& x, const Tensor& time) {
-        evaluations += x.size(0);
-        return network(x, time);
+    return [network, &evaluations](const NetworkInput& input) {
+        evaluations += input.x.size(0);
+        return network(input);
     };
 }
 
 Tensor network_output(const Network& network, const Parameterization& parameterization, const Schedule& schedule,
-                      const Tensor& x, std::span<const NoiseLevel> levels) {
+                      const Tensor& x, std::span<const NoiseLevel> levels, const Condition& condition) {
     std::vector<double> times;
     for (const auto& level : levels) times.push_back(schedule.time_at(level.log_snr()));
     const auto time = to_device(torch::tensor(times, torch::kFloat64).to(torch::kFloat32), x.device());
-    const auto output = network(x, time);
+    const auto output = network({x, time, condition});
     return parameterization.input_skip ? output + x : output;
 }
 
-Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule) {
+Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule,
+                          const Condition& condition) {
     return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
         const c10::AutoGradMode gradients(c10::GradMode::is_enabled() && x.requires_grad());
         const bool untrained = level.ratio() < schedule.at(1).ratio();
         const NoiseLevel asked = untrained ? schedule.at(1) : level;
-        const auto output = network_output(network, parameterization, schedule, x.to(torch::kFloat32), {&asked, 1});
+        const auto output =
+            network_output(network, parameterization, schedule, x.to(torch::kFloat32), {&asked, 1}, condition);
         auto [x0, eps] = parameterization.predict(output.to(x.scalar_type()), x, asked);
         if (untrained) x0 = (x - level.sigma * eps) / level.alpha;
         return {x0, eps};

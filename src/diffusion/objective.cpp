@@ -77,11 +77,11 @@ Objective ddpm_loss(const Parameterization& parameterization, const Schedule& sc
     const auto weights = output_weights(parameterization, schedule, weighting);
     const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
     return [=](const Network& network, const Batch& batch) {
-        const auto& [x0, eps, levels] = batch;
+        const auto& [x0, eps, levels, condition] = batch;
         const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
         const auto x = alpha * x0 + sigma * eps;  // Ho et al. 2020, eq. 4
         const auto weight = weighted ? column(weights_of(levels, weights), x0) : torch::Tensor();
-        const auto output = network_output(network, parameterization, schedule, x, levels);
+        const auto output = network_output(network, parameterization, schedule, x, levels, condition);
         const auto target = parameterization.target(x0, eps, alpha, sigma);
         return weighted ? ((output - target).square() * weight).mean() : torch::mse_loss(output, target);
     };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
@@ -161,11 +162,12 @@ struct Block {
 
 struct UNet::Modules : nn::Module {
     Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device);
-    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t);
+    torch::Tensor forward(const NetworkInput& input);
 
     at::Generator generator;  // of dropout
 
 private:
+    torch::Tensor embed(const NetworkInput& input);
     Block make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
     void build_down(std::vector<int64_t>& skips);
     void build_up(std::vector<int64_t>& skips);
@@ -179,6 +181,7 @@ private:
     std::vector<nn::Conv2d> downsample;
     std::vector<Conv3x3> upsample;
     std::vector<Block> middle;
+    nn::Embedding label{nullptr};
 };
 
 UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device)
@@ -197,6 +200,11 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(Conv3x3(channels, pixels)));
+    const int64_t classes = options.classes.value_or(0);
+    if (classes == 0) return;
+    // Last, so that the other initial weights are those of a network without it.
+    label = register_module("label", nn::Embedding(classes + 1, 4 * base));
+    nn::init::zeros_(label->weight);
 }
 
 Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
@@ -248,9 +256,18 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
     }
 }
 
-torch::Tensor UNet::Modules::forward(const torch::Tensor& x, const torch::Tensor& t) {
-    const auto embedding = torch::silu(time2(torch::silu(time1(time_embedding(t, options.base_channels)))));
-    auto h = stem(ConvInput{torch::pixel_unshuffle(x, options.patch_size)});
+/// What the residual blocks are told, the time and the label: [N or 1, 4 base_channels].
+torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
+    TORCH_INTERNAL_ASSERT(label || !input.condition.defined(), "a network without classes takes no condition");
+    const auto time = time2(torch::silu(time1(time_embedding(input.time, options.base_channels))));
+    if (!label) return torch::silu(time);
+    const auto row = input.condition.defined() ? label(input.condition) : label->weight.slice(0, -1);
+    return torch::silu(time + row);
+}
+
+torch::Tensor UNet::Modules::forward(const NetworkInput& input) {
+    const auto embedding = embed(input);
+    auto h = stem(ConvInput{torch::pixel_unshuffle(input.x, options.patch_size)});
     std::vector<torch::Tensor> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
         for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
@@ -276,7 +293,9 @@ Fields fields(UNetOptions& o) {
         {"attention_resolutions", List{&o.attention_resolutions, 1, 1024, 0, 8},
          "heights of feature maps that get self-attention, e.g. [7]"},
         {"dropout", Number<double>{&o.dropout, 0, 0.9}, "probability of dropout inside the residual blocks"},
-        {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"}};
+        {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"},
+        {"classes", NumberOrAuto{&o.classes, 0, 1000},
+         "number of labels that the network is told; 0: none; auto: as the data set has"}};
 }
 
 UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device) {
@@ -289,15 +308,19 @@ UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, t
     }
 }
 
-torch::Tensor UNet::operator()(const torch::Tensor& x, const torch::Tensor& t) const { return modules_->forward(x, t); }
+torch::Tensor UNet::operator()(const NetworkInput& input) const { return modules_->forward(input); }
 
-std::vector<std::pair<std::string, torch::Tensor>> UNet::named_parameters() const {
-    std::vector<std::pair<std::string, torch::Tensor>> result;
+NamedTensors UNet::named_parameters() const {
+    NamedTensors result;
     for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
     return result;
 }
 
 std::vector<torch::Tensor> UNet::parameters() const { return modules_->parameters(); }
+
+bool UNet::is_matrix(const std::string& name, const torch::Tensor& weight) {
+    return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
+}
 
 int64_t UNet::parameter_count() const {
     int64_t count = 0;

@@ -22,7 +22,8 @@ struct Vertex {
 /// The rectangles that the letters consist of, four corners each.
 std::vector<Vertex> rectangles(std::string text) {
     std::vector<Vertex> corners(text.size() * kBytesPerLetter / sizeof(Vertex) + 4);
-    const int count = stb_easy_font_print(0, 0, text.data(), nullptr, corners.data(), int(corners.size() * sizeof(Vertex)));
+    const int count =
+        stb_easy_font_print(0, 0, text.data(), nullptr, corners.data(), int(corners.size() * sizeof(Vertex)));
     corners.resize(size_t(4 * count));
     return corners;
 }

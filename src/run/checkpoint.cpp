@@ -19,13 +19,16 @@ using Json = nlohmann::json;
 constexpr const char* kFormat = "diffuse-checkpoint-2";
 constexpr int64_t kMaxSide = 4096;  ///< of an image
 
+constexpr const char* kMomentum = "muon.momentum.";
+
 /// The groups of tensors, with what stands before the names of each.
 template <class AnyCheckpoint>
 auto groups(AnyCheckpoint& checkpoint) {
     return std::array{std::pair{std::string("model."), &checkpoint.model},
                       std::pair{std::string("ema."), &checkpoint.ema},
                       std::pair{std::string("adamw.mean."), &checkpoint.training.mean},
-                      std::pair{std::string("adamw.square."), &checkpoint.training.square}};
+                      std::pair{std::string("adamw.square."), &checkpoint.training.square},
+                      std::pair{std::string(kMomentum), &checkpoint.training.momentum}};
 }
 
 std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
@@ -78,11 +81,16 @@ public:
     }
 
 private:
-    /// Networks that predict eps did not add their input to their output before the key for it was there.
+    /// With what was done before there was a key for it, where that is not the key's default.
     Json config_json() const {
         Json config = json("config");
-        const bool has_model = config.is_object() && config.contains("model") && config["model"].is_object();
-        if (has_model && !config["model"].contains("input_skip")) config["model"]["input_skip"] = false;
+        const auto was = [&](const char* section, const char* key, const Json& value) {
+            const bool present = config.is_object() && config.contains(section) && config[section].is_object();
+            if (present && !config[section].contains(key)) config[section][key] = value;
+        };
+        was("model", "input_skip", false);
+        was("model", "classes", 0);
+        was("train", "optimizer", "adamw");
         return config;
     }
     void require(bool holds, const std::string& key) const {
@@ -151,7 +159,8 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
 Checkpoint load_to_resume(const std::filesystem::path& path) {
     Checkpoint checkpoint = load_checkpoint(path);
     for (const auto& [prefix, tensors] : groups(checkpoint)) {
-        if (!tensors->empty()) continue;
+        const bool is_needed = prefix != kMomentum || checkpoint.config.train.optimizer == "muon";
+        if (!tensors->empty() || !is_needed) continue;
         throw Error(
             fmt::format("{}: it has no '{}' tensors, without which training cannot go on as it was; it can only "
                         "be sampled; begin a new run instead",

@@ -101,6 +101,21 @@ Config with_settings(const Config& config, const std::vector<std::string>& setti
     return apply_settings(to_json(config), settings);
 }
 
+Config with_classes(Config config, const Dataset& dataset) {
+    const int64_t classes = config.unet.classes.value_or(dataset.classes);
+    if (classes > 0 && dataset.classes == 0) {
+        throw Error(fmt::format("config: model.classes is {}, but there are no labels beside the images; set it to 0",
+                                classes));
+    }
+    if (classes > 0 && classes < dataset.classes) {
+        throw Error(
+            fmt::format("config: model.classes is {}, but the labels go up to {}; set it to {}, or to 0 for none",
+                        classes, dataset.classes - 1, dataset.classes));
+    }
+    config.unet.classes = classes;
+    return config;
+}
+
 std::vector<Change> allowed_changes(const Config& before, const Config& after) {
     Config a = before, b = after;
     const auto all = changes(fields(a), fields(b));

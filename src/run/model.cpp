@@ -81,15 +81,19 @@ std::string identity(const Checkpoint& checkpoint, const std::string& weights) {
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
     return {make_network(checkpoint, weights, device), make_parameterization(checkpoint.config.parameterization),
-            make_schedule(checkpoint.config.schedule), checkpoint.shape};
+            make_schedule(checkpoint.config.schedule), checkpoint.shape, checkpoint.config.unet.classes.value_or(0)};
 }
 
-Denoiser denoiser(const Model& model) {
-    return network_denoiser(model.network, model.parameterization, model.schedule);
+Denoiser denoiser(const Model& model, const Condition& condition) {
+    return network_denoiser(model.network, model.parameterization, model.schedule, condition);
 }
 
-Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations) {
-    return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule);
+Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition) {
+    return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule, condition);
+}
+
+Condition cycled_classes(const Model& model, int64_t count) {
+    return model.classes > 0 ? torch::arange(count).remainder(model.classes) : Condition();
 }
 
 }  // namespace diffuse

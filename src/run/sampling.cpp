@@ -18,8 +18,9 @@ Sampler make_sampler(const SampleOptions& options, const Model& model, torch::De
     const bool clip = clips_x0(options);
     return {.solver = [make = options.solver_kind().make, eta = options.eta.value_or(0)] { return make(eta); },
             .denoiser =
-                [model, clip](std::atomic<int64_t>& evaluations) {
-                    return clip ? clip_x0(denoiser(model, evaluations)) : denoiser(model, evaluations);
+                [model, clip](std::atomic<int64_t>& evaluations, const Condition& condition) {
+                    const Denoiser plain = denoiser(model, evaluations, condition);
+                    return clip ? clip_x0(plain) : plain;
                 },
             .grid = make_grid(options, model.schedule),
             .device = device,

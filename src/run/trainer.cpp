@@ -25,7 +25,13 @@
 namespace diffuse {
 namespace {
 
-constexpr int64_t kPreviewImages = 64, kPreviewColumns = 8, kPreviewSteps = 25;
+constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25;
+
+/// As many that each column shows one class, where that is possible.
+int64_t preview_columns(int64_t classes) {
+    if (classes == 0 || classes > kMaxPreviewColumns) return kPreviewColumns;
+    return classes * std::max<int64_t>(1, kPreviewColumns / classes);
+}
 
 /// Images a second since the last line of metrics, without the time that samples and checkpoints take.
 struct Speed {
@@ -46,16 +52,21 @@ public:
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
+          labels_(*config.unet.classes > 0 ? dataset.labels : torch::Tensor()),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
           objective_(ddpm_loss(parameterization_, schedule_, config.train.weighting)),
           average_(new_network(config, shape_, device)),
-          ema_(flatten_parameters(average_.parameters())),
+          groups_(weight_groups(average_, config.train.optimizer)),
+          ema_(flatten_parameters(groups_.parameters())),
           weights_(ema_.clone()),
-          replicas_([&] { return new_network(config, dataset.shape(), device); }, weights_, config.train.batch_size),
-          optimizer_(weights_, ema_, config.train.beta2, config.train.weight_decay),
-          learning_rate_(make_learning_rate(config.train)),
+          replicas_([&] { return new_network(config, dataset.shape(), device); },
+                    [&](const UNet& network) { return weight_groups(network, config.train.optimizer).parameters(); },
+                    weights_, config.train.batch_size),
+          optimizer_(groups_, config.train, weights_, ema_),
+          learning_rate_(make_learning_rate(config.train, config.train.learning_rate)),
+          muon_learning_rate_(make_learning_rate(config.train, config.train.muon_learning_rate)),
           metrics_(folder.path() / kMetricsName) {
         average_.set_training(false);
     }
@@ -66,13 +77,14 @@ public:
             log::warn(
                 fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
         }
-        restore(named(weights_), checkpoint.model, "the weights");
-        restore(named(ema_), checkpoint.ema, "the averaged weights");
-        restore(named(optimizer_.mean), training.mean, "the optimizer's means");
-        restore(named(optimizer_.square), training.square, "the optimizer's squares");
+        restore(named_views(weights_, groups_.all()), checkpoint.model, "the weights");
+        restore(named_views(ema_, groups_.all()), checkpoint.ema, "the averaged weights");
+        restore(named_views(optimizer_.adamw.mean, groups_.adamw), training.mean, "AdamW's means");
+        restore(named_views(optimizer_.adamw.square, groups_.adamw), training.square, "AdamW's squares");
+        restore(named_views(optimizer_.muon.momentum, groups_.muon), training.momentum, "Muon's momentum");
         step_ = saved_step_ = checkpoint.step;
         bad_steps_ = training.bad_steps;
-        optimizer_.steps = step_ - bad_steps_;
+        optimizer_.adamw.steps = step_ - bad_steps_;
         window_ = training.window;
         last_loss_ = training.loss;
         wall_seconds_before_ = wall_seconds;
@@ -101,18 +113,29 @@ private:
     void take_step() {
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
-        const auto indices = to_device(order_.indices(position, batch_size), device_);
+        const auto order = order_.indices(position, batch_size), indices = to_device(order, device_);
+        const Condition labels = labels_of(order, position);
         const auto levels = training_levels(seed_, step_, batch_size, schedule_);
         const auto [loss, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
             const auto x0 = to_signed(images_.index_select(0, indices.narrow(0, first, count)));
             const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
-            return objective_(network,
-                              {x0, to_device(eps, device_), {levels.begin() + first, levels.begin() + first + count}});
+            return objective_(network, {x0,
+                                        to_device(eps, device_),
+                                        {levels.begin() + first, levels.begin() + first + count},
+                                        labels.defined() ? labels.narrow(0, first, count) : Condition()});
         });
         ++step_;
         ++speed_.steps;
         update_weights(loss, gradient);
+    }
+
+    /// What the network is told of a batch, the images `order`.
+    Condition labels_of(const torch::Tensor& order, int64_t position) const {
+        if (!labels_.defined()) return {};
+        const auto labels = training_labels(seed_, position, labels_.index_select(0, order),
+                                            config_.train.label_dropout, *config_.unet.classes);
+        return to_device(labels, device_);
     }
 
     void update_weights(const torch::Tensor& loss, const torch::Tensor& gradient) {
@@ -122,7 +145,8 @@ private:
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
         optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate_(step_),
-                        ema_decay(config_.train.ema_decay, step_));
+                        muon_learning_rate_(step_), ema_decay(config_.train.ema_decay, step_),
+                        [&](int64_t count, const auto& work) { replicas_.for_each(count, work); });
         window_.loss += step_loss;
         window_.grad_norm += norm;
         ++window_.steps;
@@ -174,14 +198,16 @@ private:
 
     void save_samples(Progress& progress) {
         SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
-        Sampler sampler = make_sampler(options, {average_, parameterization_, schedule_, shape_}, device_);
+        const Model model{average_, parameterization_, schedule_, shape_, *config_.unet.classes};
+        const int64_t columns = preview_columns(model.classes), count = kMaxPreviewImages / columns * columns;
+        Sampler sampler = make_sampler(options, model, device_);
+        sampler.condition = cycled_classes(model, count);
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
-        const auto start = sampling_noise(seed_, 0, kPreviewImages, shape_.sizes(), 0);
+        const auto start = sampling_noise(seed_, 0, count, shape_.sizes(), 0);
         const auto path = folder_.path() / kSamplesName / step_name(step_, ".png");
         const auto images = to_bytes(diffuse::run(sampler, start).x);
-        write_png(path, sheet(images, kPreviewColumns, sheet_scale({}, shape_.height, shape_.width)),
-                  preview_texts(options));
+        write_png(path, sheet(images, columns, sheet_scale({}, shape_.height, shape_.width)), preview_texts(options));
         log::debug(fmt::format("saved {}", display_path(path)));
     }
 
@@ -193,9 +219,16 @@ private:
     }
 
     Checkpoint checkpoint() const {
-        const TrainingState training{
-            bad_steps_, last_loss_, window_, data_, machine_, named(optimizer_.mean), named(optimizer_.square)};
-        return {config_, shape_, step_, named(weights_), named(ema_), training};
+        const TrainingState training{bad_steps_,
+                                     last_loss_,
+                                     window_,
+                                     data_,
+                                     machine_,
+                                     named_views(optimizer_.adamw.mean, groups_.adamw),
+                                     named_views(optimizer_.adamw.square, groups_.adamw),
+                                     named_views(optimizer_.muon.momentum, groups_.muon)};
+        return {config_, shape_, step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()),
+                training};
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
@@ -216,14 +249,6 @@ private:
         log::debug(fmt::format("saved {} of step {}", display_path(folder_.path() / kCheckpointName), step_));
     }
 
-    /// The parts of a flat vector under the names of the weights.
-    NamedTensors named(const torch::Tensor& flat) const {
-        NamedTensors result = average_.named_parameters();
-        const auto views = views_of(flat, average_.parameters());
-        for (size_t i = 0; i < views.size(); ++i) result[i].second = views[i];
-        return result;
-    }
-
     const Config config_;
     const ImageShape shape_;
     const torch::Device device_;
@@ -231,16 +256,17 @@ private:
     const std::string data_, machine_;
     const uint64_t seed_;
     const int64_t threads_;
-    const torch::Tensor images_;
+    const torch::Tensor images_, labels_;
     DataOrder order_;
     const Schedule schedule_;
     const Parameterization parameterization_;
     const Objective objective_;
     UNet average_;
+    const WeightGroups groups_;  // of average_
     torch::Tensor ema_, weights_;
     Replicas replicas_;
-    AdamW optimizer_;
-    const LearningRate learning_rate_;
+    Optimizer optimizer_;
+    const LearningRate learning_rate_, muon_learning_rate_;
     int64_t step_ = 0, saved_step_ = -1, bad_steps_ = 0, bad_in_a_row_ = 0;
     MetricsWindow window_;
     std::optional<double> last_loss_;
@@ -260,12 +286,13 @@ void require_same_data(const Checkpoint& checkpoint, const std::string& data) {
 }  // namespace
 
 void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
-    require_same_data(checkpoint, fingerprint(dataset));
+    require_same_data(checkpoint, fingerprint(dataset, *checkpoint.config.unet.classes > 0));
 }
 
-int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+int64_t train(const Config& asked, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
-    const std::string data = fingerprint(dataset);
+    const Config config = with_classes(asked, dataset);
+    const std::string data = fingerprint(dataset, *config.unet.classes > 0);
     if (start) require_same_data(*start, data);
     const double wall_seconds = folder.trim_metrics(start ? start->step : 0);
     // First of all files, so that whatever is killed from here on can be resumed.

@@ -46,7 +46,9 @@ private:
 class Run {
 public:
     Run(const Sampler& sampler, const Tensor& x)
-        : sampler_(sampler), x_(x), group_(group_size(sampler, x)), groups_((x.size(0) + group_ - 1) / group_) {}
+        : sampler_(sampler), x_(x), group_(group_size(sampler, x)), groups_((x.size(0) + group_ - 1) / group_) {
+        TORCH_INTERNAL_ASSERT(!sampler.condition.defined() || sampler.condition.size(0) == x.size(0));
+    }
 
     Samples all() {
         result_.x = torch::empty_like(x_);
@@ -72,12 +74,19 @@ private:
         if (sampler_.second_states.defined()) *solver->second_state() = part(sampler_.second_states, first);
         const auto start = part(x_, first);
         if (first == 0) record(0, start, size);
-        const auto end = integrate(*solver, denoiser_, start, sampler_.grid, noise, observe);
+        const auto end = integrate(*solver, denoiser(first, evaluations_), start, sampler_.grid, noise, observe);
         guard.finish();
         keep(result_.x, end, first, size);
         if (solver->second_state()) keep(result_.second_states, *solver->second_state(), first, size);
     }
 
+    /// That of a group, so that solvers need to know nothing of conditions.
+    Denoiser denoiser(int64_t first, std::atomic<int64_t>& evaluations) const {
+        const Condition& all = sampler_.condition;
+        const bool given = all.defined();
+        return sampler_.denoiser(evaluations,
+                                 given ? to_device(group_of(all, first, group_), sampler_.device) : Condition());
+    }
     int64_t steps() const { return int64_t(sampler_.grid.size()) - 1; }
     Tensor to_work(const Tensor& x) const { return to_device(x, sampler_.device).to(torch::kFloat64); }
     Tensor part(const Tensor& all, int64_t first) const { return to_work(group_of(all, first, group_)); }
@@ -89,7 +98,7 @@ private:
     }
     void record(int64_t step, const Tensor& state, int64_t size) {
         if (!sampler_.record || step == steps()) return;
-        const auto x0 = recording_denoiser_(state, sampler_.grid[size_t(step)]).x0;
+        const auto x0 = denoiser(/*first=*/0, not_counted_)(state, sampler_.grid[size_t(step)]).x0;
         sampler_.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
     }
 
@@ -97,7 +106,6 @@ private:
     const Tensor& x_;
     const int64_t group_, groups_;
     std::atomic<int64_t> evaluations_{0}, not_counted_{0}, done_{0};
-    const Denoiser denoiser_ = sampler_.denoiser(evaluations_), recording_denoiser_ = sampler_.denoiser(not_counted_);
     Samples result_;
 };
 

@@ -29,6 +29,15 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
     return levels;
 }
 
+Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none) {
+    auto result = labels.clone();
+    for (int64_t i = 0; i < labels.size(0); ++i) {
+        Random random({seed, Purpose::kLabelDropout, uint64_t(first + i)});
+        if (random.uniform() < dropout) result.data_ptr<int64_t>()[i] = none;
+    }
+    return result;
+}
+
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape) {
     return normal_images(seed, Purpose::kTrainingNoise, first, count, image_shape, /*draw=*/0);
 }

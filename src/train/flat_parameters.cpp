@@ -45,6 +45,16 @@ Parameters views_of(const torch::Tensor& flat, const Parameters& parameters) {
     return views;
 }
 
+NamedTensors named_views(const torch::Tensor& flat, const NamedTensors& like) {
+    NamedTensors result;
+    int64_t offset = 0;
+    for (const auto& [name, tensor] : like) {
+        result.emplace_back(name, view_like(flat, offset, tensor));
+        offset += tensor.numel();
+    }
+    return result;
+}
+
 void view_parameters(Parameters parameters, const torch::Tensor& flat) {
     const auto views = views_of(flat, parameters);
     for (size_t i = 0; i < views.size(); ++i) parameters[i].set_data(views[i]);

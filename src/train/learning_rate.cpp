@@ -20,10 +20,9 @@ const Table<Decay>& decays() {
 
 }  // namespace
 
-LearningRate make_learning_rate(const TrainOptions& options) {
+LearningRate make_learning_rate(const TrainOptions& options, double rate) {
     const Decay decay = look_up("decay", decays(), options.decay);
-    const double rate = options.learning_rate,
-                 span = double(std::max<int64_t>(1, options.steps - options.warmup_steps));
+    const double span = double(std::max<int64_t>(1, options.steps - options.warmup_steps));
     return [=, warmup = options.warmup_steps](int64_t step) {
         if (step <= warmup) return rate * double(step) / double(warmup);
         return rate * decay(double(step - 1 - warmup) / span);

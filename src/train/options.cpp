@@ -2,6 +2,7 @@
 
 #include "diffuse/diffusion/objective.hpp"
 #include "diffuse/train/learning_rate.hpp"
+#include "diffuse/train/optimizer.hpp"
 
 namespace diffuse {
 
@@ -13,12 +14,18 @@ Fields fields(TrainOptions& o) {
         {"steps", Integer{&o.steps, 1, kMany}, "optimizer steps"},
         {"batch_size", Integer{&o.batch_size, 1, 65536}, "images a step"},
         {"weighting", Choice{&o.weighting, weighting_names()}, "loss weight by noise level"},
+        {"optimizer", Choice{&o.optimizer, optimizer_names()},
+         "optimizer; muon: Muon for the convolutions between feature maps, AdamW for all other weights"},
         {"learning_rate", Real{&o.learning_rate, 0, 10}, "AdamW's step size after warm-up"},
+        {"muon_learning_rate", Real{&o.muon_learning_rate, 0, 10}, "Muon's step size after warm-up"},
         {"warmup_steps", Integer{&o.warmup_steps, 0, kMany},
-         "steps over which the learning rate rises linearly from 0"},
-        {"decay", Choice{&o.decay, decay_names()}, "shape of the learning rate's fall until the last step"},
-        {"weight_decay", Real{&o.weight_decay, 0, 10}, "AdamW's decoupled weight decay"},
+         "steps over which the learning rates rise linearly from 0"},
+        {"decay", Choice{&o.decay, decay_names()}, "shape of the learning rates' fall until the last step"},
+        {"weight_decay", Real{&o.weight_decay, 0, 10}, "decoupled weight decay, times the learning rate"},
         {"beta2", Real{&o.beta2, 0, 0.999999}, "AdamW's decay of the squared gradient"},
+        {"muon_momentum", Real{&o.muon_momentum, 0, 0.999999}, "Muon's decay of the gradient's running mean"},
+        {"label_dropout", Real{&o.label_dropout, 0, 1},
+         "share of labels that the network is not told, so that it learns to do without (model.classes)"},
         {"gradient_clip", Real{&o.gradient_clip, 0, 1e9}, "largest gradient norm; 0: no clipping"},
         {"ema_decay", Real{&o.ema_decay, 0, 0.9999999},
          "decay of the averaged weights; warmed up as (1 + step) / (10 + step)"},
@@ -30,7 +37,10 @@ Fields fields(TrainOptions& o) {
         {"keep_checkpoints", Integer{&o.keep_checkpoints, 0, 10'000},
          "number of latest checkpoints that are kept, each under its step"},
     };
-    for (auto& field : all) field.may_change = field.key != "batch_size";  // which images a step sees
+    for (auto& field : all) {
+        // Which images a step sees, and what a checkpoint remembers of each weight.
+        field.may_change = field.key != "batch_size" && field.key != "optimizer";
+    }
     return all;
 }
 

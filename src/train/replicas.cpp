@@ -4,13 +4,12 @@
 
 #include <algorithm>
 
-#include "diffuse/train/flat_parameters.hpp"
-
 namespace diffuse {
 
 constexpr int64_t kMinExamples = 8;  ///< in a part
 
-Replicas::Replicas(const std::function<UNet()>& make, const torch::Tensor& weights, int64_t batch_size)
+Replicas::Replicas(const std::function<UNet()>& make, const std::function<Parameters(const UNet&)>& parameters,
+                   const torch::Tensor& weights, int64_t batch_size)
     : batch_size_(batch_size) {
     const bool on_cpu = weights.is_cpu();
     const int64_t max_parts = std::max<int64_t>(1, batch_size / kMinExamples);
@@ -18,17 +17,13 @@ Replicas::Replicas(const std::function<UNet()>& make, const torch::Tensor& weigh
     if (on_cpu) workers_ = std::make_unique<Workers>(parts);
     for (int64_t i = 0; i < parts; ++i) {
         UNet network = make();
-        view_parameters(network.parameters(), weights);
-        replicas_.push_back({network, flatten_gradients(network.parameters()), {}});
+        view_parameters(parameters(network), weights);
+        replicas_.push_back({network, flatten_gradients(parameters(network)), {}});
     }
 }
 
 Replicas::Result Replicas::run(const PartLoss& part_loss) {
-    if (workers_) {
-        workers_->for_each(std::ssize(replicas_), [&](int64_t i) { run_part(size_t(i), part_loss); });
-    } else {
-        run_part(0, part_loss);
-    }
+    for_each(std::ssize(replicas_), [&](int64_t i) { run_part(size_t(i), part_loss); });
     const torch::NoGradGuard no_grad;
     auto& [network, gradient, loss] = replicas_.front();
     for (size_t i = 1; i < replicas_.size(); ++i) {
@@ -36,6 +31,10 @@ Replicas::Result Replicas::run(const PartLoss& part_loss) {
         loss.add_(replicas_[i].loss);
     }
     return {loss, gradient};
+}
+
+void Replicas::for_each(int64_t count, const std::function<void(int64_t)>& work) {
+    workers_ ? workers_->for_each(count, work) : one_by_one(count, work);
 }
 
 void Replicas::run_part(size_t i, const PartLoss& part_loss) {

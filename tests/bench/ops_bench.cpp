@@ -9,6 +9,7 @@
 #include "diffuse/ops/adamw.hpp"
 #include "diffuse/ops/conv1x1.hpp"
 #include "diffuse/ops/conv3x3.hpp"
+#include "diffuse/train/optimizer.hpp"
 
 namespace diffuse {
 namespace {
@@ -73,6 +74,17 @@ void run_adamw(benchmark::State& state, bool tuned) {
     state.SetBytesProcessed(int64_t(state.iterations()) * count * int64_t(sizeof(float)) * 9);
 }
 
+/// A step of all weights of a network of the presets' kind.
+void run_optimizer(benchmark::State& state, const std::string& optimizer, int64_t base_channels) {
+    const UNet network({.base_channels = base_channels, .channel_multipliers = {1, 2, 2}, .attention_resolutions = {7}},
+                       {}, /*seed=*/1, torch::kCPU);
+    const auto groups = weight_groups(network, optimizer);
+    const auto weights = flatten_parameters(groups.parameters()), ema = weights.clone();
+    const auto gradient = torch::randn_like(weights);
+    Optimizer both(groups, {}, weights, ema);
+    for (auto _ : state) both.step(gradient, /*factor=*/1, /*adamw_rate=*/1e-3, /*muon_rate=*/1e-3, /*ema_decay=*/0.9);
+}
+
 template <class... Arguments>
 void add(const std::string& name, void (*run)(benchmark::State&, bool, Arguments...),
          const std::type_identity_t<Arguments>&... arguments) {
@@ -98,6 +110,13 @@ void add_all() {
         }
     }
     add("AdamW with EMA, 1M weights", &run_adamw);
+    for (const auto& optimizer : optimizer_names()) {
+        for (const int64_t base_channels : {16, 32}) {
+            benchmark::RegisterBenchmark(fmt::format("optimizer, {} channels/{}", base_channels, optimizer).c_str(),
+                                         run_optimizer, optimizer, base_channels)
+                ->Unit(benchmark::kMillisecond);
+        }
+    }
 }
 
 }  // namespace

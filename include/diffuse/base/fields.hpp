@@ -24,6 +24,12 @@ struct Number<std::optional<T>> {
     T low, high;
 };
 
+/// A whole number from `low` to `high`, or the word "auto" (no number here), for what is found out later.
+struct NumberOrAuto {
+    std::optional<int64_t>* value;
+    int64_t low, high;
+};
+
 /// One of the names of a table.
 struct Choice {
     std::string* value;
@@ -39,8 +45,8 @@ struct List {
 
 struct Field {
     using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
-                               Number<std::optional<int64_t>>, Number<std::optional<double>>, Choice, List,
-                               std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
+                               Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Choice,
+                               List, std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;
     std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."

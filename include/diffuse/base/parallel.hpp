@@ -27,6 +27,12 @@ private:
     std::unique_ptr<c10::ThreadPool> pool_;
 };
 
+/// Calls work(0) .. work(count - 1), perhaps on several threads, and waits for all.
+using ForEach = std::function<void(int64_t count, const std::function<void(int64_t)>& work)>;
+inline void one_by_one(int64_t count, const std::function<void(int64_t)>& work) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+}
+
 /// Calls work(first, size) for each group of `group` out of `count` examples; `size` is less for the last. On a CPU on
 /// up to `threads` threads, a group on one; on a GPU one after the other on this thread, as all threads draw the noise.
 void for_each_group(int64_t count, int64_t group, torch::Device device, int64_t threads,

@@ -26,6 +26,7 @@ enum class Purpose : uint8_t {
     kDequantisation = 9,
     kBoundNoise = 10,
     kProbe = 11,
+    kLabelDropout = 12,
 };
 
 struct Key {

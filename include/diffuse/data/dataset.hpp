@@ -19,7 +19,8 @@ Fields fields(DatasetOptions& options);
 /// Pictures and what they show. They stay bytes in memory: 47 MB for MNIST instead of 188.
 struct Dataset {
     torch::Tensor images;  ///< uint8 [N, C, H, W]
-    torch::Tensor labels;  ///< int64 [N]
+    torch::Tensor labels;  ///< int64 [N], what each shows: 0 .. classes - 1; not defined where that is not known
+    int64_t classes = 0;   ///< largest label of the whole split + 1; 0 without labels
     int64_t size() const { return images.size(0); }
     ImageShape shape() const { return {images.size(1), images.size(2), images.size(3)}; }
 };
@@ -33,13 +34,14 @@ bool reads_files(const DatasetOptions& options);
 /// are for data that are drawn.
 DatasetOptions located(const DatasetOptions& options);
 
-/// Loads a split as `options` say. mnist: images and labels (all 0 where there is no file of them) from IDX files,
-/// plain or .gz, in options.dir, or else $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test
+/// Loads a split as `options` say. mnist: images and, where there is a file of them, labels from IDX files, plain
+/// or .gz, in options.dir, or else $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test
 /// split holds 10,000 others. Throws Error naming the file or folder when something is missing, damaged or does not fit
 /// together.
 Dataset load_dataset(const DatasetOptions& options, Split split);
 
-/// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same images in the same order.
-std::string fingerprint(const Dataset& dataset);
+/// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same images in the same order,
+/// and where asked, ", labels 0f1e2d3c", the same labels.
+std::string fingerprint(const Dataset& dataset, bool with_labels = false);
 
 }  // namespace diffuse

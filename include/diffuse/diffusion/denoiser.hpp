@@ -4,14 +4,11 @@
 #include <functional>
 #include <span>
 
+#include "diffuse/diffusion/network.hpp"
 #include "diffuse/diffusion/parameterization.hpp"
 #include "diffuse/diffusion/schedule.hpp"
 
 namespace diffuse {
-
-/// A function from a noisy batch [N, ...] and its times, [N] or [1] for all, to what it was trained to predict, of the
-/// batch's shape. float32.
-using Network = std::function<torch::Tensor(const torch::Tensor& x, const torch::Tensor& time)>;
 
 /// A function from a noisy batch [N, ...] and its noise level to a prediction of the same shape and type.
 using Denoiser = std::function<Prediction(const torch::Tensor& x, const NoiseLevel& level)>;
@@ -19,15 +16,18 @@ using Denoiser = std::function<Prediction(const torch::Tensor& x, const NoiseLev
 /// The same network, which adds the examples of each batch it is called with to `evaluations`, which must outlive it.
 Network counted(Network network, std::atomic<int64_t>& evaluations);
 
-/// A network's output at x, float32 [N, ...], and these levels, one for each example or one for all. The one place
-/// where a level becomes network input: it is told by the time at which the schedule has its log-SNR.
+/// A network's output at x, float32 [N, ...], these levels, one for each example or one for all, and this condition.
+/// The one place where a level becomes network input: it is told by the time at which the schedule has its log-SNR.
 torch::Tensor network_output(const Network& network, const Parameterization& parameterization, const Schedule& schedule,
-                             const torch::Tensor& x, std::span<const NoiseLevel> levels);
+                             const torch::Tensor& x, std::span<const NoiseLevel> levels,
+                             const Condition& condition = {});
 
-/// The denoiser of a trained network. The network runs in float32, the rest in x's type; no graph for gradients is
-/// recorded unless x requires them. The network was never trained below t = 1: asked there, as in the first step of
-/// encoding, it answers with its eps at t = 1, and x0 = (x - sigma eps) / alpha (Ho et al. 2020, eq. 15).
-Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule);
+/// The denoiser of a trained network, for examples of this condition alone: [N], on the network's device. The network
+/// runs in float32, the rest in x's type; no graph for gradients is recorded unless x requires them. The network was
+/// never trained below t = 1: asked there, as in the first step of encoding, it answers with its eps at t = 1, and x0 =
+/// (x - sigma eps) / alpha (Ho et al. 2020, eq. 15).
+Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule,
+                          const Condition& condition = {});
 
 /// Clamps x0 to [-1, 1] and takes the eps that goes with it, eps = (x - alpha x0) / sigma.
 Denoiser clip_x0(Denoiser denoiser);

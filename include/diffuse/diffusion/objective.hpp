@@ -12,6 +12,7 @@ namespace diffuse {
 struct Batch {
     torch::Tensor x0, eps;  ///< float32 [N, ...]
     std::vector<NoiseLevel> levels;
+    Condition condition = {};
 };
 
 /// What training makes small: a scalar, differentiable in the network's weights.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,8 +9,11 @@
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
 #include "diffuse/data/codec.hpp"
+#include "diffuse/diffusion/network.hpp"
 
 namespace diffuse {
+
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
 struct UNetOptions {
     int64_t base_channels = 32;
@@ -18,27 +22,32 @@ struct UNetOptions {
     std::vector<int64_t> attention_resolutions;
     double dropout = 0;
     int64_t patch_size = 1;
+    std::optional<int64_t> classes;  ///< that examples may be said to be of; none: as the data have, not yet known
 };
 Fields fields(UNetOptions& options);
 
 /// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
-/// same shape. It knows nothing of schedules. Residual blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and
-/// shifted by the time; skip connections; self-attention where asked. The last convolution starts at zero, so a new
-/// network predicts zero. Copies share their weights. On a CPU memory is channels-last throughout, and each call works
-/// on the calling thread; several may call at once. On a GPU memory is as LibTorch has it by default, as its group
-/// normalisation there knows no other order and would copy every map.
+/// same shape, told what it shows where it has classes. It knows nothing of schedules. Residual blocks of GroupNorm,
+/// SiLU and 3x3 convolutions, scaled and shifted by the time; skip connections; self-attention where asked. The last
+/// convolution starts at zero, so a new network predicts zero. Copies share their weights. On a CPU memory is
+/// channels-last throughout, and each call works on the calling thread; several may call at once. On a GPU memory is as
+/// LibTorch has it by default, as its group normalisation there knows no other order and would copy every map.
 class UNet {
 public:
     /// Random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
     /// image.
     UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device);
 
-    /// x: float32 [N, C, H, W]; time: [N], or [1] for all -> float32 [N, C, H, W]
-    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& time) const;
+    /// x: [N, C, H, W] -> the same. A condition is only for a network with classes, whose row of a table is added to
+    /// the embedding of the time; the last row is that of none.
+    torch::Tensor operator()(const NetworkInput& input) const;
 
     /// The weights by name; assigning through them changes the network.
-    std::vector<std::pair<std::string, torch::Tensor>> named_parameters() const;
+    NamedTensors named_parameters() const;
     std::vector<torch::Tensor> parameters() const;
+    /// Whether a weight is that of a convolution between feature maps, which an optimizer may take for the matrix
+    /// [out, in * height * width] of a linear map. Those of the first and last one, from and to pixels, are not.
+    static bool is_matrix(const std::string& name, const torch::Tensor& weight);
     int64_t parameter_count() const;
 
     /// Dropout is only active in training mode, which is how a new network starts.

@@ -10,8 +10,6 @@
 
 namespace diffuse {
 
-using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
-
 /// Sums since the last line of metrics.
 struct MetricsWindow {
     double loss = 0, grad_norm = 0;
@@ -24,12 +22,13 @@ struct TrainingState {
     std::optional<double> loss;  ///< of the last line of metrics
     MetricsWindow window;
     std::string data, machine;  ///< `fingerprint` of the data set; `describe` of the device
-    NamedTensors mean, square;  ///< AdamW's running means, each under its weight's name
+    /// What the optimizers remember of each weight that they train: AdamW's running means, Muon's momentum.
+    NamedTensors mean, square, momentum;
 };
 
 /// What training leaves behind: everything that sampling, encoding and resuming need, in one
-/// safetensors file. Its tensors are model.<name> (the weights), ema.<name> (their average), adamw.mean.<name> and
-/// adamw.square.<name>, in PyTorch's names and shapes.
+/// safetensors file. Its tensors are model.<name> (the weights), ema.<name> (their average), adamw.mean.<name>,
+/// adamw.square.<name> and muon.momentum.<name>, in PyTorch's names and shapes.
 struct Checkpoint {
     Config config;
     ImageShape shape;

@@ -13,6 +13,7 @@ struct Model {
     Parameterization parameterization;
     Schedule schedule;
     ImageShape shape;
+    int64_t classes = 0;  ///< that the network knows; 0: it takes no condition
 };
 
 /// The network of a config, with random initial weights. Throws Error naming the key when it does not fit the images.
@@ -29,8 +30,11 @@ std::string identity(const Checkpoint& checkpoint, const std::string& weights);
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 
-/// What the model says of noisy examples; with the evaluations of its network `counted`.
-Denoiser denoiser(const Model& model);
-Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations);
+/// What the model says of noisy examples of a condition; with the evaluations of its network `counted`.
+Denoiser denoiser(const Model& model, const Condition& condition = {});
+Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition = {});
+
+/// The classes of a model, one after the other, as the condition of `count` examples; not defined where it has none.
+Condition cycled_classes(const Model& model, int64_t count);
 
 }  // namespace diffuse

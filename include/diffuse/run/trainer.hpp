@@ -15,9 +15,9 @@ namespace diffuse {
 /// a step are functions of (seed, step) alone (batch.hpp); the thread count decides the order of sums. `stop` is asked
 /// after every step; when it says so, a checkpoint is saved (amid bad steps the one before them is kept) and training
 /// returns early. Returns the step of the latest checkpoint, which is train.steps at the end.
-/// Throws Error with exit code 1, keeping the last checkpoint,
-/// when max_bad_steps steps in a row gave no finite loss and gradient, or when a file cannot be written.
-/// `start`, if any, must have been trained on these data (`require_data_of`).
+/// Throws Error as `with_classes` does. Throws Error with exit code 1, keeping the last checkpoint, when max_bad_steps
+/// steps in a row gave no finite loss and gradient, or when a file cannot be written. `start`, if any, must have been
+/// trained on these data (`require_data_of`).
 int64_t train(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop);
 

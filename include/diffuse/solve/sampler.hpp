@@ -7,14 +7,15 @@
 
 namespace diffuse {
 
-/// The denoiser of a sampler, whose networks are `counted` in `evaluations`.
-using DenoiserFactory = std::function<Denoiser(std::atomic<int64_t>& evaluations)>;
+/// The denoiser of examples of a condition, whose networks are `counted` in `evaluations`.
+using DenoiserFactory = std::function<Denoiser(std::atomic<int64_t>& evaluations, const Condition& condition)>;
 
 /// All that takes many examples along a grid: what sampling, encoding and decoding have in common.
 struct Sampler {
     SolverFactory solver;
     DenoiserFactory denoiser;
     Grid grid;
+    Condition condition = {};            ///< of each example, on the CPU
     uint64_t seed = 0;                   ///< random seed for the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
     int64_t threads = 1;                 ///< on the CPU
@@ -32,11 +33,11 @@ struct Samples {
     int64_t nfe = 0;              ///< network evaluations for each example, all that are counted
 };
 
-/// Takes x (float32 [N, ...], on the CPU) along the grid. Example i of the result depends on x[i], i and the seed
-/// alone, bit for bit: examples go in groups of one fixed size (the last one padded), each from first step to last on
-/// one thread, so that no kernel ever sees another shape or thread count. A group has 8 images of MNIST's size, and
-/// more of fewer numbers. On a GPU `max_in_flight` is that size, and another one may change the last digits. The state
-/// is kept in double. Throws Error (exit code 1) when an example is no longer finite.
+/// Takes x (float32 [N, ...], on the CPU) along the grid. Example i of the result depends on x[i], its condition, i
+/// and the seed alone, bit for bit: examples go in groups of one fixed size (the last one padded), each from first step
+/// to last on one thread, so that no kernel ever sees another shape or thread count. A group has 8 images of MNIST's
+/// size, and more of fewer numbers. On a GPU `max_in_flight` is that size, and another one may change the last digits.
+/// The state is kept in double. Throws Error (exit code 1) when an example is no longer finite.
 Samples run(const Sampler& sampler, const torch::Tensor& x);
 
 /// Standard normal noise for examples first .. first + count - 1; draw 0 is what sampling starts from, others are

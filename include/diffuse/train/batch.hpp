@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/diffusion/network.hpp"
 #include "diffuse/diffusion/schedule.hpp"
 
 namespace diffuse {
@@ -28,6 +29,10 @@ private:
 /// The level of each image of a batch: its t is uniform over 1 .. T, but stratified over the batch, which makes the
 /// loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
 std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule);
+
+/// The labels of the images at positions first .. first + count - 1, int64 [count]: those given, but for a share
+/// `dropout` of them, which are `none` (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
+Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none);
 
 /// The noise of the images at positions first .. first + count - 1, each its own. float32 [count, image_shape]
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape);

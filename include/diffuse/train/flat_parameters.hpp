@@ -2,11 +2,11 @@
 
 #include <vector>
 
-#include "diffuse/base/torch.hpp"
+#include "diffuse/nets/unet.hpp"
 
 namespace diffuse {
 
-/// The parameters of a network, in its own order.
+/// Parameters of a network, in the order in which they lie in flat vectors.
 using Parameters = std::vector<torch::Tensor>;
 
 /// All parameters as one contiguous vector: each becomes a view of it (4-D weights on a CPU in channels-last order), so
@@ -18,6 +18,9 @@ torch::Tensor flatten_gradients(Parameters parameters);
 
 /// The parts of another vector of that layout, each with its parameter's shape.
 Parameters views_of(const torch::Tensor& flat, const Parameters& parameters);
+
+/// The same under names: `like` holds the parameters.
+NamedTensors named_views(const torch::Tensor& flat, const NamedTensors& like);
 
 /// Points parameters at another vector of that layout, e.g. the averaged weights.
 void view_parameters(Parameters parameters, const torch::Tensor& flat);

@@ -1,6 +1,11 @@
 #pragma once
 
-#include "diffuse/base/torch.hpp"
+#include <string>
+#include <vector>
+
+#include "diffuse/base/parallel.hpp"
+#include "diffuse/train/flat_parameters.hpp"
+#include "diffuse/train/options.hpp"
 
 namespace diffuse {
 
@@ -26,6 +31,55 @@ public:
 private:
     torch::Tensor weights_, ema_;
     double beta2_, weight_decay_;
+};
+
+/// Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) over weights that are matrices W [rows, columns], in
+/// one flat vector of float32, those of one shape beside one another. With the gradient G, M <- mu M + (1 - mu) G and
+/// W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) O, where O is `orthogonalised` mu M + (1 - mu) G
+/// (Nesterov's momentum). It also keeps the weights' moving average.
+class Muon {
+public:
+    /// `shapes`: weights like those in the vector, [rows, ...].
+    Muon(const Parameters& shapes, torch::Tensor weights, torch::Tensor ema, double mu, double weight_decay);
+    /// As AdamW's. `factor` hardly matters: O knows no size, and only steps that are clipped weigh less in M. The
+    /// matrices are shared out by `for_each`, in parts that do not depend on it.
+    void step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay,
+              const ForEach& for_each = one_by_one);
+
+    torch::Tensor momentum;  ///< M, all it remembers
+
+private:
+    struct Stack {  ///< matrices of one shape, as many as one call works on
+        int64_t first, count, rows, columns;
+        torch::Tensor of(const torch::Tensor& flat) const;
+    };
+    std::vector<Stack> stacks_;
+    torch::Tensor weights_, ema_;
+    double mu_, weight_decay_;
+};
+
+/// The weights of a network by the optimizer that trains them. In flat vectors Muon's lie behind AdamW's, those of one
+/// shape beside one another.
+struct WeightGroups {
+    NamedTensors adamw, muon;
+    NamedTensors all() const;
+    Parameters parameters() const;
+};
+
+/// muon: Muon for the matrices of the network (`UNet::is_matrix`), AdamW for all others. adamw: AdamW for all, in the
+/// network's order. Throws Error for another name.
+WeightGroups weight_groups(const UNet& network, const std::string& optimizer);
+std::vector<std::string> optimizer_names();
+
+/// AdamW and Muon, each over its part of the flat vectors.
+class Optimizer {
+public:
+    Optimizer(const WeightGroups& groups, const TrainOptions& options, const torch::Tensor& weights,
+              const torch::Tensor& ema);
+    void step(const torch::Tensor& gradient, double factor, double adamw_rate, double muon_rate, double ema_decay,
+              const ForEach& for_each = one_by_one);
+    AdamW adamw;
+    Muon muon;
 };
 
 }  // namespace diffuse

@@ -10,11 +10,15 @@ struct TrainOptions {
     int64_t steps = 5000;
     int64_t batch_size = 64;
     std::string weighting = "simple";
+    std::string optimizer = "muon";
     double learning_rate = 1e-3;
+    double muon_learning_rate = 5e-3;
     int64_t warmup_steps = 100;
     std::string decay = "cosine";
     double weight_decay = 0;
     double beta2 = 0.999;
+    double muon_momentum = 0.95;
+    double label_dropout = 0.15;
     double gradient_clip = 1;
     double ema_decay = 0.999;
     int64_t max_bad_steps = 10;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "diffuse/base/parallel.hpp"
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/train/flat_parameters.hpp"
 
 namespace diffuse {
 
@@ -13,9 +13,10 @@ namespace diffuse {
 /// faster than sharing out every layer, and a busy neighbour does not stall the others. On a GPU there is one.
 class Replicas {
 public:
-    /// `make` makes a network like the one that the flat vector `weights` is of. As many parts as LibTorch has threads,
-    /// but none of fewer than 8 examples.
-    Replicas(const std::function<UNet()>& make, const torch::Tensor& weights, int64_t batch_size);
+    /// `make` makes a network like the one that the flat vector `weights` is of, and `parameters` lists its weights in
+    /// the vector's order. As many parts as LibTorch has threads, but none of fewer than 8 examples.
+    Replicas(const std::function<UNet()>& make, const std::function<Parameters(const UNet&)>& parameters,
+             const torch::Tensor& weights, int64_t batch_size);
 
     /// Mean loss of the examples first .. first + count - 1 of a batch.
     using PartLoss = std::function<torch::Tensor(UNet& network, int64_t first, int64_t count)>;
@@ -24,6 +25,9 @@ public:
         torch::Tensor loss, gradient;
     };
     Result run(const PartLoss& part_loss);
+
+    /// Other work for the same threads (ForEach); on a GPU one after the other on this thread.
+    void for_each(int64_t count, const std::function<void(int64_t)>& work);
 
 private:
     struct Replica {
