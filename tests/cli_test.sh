@@ -190,10 +190,49 @@ train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=20 --se
 fid() { "$diffuse" eval --checkpoint spots --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
 [ "$(fid)" = "$(fid --clip-x0)" ] && [ "$(fid)" != "$(fid --no-clip-x0)" ] || fail "eval does not clip as sample does"
 
+# labels and guidance: classes that follow one another, columns of classes, the same pictures whatever the batch
+[ "$("$diffuse" info runs/tiny --json | json "['config']['model']['classes']")" = 10 ] || fail "the classes of the data are not found"
+classes() { "$diffuse" sample --checkpoint runs/tiny --steps 3 --seed 7 --out s.png --save-tensors c.safetensors --json --quiet "$@"; }
+[ "$(classes | json "['num']")" = 70 ] || fail "the rows of ten classes are not filled"
+[ "$("$diffuse" info s.png --json | json "['width']")" = $((2 * (10 * 30 + 2))) ] || fail "a column is not a class"
+[ "$(classes --class 3 --num 4 | json "['num']")" = 4 ] || fail --class
+python3 - c.safetensors 3 3 3 3 <<'END' || fail "--save-tensors does not tell the classes"
+import json, struct, sys
+data = open(sys.argv[1], 'rb').read()
+size = struct.unpack('<Q', data[:8])[0]
+begin, end = json.loads(data[8:8 + size])['classes']['data_offsets']
+assert list(struct.unpack('<4q', data[8 + size + begin:8 + size + end])) == [int(c) for c in sys.argv[2:]]
+END
+guided="--guidance 2.5 --guidance-interval 0.3,5 --guidance-rescale 0.5 --class 0,1,2"
+# shellcheck disable=SC2086  # options
+sample --num 12 --threads 1 --save-tensors a.safetensors $guided
+# shellcheck disable=SC2086
+sample --num 12 --threads 2 --batch 3 --save-tensors b.safetensors $guided
+cmp a.safetensors b.safetensors || fail "guided pictures depend on --batch or --threads"
+"$diffuse" sample --checkpoint runs/tiny --steps 4 --num 2 --guidance 2 --out s.png >out.txt 2>/dev/null
+grep -q "(8 network evaluations each), guided by scale 2 (w = 1)" out.txt || fail "guidance is not told: $(cat out.txt)"
+"$diffuse" sample --checkpoint runs/tiny --nfe 9 --num 2 --guidance 2 --out s.png --json --quiet | json "['nfe']" | grep -qx 8 || fail "--nfe is exceeded by guidance"
+sample --num 3 --guidance 2 --negative-class 4 --save-tensors n.safetensors
+sample --num 3 --guidance 2 --save-tensors m.safetensors
+sample --num 3 --guidance 2 --guide runs/seeded --save-tensors o.safetensors
+sample --num 3 --guidance 2 --threshold 90 --save-tensors p.safetensors
+for other in n o p; do ! cmp -s m.safetensors $other.safetensors || fail "an option of guidance changes nothing: $other"; done
+"$diffuse" encode --checkpoint runs/tiny --input 'digits:test[0:4]' --solver reversible --steps 6 --out k.safetensors --json --quiet >k.json
+python3 -c "import json; assert json.load(open('k.json'))['roundtrip_mse'] < 1e-10" || fail "encoding with labels does not return: $(cat k.json)"
+"$diffuse" sample --checkpoint runs/tiny --latents k.safetensors --out s.png --save-tensors own.safetensors --quiet >/dev/null
+"$diffuse" sample --checkpoint runs/tiny --latents k.safetensors --class none --out s.png --save-tensors none.safetensors --quiet >/dev/null 2>&1
+! cmp -s own.safetensors none.safetensors || fail "the classes of latents are not kept"
+# the checkpoint's own way of sampling
+train --set sample.solver=ddim --set sample.nfe=6 --set sample.eta=0.5 --set sample.guidance=1.5 --out ways >/dev/null 2>&1
+"$diffuse" sample --checkpoint ways --num 1 --out s.png --quiet >out.txt
+grep -q "by ddim in 3 steps (6 network evaluations each), guided by scale 1.5" out.txt || fail "the config's way of sampling is not taken: $(cat out.txt)"
+"$diffuse" sample --checkpoint ways --num 1 --solver heun --steps 4 --guidance 1 --out s.png --quiet >out.txt || fail "other options than the config's"
+grep -q "by heun in 4 steps (7 network evaluations each): " out.txt || fail "the command line does not win: $(cat out.txt)"
+
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
 [ "$("$diffuse" eval --checkpoint spots --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
-    "4 solver spacing steps nfe fid above_0.9 seconds class_shares" ] || fail "eval --metric fid"
+    "4 solver spacing steps nfe guidance fid above_0.9 as_asked seconds class_shares" ] || fail "eval --metric fid"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1

@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = "base ops diffusion data plot nets solve train run measure cli".split()  # lowest first
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-CONFIG_KEY = r"(?:seed|(?:dataset|schedule|model|train)\.\w+)"
+CONFIG_KEY = r"(?:seed|(?:dataset|schedule|model|train|sample)\.\w+)"
 
 
 def cpp_files(*folders):

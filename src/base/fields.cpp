@@ -87,6 +87,15 @@ struct Reader {
         if (!fits) reject(path, json, expected(field));
         *number.value = json.get<int64_t>();
     }
+    void operator()(const Interval& interval) const {
+        interval.value->reset();
+        if (json.is_null()) return;
+        if (!json.is_array() || json.size() != 2) reject(path, json, expected(field));
+        const double from = checked(path + "[0]", json[0], interval.low, interval.high);
+        const double to = checked(path + "[1]", json[1], interval.low, interval.high);
+        if (!(from < to)) reject(path, json, expected(field));
+        *interval.value = {from, to};
+    }
     void operator()(const Choice& choice) const {
         take(choice.value);
         if (std::find(choice.known.begin(), choice.known.end(), *choice.value) != choice.known.end()) return;
@@ -128,6 +137,7 @@ OrderedJson json_of(const T& value) {
 OrderedJson json_of(const double& value) {  // JSON knows no infinity
     return std::clamp(value, std::numeric_limits<double>::lowest(), std::numeric_limits<double>::max());
 }
+OrderedJson json_of(const std::pair<double, double>& value) { return {json_of(value.first), json_of(value.second)}; }
 template <class T>
 OrderedJson json_of(const std::optional<T>& value) {
     return value ? json_of(*value) : OrderedJson();
@@ -176,6 +186,10 @@ std::string expected(const Field& field) {
                                      return fmt::format("{}, or {}", number_from(number.low, number.high), kAuto);
                                  },
                                  [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
+                                 [](const Interval& interval) {
+                                     return fmt::format("two numbers from {} to {}, the second larger", interval.low,
+                                                        interval.high);
+                                 },
                                  [](const List& list) {
                                      return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size,
                                                         list.max_size, list.low, list.high);

@@ -45,6 +45,33 @@ void SamplingCommand::add_to(CLI::App& command, const char* group) {
     add_options(command, fields(sampling), kHow);
     command.get_option("--nfe")->excludes("--steps");
     command.get_option("--batch")->group(kMachine);
+    command.get_option("--guide")->type_name("RUN");
+}
+
+SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
+                         const std::string& what) {
+    base.batch = given.batch;  // the machine's affair
+    SampleOptions result = given;
+    nlohmann::json merged = to_json(fields(base));
+    const auto own = to_json(fields(result));
+    for (const auto& [key, value] : own.items()) {
+        const auto* option = command.get_option_no_throw(option_name(key));
+        if (!option || option->count() == 0) continue;
+        if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
+        if (key == "solver" && !result.solver_kind().takes_eta) merged["eta"] = nullptr;
+        if (merged.contains(key)) merged[key] = value;
+    }
+    read(fields(result), merged, what);
+    return result;
+}
+
+bool SamplingCommand::take_defaults(const CLI::App& command, const SampleOptions& base, const std::string& what) {
+    SampleOptions made_by = base;
+    made_by.direction = sampling.direction;
+    sampling = with_given(command, sampling, made_by, what);
+    made_by.batch = sampling.batch;
+    SampleOptions chosen = sampling;
+    return to_json(fields(chosen)) != to_json(fields(made_by));
 }
 
 void SamplingCommand::add_rest(CLI::App& command) {

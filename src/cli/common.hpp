@@ -29,6 +29,9 @@ struct SamplingCommand {
     RuntimeOptions runtime;
     bool json = false;
 
+    /// Takes `base` for every option that the command line does not give. Returns whether it gives another value to
+    /// one.
+    bool take_defaults(const CLI::App& command, const SampleOptions& base, const std::string& what);
     /// What is sampled and how; `group`: that of what the command works on.
     void add_to(CLI::App& command, const char* group);
     /// What both write, and the machine; to be added after what one of them writes.
@@ -42,6 +45,10 @@ struct SamplingCommand {
 
 /// "diffuse sample --out 'two words.png'": a command line as a shell reads it again.
 std::string shell_line(int argc, const char* const* argv);
+
+/// `given` with `base` for every option that the command line does not give.
+SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
+                         const std::string& what);
 
 /// "1 image", "2 images"
 std::string plural(int64_t count, const std::string& noun);

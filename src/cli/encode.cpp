@@ -44,8 +44,7 @@ torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
 }
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
-std::optional<torch::Tensor> read_split(const std::string& input, const Options& command,
-                                        const Checkpoint& checkpoint) {
+std::optional<Dataset> read_split(const std::string& input, const Options& command, const Checkpoint& checkpoint) {
     static const std::regex pattern(R"(([a-z0-9-]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
     std::smatch match;
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
@@ -59,31 +58,47 @@ std::optional<torch::Tensor> read_split(const std::string& input, const Options&
     }
     if (dataset.shape() != checkpoint.shape)
         throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
-    return dataset.images.narrow(0, begin, end - begin);
+    const auto labels = dataset.labels.defined() ? dataset.labels.narrow(0, begin, end - begin) : torch::Tensor();
+    return Dataset{dataset.images.narrow(0, begin, end - begin), labels, dataset.classes};
 }
 
-/// All inputs, in order, as float32 [N, C, H, W] in [-1, 1].
-torch::Tensor read_inputs(const Options& options, const Checkpoint& checkpoint) {
-    std::vector<torch::Tensor> images;
+/// All inputs, in order: float32 [N, C, H, W] in [-1, 1], and the classes that they are known to show.
+struct Inputs {
+    torch::Tensor images;
+    Condition classes;  ///< `known` of those of which nobody says
+};
+Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t known) {
+    std::vector<torch::Tensor> images, classes;
     for (const auto& input : options.inputs) {
         const auto split = read_split(input, options, checkpoint);
-        images.push_back(split ? *split : read_picture(input, checkpoint.shape));
+        images.push_back(split ? split->images : read_picture(input, checkpoint.shape));
+        const auto none = torch::full({images.back().size(0)}, known, torch::kInt64);
+        classes.push_back(split && split->labels.defined() ? split->labels.clamp_max(known) : none);
     }
-    return to_signed(torch::cat(images));
+    return {to_signed(torch::cat(images)), torch::cat(classes)};
+}
+
+/// The class of each image: its own, or as the command line says.
+Condition condition_of_inputs(const Options& options, const Inputs& inputs, int64_t known) {
+    if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.images.size(0));
+    const bool none = known == 0 || inputs.classes.eq(known).all().item<bool>();
+    return none ? Condition() : inputs.classes;
 }
 
 /// With the options that decode them to the images again.
-void write_latents(const Options& options, const Samples& encoded, const PngTexts& origin) {
+void write_latents(const Options& options, const Samples& encoded, const Condition& condition, const PngTexts& origin) {
     TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
+    if (condition.defined()) file.tensors["classes"] = condition;
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
 
-void write_files(const Options& options, const torch::Tensor& images, const RoundTrip& trip, const PngTexts& origin) {
+void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const RoundTrip& trip,
+                 const PngTexts& origin) {
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     const auto latents = to_bytes(trip.encoded.x / 3);
     const PngTexts texts = options.with_command(origin);
-    write_latents(options, trip.encoded, origin);
+    write_latents(options, trip.encoded, condition, origin);
     if (!options.png.empty()) write_png(options.png, captioned_sheet({latents}, {"latents"}, scale), texts);
     if (options.reconstruct.empty()) return;
     const std::vector<torch::Tensor> rows = {to_bytes(images), latents, to_bytes(trip.decoded.x)};
@@ -124,15 +139,18 @@ void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    const auto images = read_inputs(options, checkpoint);
+    const int64_t known = checkpoint.config.unet.classes.value_or(0);
+    const Inputs inputs = read_inputs(options, checkpoint, known);
+    const auto& images = inputs.images;
     check_pictures(options, images);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
-    const Sampler decode = make_sampler(options.sampling, model, device);
+    Sampler decode = make_sampler(options.sampling, model, device);
+    decode.condition = condition_of_inputs(options, inputs, known);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
     const PngTexts origin = options.origin(checkpoint, steps);
     const RoundTrip trip =
         round_trip(decode, images, {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, images, trip, origin);
+    write_files(options, images, decode.condition, trip, origin);
     print(options, trip, steps);
 }
 
@@ -143,7 +161,9 @@ void add_encode(CLI::App& app, const std::string& command_line) {
     auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
     options->command_line = command_line;
     options->sampling.direction = Direction::kEncoding;
+    options->sampling.classes = "own";
     options->add_to(*command, kWhat);
+    command->get_option("--class")->group(kWhat);
     command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")
         ->required()
         ->type_name("INPUT")

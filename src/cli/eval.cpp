@@ -26,6 +26,7 @@ struct Options {
     SampleOptions sampling;  ///< all but the lists
     std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
     std::vector<int64_t> steps, nfe;
+    std::vector<double> guidance;
     std::optional<int64_t> num;
     int64_t seed = 0;
     NllOptions nll;
@@ -77,9 +78,12 @@ std::vector<SampleOptions> combinations(const Options& options, const Checkpoint
             one.solver = solver;
             one.spacing = spacing;
             one.direction = direction;
-            for (const int64_t steps : options.steps) all.push_back(one), all.back().steps = steps;
-            for (const int64_t nfe : options.nfe) all.push_back(one), all.back().nfe = nfe;
-            if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
+            for (const double scale : options.guidance) {
+                one.guidance = scale;
+                for (const int64_t steps : options.steps) all.push_back(one), all.back().steps = steps;
+                for (const int64_t nfe : options.nfe) all.push_back(one), all.back().nfe = nfe;
+                if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
+            }
         }
     }
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
@@ -100,11 +104,12 @@ Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps)
 }
 
 /// The first test images: --num, or `by_default` of them where there are so many.
-torch::Tensor test_images(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
+Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
     const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
     const int64_t count = options.num.value_or(std::min(by_default, test.size()));
     if (count > test.size()) throw Error(fmt::format("--num {}: there are {} test images", count, test.size()));
-    return test.images.narrow(0, 0, count);
+    const auto labels = test.labels.defined() ? test.labels.narrow(0, 0, count) : torch::Tensor();
+    return {test.images.narrow(0, 0, count), labels, test.classes};
 }
 
 /// "0.093 0.114 ...": of each class, among the most probable ones.
@@ -118,6 +123,11 @@ std::string class_shares(const torch::Tensor& probabilities) {
 
 double share_above_09(const torch::Tensor& probabilities) {
     return (std::get<0>(probabilities.max(1)) > 0.9).to(torch::kFloat64).mean().item<double>();
+}
+
+/// Of the images, those that the classifier takes for what they were to show.
+double share_as_asked(const torch::Tensor& probabilities, const Condition& condition) {
+    return probabilities.argmax(1).eq(condition).to(torch::kFloat64).mean().item<double>();
 }
 
 /// The distance's other end, the test images, and the floor: that of `count` real training images.
@@ -157,15 +167,17 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
-        sampler.condition = cycled_classes(model, count);
+        sampler.condition = condition_of(sampling, model.classes, count);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =
             run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
         const auto classified = classifier.classify(to_signed(to_bytes(drawn.x)));
         Json row = row_of(sampling, drawn, steps);
+        row["guidance"] = sampling.guidance;
         row["fid"] = frechet_distance(fit_gaussian(classified.features), reference);
         row["above_0.9"] = share_above_09(classified.probabilities);
+        if (sampler.condition.defined()) row["as_asked"] = share_as_asked(classified.probabilities, sampler.condition);
         row["seconds"] = drawn.seconds;
         row["class_shares"] = class_shares(classified.probabilities);
         report.add(row);
@@ -175,13 +187,17 @@ Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::D
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kEncoding);
-    const auto images = to_signed(test_images(options, checkpoint, 64));
+    const Dataset examples = test_examples(options, checkpoint, 64);
+    const auto images = to_signed(examples.images);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
     report.head["metric"] = "mean squared error per pixel in [0, 1] after encoding and decoding";
     report.head["images"] = images.size(0);
     for (const auto& sampling : all) {
-        const Sampler decode = make_sampler(sampling, model, device);
+        Sampler decode = make_sampler(sampling, model, device);
+        if (model.classes > 0 && examples.labels.defined()) {
+            decode.condition = examples.labels.clamp_max(model.classes);  // those that it does not know: none
+        }
         const auto trip = round_trip(decode, images);
         Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
         row["mse"] = trip.mse;
@@ -202,7 +218,7 @@ Json mean_and_error(const std::string& what, const torch::Tensor& bits, int64_t 
 }
 
 Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    const auto bytes = test_images(options, checkpoint, 128);
+    const auto bytes = test_examples(options, checkpoint, 128).images;
     NllOptions nll = options.nll;
     nll.max_ratio = options.sampling.max_ratio;
     nll.seed = uint64_t(options.seed);
@@ -231,7 +247,8 @@ const Table<Metric>& metrics() {
     static const Table<Metric> table = {
         {"fid",
          {report_fid,
-          {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--clip-x0", "--batch", "--seed"}}},
+          {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--clip-x0", "--batch", "--seed", "--class",
+           "--guidance", "--guidance-interval", "--guidance-rescale", "--threshold", "--negative-class", "--guide"}}},
         {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
         {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
     return table;
@@ -254,7 +271,7 @@ void add_lists(CLI::App& command, Options& options) {
         ->check(known_name("solver", names(solvers())))
         ->type_name("NAME")
         ->group(kHow)
-        ->default_str(options.solvers.front());
+        ->default_str("the checkpoint's, else " + options.solvers.front());
     command.add_option("--steps", options.steps, "numbers of steps, a row for each, e.g. 5,10,20")
         ->delimiter(',')
         ->transform(range<int64_t>(1, 100'000))
@@ -267,19 +284,34 @@ void add_lists(CLI::App& command, Options& options) {
         ->type_name("N")
         ->group(kHow);
     command.get_option("--nfe")->excludes("--steps");
+    command.add_option("--guidance", options.guidance, "guidance scales, a row for each; 1 draws of the class")
+        ->delimiter(',')
+        ->transform(range<double>(-100, 100))
+        ->type_name("X")
+        ->group(kHow)
+        ->default_str("the checkpoint's, else 1");
     command.add_option("--spacings", options.spacings, "spacings, a row for each")
         ->delimiter(',')
         ->check(known_name("spacing", spacing_names()))
         ->type_name("NAME")
         ->group(kHow)
-        ->default_str(options.spacings.front());
+        ->default_str("the checkpoint's, else " + options.spacings.front());
 }
 
-void run(const Options& options, const CLI::App& command) {
+/// Of what draws samples, the checkpoint's own way where the command line says no other.
+void take_defaults(Options& options, const CLI::App& command, const Checkpoint& checkpoint) {
+    options.sampling = with_given(command, options.sampling, checkpoint.config.sample, checkpoint.name);
+    if (command.count("--solvers") == 0) options.solvers = {options.sampling.solver};
+    if (command.count("--spacings") == 0) options.spacings = {options.sampling.spacing};
+}
+
+void run(Options options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    if (metric.options.contains("--guidance")) take_defaults(options, command, checkpoint);
+    if (options.guidance.empty()) options.guidance = {options.sampling.guidance};
     metric.report(options, checkpoint, device).print(options.json);
 }
 
@@ -308,11 +340,14 @@ void add_eval(CLI::App& app) {
     add_lists(*command, *options);
     Fields shared;
     for (auto& field : fields(options->sampling)) {
-        const std::set<std::string> keys = {"max_ratio", "clip_x0", "weights", "batch"};
+        const std::set<std::string> keys = {"max_ratio", "clip_x0",           "weights",          "batch",
+                                            "class",     "guidance_interval", "guidance_rescale", "threshold",
+                                            "guide",     "negative_class"};
         if (keys.contains(field.key)) shared.push_back(std::move(field));
     }
     add_options(*command, shared, kHow);
     command->get_option("--batch")->group(kMachine);
+    command->get_option("--guide")->type_name("RUN");
     add_options(*command, fields(options->nll), kHow);
     add_json(*command, options->json);
     options->runtime.add_to(*command);

@@ -39,6 +39,23 @@ struct Adder {
         if (std::is_arithmetic_v<T>) option->capture_default_str();
         return option->type_name(type_of(number.low));
     }
+    CLI::Option* operator()(std::string* value) const {
+        return command.add_option(name, *value, field.meaning)->type_name("TEXT")->capture_default_str();
+    }
+    CLI::Option* operator()(const Interval& interval) const {
+        const auto take = [interval, own = name](const std::string& text) {
+            double low = 0, high = 0;
+            const char *begin = text.data(), *end = begin + text.size();
+            const auto first = std::from_chars(begin, end, low);
+            const bool has_comma = first.ec == std::errc() && first.ptr != end && *first.ptr == ',';
+            const auto second = has_comma ? std::from_chars(first.ptr + 1, end, high) : first;
+            const bool fits = has_comma && second.ec == std::errc() && second.ptr == end && interval.low <= low &&
+                              low < high && high <= interval.high;
+            if (!fits) throw Error(fmt::format("{}: '{}' is not two numbers LO,HI, the second larger", own, text));
+            *interval.value = {low, high};
+        };
+        return command.add_option_function<std::string>(name, take, field.meaning)->type_name("LO,HI");
+    }
     template <class T>
     CLI::Option* operator()(const T&) const {
         TORCH_INTERNAL_ASSERT(false, "no option of this kind: ", name);

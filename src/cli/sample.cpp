@@ -14,7 +14,7 @@ namespace diffuse::cli {
 namespace {
 
 constexpr const char* kWhat = "What is drawn";
-constexpr int64_t kDefaultNum = 64;
+constexpr int64_t kDefaultNum = 64, kMaxCycle = 16;
 
 struct Options : SamplingCommand {
     const CLI::App* command = nullptr;
@@ -37,16 +37,7 @@ std::string take_from_file(Options& options, const TensorFile& file) {
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
     SampleOptions made_by;
     read(fields(made_by), parse_json(stored->second, what), what);
-    made_by.batch = options.sampling.batch;  // the machine's affair
-    nlohmann::json merged = to_json(fields(made_by));
-    const auto own = to_json(fields(options.sampling));
-    for (const auto& [key, value] : own.items()) {
-        if (options.command->count(option_name(key)) == 0) continue;
-        if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
-        merged[key] = value;
-    }
-    read(fields(options.sampling), merged, what);
-    const bool otherwise = merged != nlohmann::json(to_json(fields(made_by)));
+    const bool otherwise = options.take_defaults(*options.command, made_by, what);
     return otherwise ? fmt::format("{}: made by {}; decoded otherwise", options.latents, stored->second) : "";
 }
 
@@ -101,24 +92,51 @@ void show_grid(const Grid& grid, bool as_json) {
     print_result(as_json, json, text);
 }
 
-/// Columns and scale of the picture of so many images. Throws Error where it would be too large.
-std::pair<int64_t, int64_t> layout(const Options& options, int64_t count, const ImageShape& shape) {
+/// Columns and scale of the picture of so many images. `cycle`: of how many classes, one after the other; a column
+/// shows one class where they are few. Throws Error where it would be too large.
+struct Layout {
+    int64_t columns, scale;
+};
+Layout layout(const Options& options, int64_t count, int64_t cycle, const ImageShape& shape) {
     const int64_t square = int64_t(std::ceil(std::sqrt(double(count))));
-    const int64_t columns = options.columns > 0 ? options.columns : square;
+    const int64_t by_default = cycle > 1 && cycle <= kMaxCycle ? cycle : square;
+    const int64_t columns = options.columns > 0 ? options.columns : by_default;
     const int64_t scale = sheet_scale(options.scale, shape.height, shape.width);
     require_sheet(count, columns, shape.height, shape.width, scale);
     return {columns, scale};
 }
 
-torch::Tensor noise(const Options& options, const ImageShape& shape) {
-    return sampling_noise(uint64_t(options.seed), 0, options.num.value_or(kDefaultNum), shape.sizes(), 0);
+/// How many are drawn where nobody says: of a few classes as many as fill their rows.
+int64_t default_num(int64_t cycle) {
+    return cycle > 1 && cycle <= kMaxCycle ? (kDefaultNum + cycle - 1) / cycle * cycle : kDefaultNum;
 }
 
-void write_files(const Options& options, const torch::Tensor& images, const ImageShape& shape, const PngTexts& origin) {
-    const auto [columns, scale] = layout(options, images.size(0), shape);
-    write_png(options.out, sheet(to_bytes(images), columns, scale), options.with_command(origin));
-    if (!options.tensors.empty())
-        write_tensor_file(options.tensors, {{{"images", images}}, {origin.begin(), origin.end()}});
+/// The class of each of the latents of a file: as the command line says, else as the file does, else none.
+Condition condition_of_file(const Options& options, const TensorFile& file, int64_t known, int64_t count) {
+    if (options.command->count("--class") > 0) return condition_of(options.sampling, known, count);
+    const auto found = file.tensors.find("classes");
+    if (found == file.tensors.end() || known == 0) return {};
+    const Condition& classes = found->second;
+    const bool fits = classes.dim() == 1 && classes.size(0) == count && classes.scalar_type() == torch::kInt64 &&
+                      classes.ge(0).all().item<bool>() && classes.le(known).all().item<bool>();
+    if (fits) return classes;
+    throw Error(fmt::format("{}: its 'classes' are not int64 [{}] from 0 to {}; say them by --class", options.latents,
+                            count, known));
+}
+
+void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const Layout& shown,
+                 const PngTexts& origin) {
+    write_png(options.out, sheet(to_bytes(images), shown.columns, shown.scale), options.with_command(origin));
+    if (options.tensors.empty()) return;
+    TensorFile file{{{"images", images}}, {origin.begin(), origin.end()}};
+    if (condition.defined()) file.tensors["classes"] = condition;
+    write_tensor_file(options.tensors, file);
+}
+
+/// ", guided by scale 2 (w = 1)": both ways in which papers count.
+std::string guidance_words(const SampleOptions& options) {
+    if (options.guidance == 1) return "";
+    return fmt::format(", guided by scale {:g} (w = {:g})", options.guidance, options.guidance - 1);
 }
 
 void print(const Options& options, const TimedSamples& result, int64_t steps) {
@@ -130,12 +148,13 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
     json["steps"] = steps;
     json["nfe"] = result.nfe;
     json["seed"] = options.seed;
+    json["guidance"] = options.sampling.guidance;
     json["seconds"] = result.seconds;
     json["images_per_second"] = per_second;
     print_result(options.json, json,
-                 fmt::format("{} by {} in {} ({} each): {:.1f} s, {:.1f} images/s", plural(count, "image"),
+                 fmt::format("{} by {} in {} ({} each){}: {:.1f} s, {:.1f} images/s", plural(count, "image"),
                              options.sampling.solver, plural(steps, "step"), plural(result.nfe, "network evaluation"),
-                             result.seconds, per_second),
+                             guidance_words(options.sampling), result.seconds, per_second),
                  {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
 }
 
@@ -146,6 +165,7 @@ void run(Options options) {
     std::optional<TensorFile> file;
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
     const std::string warning = file ? take_from_file(options, *file) : "";
+    if (!file) options.take_defaults(*options.command, checkpoint.config.sample, checkpoint.name);
     check(options.sampling);
     if (file && options.command->count("--seed") > 0 && !options.sampling.stochastic()) {
         throw Error(
@@ -155,22 +175,30 @@ void run(Options options) {
     if (options.show_grid) {
         return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
     }
-    if (!file) layout(options, options.num.value_or(kDefaultNum), checkpoint.shape);
+    const int64_t known = checkpoint.config.unet.classes.value_or(0);
+    const int64_t cycle = file ? 1 : cycle_of(options.sampling, known);
+    const int64_t num = options.num.value_or(default_num(cycle));
+    if (!file) layout(options, num, cycle, checkpoint.shape);
     const auto [start, second_states] =
-        file ? start_from(options, *file, checkpoint.shape) : Start{noise(options, checkpoint.shape)};
+        file ? start_from(options, *file, checkpoint.shape)
+             : Start{sampling_noise(uint64_t(options.seed), 0, num, checkpoint.shape.sizes(), 0)};
+    const int64_t count = start.size(0);
+    const Condition condition =
+        file ? condition_of_file(options, *file, known, count) : condition_of(options.sampling, known, count);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     if (!warning.empty()) log::warn(warning);
     if (file) warn_of_other_weights(options, *file, checkpoint);
     Sampler sampler = make_sampler(options.sampling, model, device);
     sampler.second_states = second_states;
     sampler.seed = uint64_t(options.seed);
+    sampler.condition = condition;
     const int64_t steps = std::ssize(sampler.grid) - 1;
     PngTexts origin = options.origin(checkpoint, steps);
     origin.emplace_back("seed", std::to_string(options.seed));
     auto result = run_with_progress("sampling: step", sampler, start,
                                     {options.trajectory, options.scale, options.with_command(origin)});
     result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
-    write_files(options, result.x, checkpoint.shape, origin);
+    write_files(options, result.x, condition, layout(options, count, cycle, checkpoint.shape), origin);
     print(options, result, steps);
 }
 
@@ -182,11 +210,16 @@ void add_sample(CLI::App& app, const std::string& command_line) {
     options->command = command;
     options->command_line = command_line;
     options->add_to(*command, kWhat);
+    command->get_option("--class")->group(kWhat);
+    for (const std::string name : {"--solver", "--guidance"}) {
+        auto* option = command->get_option(name);
+        option->default_str(fmt::format("the checkpoint's, else {}", option->get_default_str()));
+    }
     command->add_option("--num", options->num, "number of images")
         ->transform(range<int64_t>(1, 1'000'000))
         ->type_name("N")
         ->group(kWhat)
-        ->default_str(std::to_string(kDefaultNum));
+        ->default_str(fmt::format("{}, or a little more to fill the rows of classes", kDefaultNum));
     command->add_option("--seed", options->seed, "random seed for the noise")
         ->transform(range<int64_t>(0, INT64_MAX))
         ->type_name("N")

@@ -103,8 +103,9 @@ void warn_of_other_config(const std::filesystem::path& file, const Config& confi
     const auto text = read_file(file, 1 << 20);
     const auto own = nlohmann::json(to_json(config));
     auto merged = own;  // an older program's file lacks keys
-    merged.merge_patch(nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false));
-    if (merged == own) return;
+    const auto there = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (there.is_object()) merged.update(there, /*merge_objects=*/true);
+    if (there.is_object() && merged == own) return;
     log::warn(
         fmt::format("{} is not the config of the checkpoint, whose values hold; change some by --set, or all that "
                     "may change by --config {}",

@@ -15,6 +15,7 @@ constexpr uintmax_t kMaxBytes = 1 << 20;
 
 /// What each key allows alone, but not together.
 Config checked_together(Config config) {
+    check(config.sample);
     const std::string &prediction = config.parameterization.prediction, &weighting = config.train.weighting;
     if (weighting == "v" && prediction == "eps") {
         throw Error(
@@ -71,6 +72,18 @@ Config apply_settings(Json json, const std::vector<std::string>& settings) {
 
 }  // namespace
 
+namespace {
+
+/// The network's, not the machine's.
+Fields fields_of_sample(SampleOptions& options) {
+    Fields all = fields(options);
+    std::erase_if(all, [](const Field& field) { return field.key == "batch"; });
+    for (auto& field : all) field.may_change = true;
+    return all;
+}
+
+}  // namespace
+
 Fields fields(Config& config) {
     Fields model = fields(config.unet);
     for (auto& field : fields(config.parameterization)) model.push_back(std::move(field));
@@ -79,7 +92,8 @@ Fields fields(Config& config) {
             {"dataset", fields(config.dataset)},
             {"schedule", fields(config.schedule)},
             {"model", std::move(model)},
-            {"train", fields(config.train)}};
+            {"train", fields(config.train)},
+            {"sample", fields_of_sample(config.sample)}};
 }
 
 Config config_from_json(const Json& json) {

@@ -92,8 +92,4 @@ Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const C
     return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule, condition);
 }
 
-Condition cycled_classes(const Model& model, int64_t count) {
-    return model.classes > 0 ? torch::arange(count).remainder(model.classes) : Condition();
-}
-
 }  // namespace diffuse

@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <limits>
+#include <numeric>
+#include <set>
 
+#include "diffuse/diffusion/guidance.hpp"
 #include "diffuse/run/model.hpp"
 
 namespace diffuse {
@@ -39,12 +43,81 @@ Fields fields(SampleOptions& o) {
          .meaning = "largest sigma / alpha of a grid, where it begins; inf: at T",
          .by_default = "that of T where it is at most 200 or pure noise on purpose, else 80"},
         {"weights", Choice{&o.weights, weights_names()}, "averaged or raw weights"},
+        {"class", &o.classes,
+         o.direction == Direction::kEncoding
+             ? "class of each image, of a network with labels: own, which a data set knows and a PNG file does not; "
+               "none; "
+               "or numbers: 3 or 0,1,2"
+             : "classes to draw, of a network with labels: all, one after the other; none; or numbers: 3 or 0,1,2"},
+        {"guidance", Number<double>{&o.guidance, -100, 100},
+         "guidance scale: 1 draws of the class, 0 of none, more exaggerates; w = scale - 1"},
+        {.key = "guidance_interval",
+         .value = Interval{&o.guidance_interval, 0, std::numeric_limits<double>::infinity()},
+         .meaning = "noise levels sigma / alpha in which guidance holds, by whole steps; elsewhere the scale is 1",
+         .by_default = "all"},
+        {"guidance_rescale", Number<double>{&o.guidance_rescale, 0, 1},
+         "share of the standard deviation that guidance changed which is given back"},
+        {.key = "negative_class",
+         .value = Number<std::optional<int64_t>>{&o.negative_class, 0, 1000},
+         .meaning = "class that guidance leads away from",
+         .by_default = "none"},
+        {"guide", &o.guide,
+         "checkpoint that guidance leads away from, of a smaller or less trained network of the same images, instead "
+         "of "
+         "this network without the class"},
+        {"threshold", Real{&o.threshold, 50, 100},
+         "percentile of |x0| of an image to which its x0 is clamped and scaled at each step, if that is above 1"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "
          "groups of 8, and never changes a picture; on a GPU another number may change their last digits"}};
-    const auto only_stochastic = [](const Field& field) { return field.key == "eta" || field.key == "clip_x0"; };
-    if (o.direction == Direction::kEncoding) std::erase_if(all, only_stochastic);
+    const std::set<std::string> of_sampling = {"eta", "clip_x0", "threshold"};
+    const auto foreign = [&](const Field& field) { return of_sampling.contains(field.key); };
+    if (o.direction == Direction::kEncoding) std::erase_if(all, foreign);
     return all;
+}
+
+namespace {
+
+/// The numbers of "0,1,2".
+std::vector<int64_t> class_numbers(const std::string& text) {
+    std::vector<int64_t> numbers;
+    const char *at = text.data(), *end = at + text.size();
+    while (true) {
+        int64_t number = 0;
+        const auto [next, problem] = std::from_chars(at, end, number);
+        const bool fits = problem == std::errc() && number >= 0 && (next == end || *next == ',');
+        if (!fits) throw Error(fmt::format("class: '{}' is not all, none, or classes like 3 or 0,1,2", text));
+        numbers.push_back(number);
+        if (next == end) return numbers;
+        at = next + 1;
+    }
+}
+
+/// The classes that follow one another, again and again; none where there is no condition.
+std::vector<int64_t> cycle(const SampleOptions& options, int64_t known) {
+    std::vector<int64_t> all(static_cast<size_t>(known));
+    std::iota(all.begin(), all.end(), int64_t{0});
+    if (options.classes == "all") return all;
+    if (options.classes == "none") return {};
+    const auto numbers = class_numbers(options.classes);
+    for (const int64_t number : numbers) {
+        if (number < known) continue;
+        throw Error(known == 0 ? fmt::format("class {}: the network was trained without labels", number)
+                               : fmt::format("class {}: the network knows 0 to {}", number, known - 1));
+    }
+    return numbers;
+}
+
+}  // namespace
+
+Condition condition_of(const SampleOptions& options, int64_t known, int64_t count) {
+    const auto classes = cycle(options, known);
+    if (classes.empty()) return {};
+    return torch::tensor(classes, torch::kInt64).index_select(0, torch::arange(count).remainder(std::ssize(classes)));
+}
+
+int64_t cycle_of(const SampleOptions& options, int64_t known) {
+    return std::max<int64_t>(1, std::ssize(cycle(options, known)));
 }
 
 void check(const SampleOptions& options) {
@@ -58,13 +131,42 @@ void check(const SampleOptions& options) {
     }
 }
 
-Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
+namespace {
+
+/// Evaluations of an image along a grid down to data: two instead of one wherever guidance leads away from another.
+int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
     const SolverKind& kind = options.solver_kind();
+    const bool guides = options.guidance != 1 && options.guidance != 0 && options.classes != "none";
+    const auto interval = options.guidance_interval.value_or(std::pair(0.0, std::numeric_limits<double>::infinity()));
+    int64_t count = 0;
+    for (size_t i = 0; i + 1 < grid.size(); ++i) {
+        const bool both = guides && RatioInterval{interval.first, interval.second}.holds(grid[i], grid[i + 1]);
+        count += (i + 2 == grid.size() ? kind.last_evaluations : kind.evaluations) * (both ? 2 : 1);
+    }
+    return count;
+}
+
+/// The longest grid with at most options.nfe evaluations.
+Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
     const int64_t all = grid_start(schedule, options.max_ratio);
-    const int64_t by_default = kind.stochastic ? all : std::min(kDefaultSteps, all);
-    const int64_t steps = options.nfe ? std::min(all, steps_for(kind, *options.nfe, options.direction))
-                                      : options.steps.value_or(by_default);
-    return make_grid(schedule, options.spacing, steps, options.max_ratio);
+    int64_t steps = std::min(all, steps_for(options.solver_kind(), *options.nfe, options.direction));
+    while (true) {
+        const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio);
+        if (options.direction == Direction::kEncoding || evaluations_along(options, grid) <= *options.nfe) return grid;
+        if (--steps == 0) {
+            throw Error(fmt::format("{} evaluations have room for no guided step of {}; --nfe {} or more has",
+                                    *options.nfe, options.solver, 2 * options.solver_kind().evaluations));
+        }
+    }
+}
+
+}  // namespace
+
+Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
+    if (options.nfe) return grid_for_nfe(options, schedule);
+    const int64_t all = grid_start(schedule, options.max_ratio);
+    const int64_t by_default = options.solver_kind().stochastic ? all : std::min(kDefaultSteps, all);
+    return make_grid(schedule, options.spacing, options.steps.value_or(by_default), options.max_ratio);
 }
 
 }  // namespace diffuse

@@ -1,9 +1,11 @@
 #include "diffuse/run/sampling.hpp"
 
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/progress.hpp"
+#include "diffuse/diffusion/guidance.hpp"
 #include "diffuse/plot/sheet.hpp"
 
 namespace diffuse {
@@ -14,13 +16,71 @@ bool clips_x0(const SampleOptions& options) { return options.clip_x0.value_or(op
 
 }  // namespace
 
+namespace {
+
+/// What guidance leads away from: another network, or this one without the class or with another. Throws Error where
+/// there is none.
+struct Reference {
+    Model model;
+    bool has_condition;                     ///< the examples' own
+    std::optional<int64_t> negative_class;  ///< instead of none
+
+    Denoiser denoiser(std::atomic<int64_t>& evaluations, const Condition& condition) const {
+        if (has_condition) return diffuse::denoiser(model, evaluations, condition);
+        if (!negative_class) return diffuse::denoiser(model, evaluations);
+        return diffuse::denoiser(model, evaluations, torch::full_like(condition, *negative_class));
+    }
+};
+
+std::optional<Reference> reference_of(const SampleOptions& options, const Model& model, torch::Device device) {
+    if (options.guidance == 1) return std::nullopt;
+    if (!options.guide.empty()) {
+        const Model guide = make_model(load_checkpoint(options.guide), options.weights, device);
+        if (guide.shape != model.shape || guide.classes != model.classes) {
+            throw Error(fmt::format("{}: the guide draws {} of {} classes, the network {} of {}", options.guide,
+                                    to_string(guide.shape), guide.classes, to_string(model.shape), model.classes));
+        }
+        return Reference{guide, /*has_condition=*/true, std::nullopt};
+    }
+    if (model.classes == 0) {
+        throw Error(
+            fmt::format("guidance {}: the network was trained without labels, so there is nothing to lead away "
+                        "from; take another checkpoint as guide",
+                        options.guidance));
+    }
+    if (options.negative_class.value_or(0) >= model.classes) {
+        throw Error(
+            fmt::format("negative_class {}: the network knows 0 to {}", *options.negative_class, model.classes - 1));
+    }
+    return Reference{model, /*has_condition=*/false, options.negative_class};
+}
+
+/// The denoiser of a group of examples: the network's, guided, thresholded and clipped as the options say.
+StepDenoiser assembled(const SampleOptions& options, const Model& model, const std::optional<Reference>& reference,
+                       std::atomic<int64_t>& evaluations, const Condition& condition) {
+    const auto bounded = [clip = clips_x0(options), percentile = options.threshold](Denoiser denoiser) {
+        if (percentile) denoiser = thresholded(denoiser, *percentile);
+        return clip ? clip_x0(denoiser) : denoiser;
+    };
+    const Denoiser plain = denoiser(model, evaluations, condition);
+    if (!reference || (!condition.defined() && !reference->has_condition)) return bounded(plain);
+    const Denoiser with =
+        bounded(guided(plain, reference->denoiser(evaluations, condition), options.guidance, options.guidance_rescale));
+    if (!options.guidance_interval) return with;
+    const RatioInterval interval{options.guidance_interval->first, options.guidance_interval->second};
+    return StepDenoiser([=, without = bounded(plain)](const NoiseLevel& from, const NoiseLevel& to) {
+        return interval.holds(from, to) ? with : without;
+    });
+}
+
+}  // namespace
+
 Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
-    const bool clip = clips_x0(options);
     return {.solver = [make = options.solver_kind().make, eta = options.eta.value_or(0)] { return make(eta); },
             .denoiser =
-                [model, clip](std::atomic<int64_t>& evaluations, const Condition& condition) {
-                    const Denoiser plain = denoiser(model, evaluations, condition);
-                    return clip ? clip_x0(plain) : plain;
+                [options, model, reference = reference_of(options, model, device)](std::atomic<int64_t>& evaluations,
+                                                                                   const Condition& condition) {
+                    return assembled(options, model, reference, evaluations, condition);
                 },
             .grid = make_grid(options, model.schedule),
             .device = device,
@@ -33,7 +93,8 @@ PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint
     resolved.steps = steps;
     resolved.nfe.reset();
     resolved.clip_x0 = clips_x0(options);
-    const auto all = to_json(fields(resolved));
+    auto all = to_json(fields(resolved));
+    if (options.direction == Direction::kEncoding) all.erase("class");  // latents have their classes beside them
     nlohmann::ordered_json json;
     for (const auto& [key, value] : all.items()) {
         if (!value.is_null() && key != "batch") json[key] = value;  // batch is the machine's affair

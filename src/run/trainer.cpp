@@ -201,7 +201,7 @@ private:
         const Model model{average_, parameterization_, schedule_, shape_, *config_.unet.classes};
         const int64_t columns = preview_columns(model.classes), count = kMaxPreviewImages / columns * columns;
         Sampler sampler = make_sampler(options, model, device_);
-        sampler.condition = cycled_classes(model, count);
+        sampler.condition = condition_of(options, model.classes, count);
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
         const auto start = sampling_noise(seed_, 0, count, shape_.sizes(), 0);

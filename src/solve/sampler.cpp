@@ -81,7 +81,7 @@ private:
     }
 
     /// That of a group, so that solvers need to know nothing of conditions.
-    Denoiser denoiser(int64_t first, std::atomic<int64_t>& evaluations) const {
+    StepDenoiser denoiser(int64_t first, std::atomic<int64_t>& evaluations) const {
         const Condition& all = sampler_.condition;
         const bool given = all.defined();
         return sampler_.denoiser(evaluations,
@@ -98,7 +98,8 @@ private:
     }
     void record(int64_t step, const Tensor& state, int64_t size) {
         if (!sampler_.record || step == steps()) return;
-        const auto x0 = denoiser(/*first=*/0, not_counted_)(state, sampler_.grid[size_t(step)]).x0;
+        const NoiseLevel &level = sampler_.grid[size_t(step)], &next = sampler_.grid[size_t(step) + 1];
+        const auto x0 = denoiser(/*first=*/0, not_counted_)(level, next)(state, level).x0;
         sampler_.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
     }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -30,6 +31,12 @@ struct NumberOrAuto {
     int64_t low, high;
 };
 
+/// Two numbers from `low` to `high`, the second larger; no value where none are given.
+struct Interval {
+    std::optional<std::pair<double, double>>* value;
+    double low, high;
+};
+
 /// One of the names of a table.
 struct Choice {
     std::string* value;
@@ -44,9 +51,10 @@ struct List {
 };
 
 struct Field {
-    using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
-                               Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Choice,
-                               List, std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
+    using Value =
+        std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
+                     Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval, Choice,
+                     List, std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;
     std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."

@@ -9,12 +9,13 @@
 #include "diffuse/diffusion/parameterization.hpp"
 #include "diffuse/diffusion/schedule.hpp"
 #include "diffuse/nets/unet.hpp"
+#include "diffuse/run/sample_options.hpp"
 #include "diffuse/train/options.hpp"
 
 namespace diffuse {
 
 /// What a training run is made of. The sections of its JSON are dataset, schedule, model (the network and what it
-/// predicts) and train; each option is described beside the struct that it is a member of.
+/// predicts), train and sample; each option is described beside the struct that it is a member of.
 struct Config {
     int64_t seed = 0;
     DatasetOptions dataset;
@@ -22,6 +23,7 @@ struct Config {
     UNetOptions unet;
     ParameterizationOptions parameterization;
     TrainOptions train;
+    SampleOptions sample;  ///< how its network draws best, where nobody says otherwise
 };
 Fields fields(Config& config);
 

@@ -34,7 +34,4 @@ Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch
 Denoiser denoiser(const Model& model, const Condition& condition = {});
 Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition = {});
 
-/// The classes of a model, one after the other, as the condition of `count` examples; not defined where it has none.
-Condition cycled_classes(const Model& model, int64_t count);
-
 }  // namespace diffuse

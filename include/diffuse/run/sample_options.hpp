@@ -3,7 +3,10 @@
 #include <optional>
 #include <string>
 
+#include <utility>
 #include "diffuse/base/fields.hpp"
+
+#include "diffuse/diffusion/network.hpp"
 #include "diffuse/solve/solver.hpp"
 
 namespace diffuse {
@@ -16,6 +19,13 @@ struct SampleOptions {
     std::optional<double> max_ratio, eta;
     std::optional<bool> clip_x0;
     std::string weights = "ema";
+    std::string classes = "all";  ///< what is drawn (`condition_of`)
+    double guidance = 1;          ///< the scale (guidance.hpp)
+    std::optional<std::pair<double, double>> guidance_interval;
+    double guidance_rescale = 0;
+    std::optional<int64_t> negative_class;  ///< what guidance leads away from, instead of no class
+    std::string guide;                      ///< checkpoint that it leads away from
+    std::optional<double> threshold;        ///< percentile
     int64_t batch = 0;
     Direction direction = Direction::kSampling;
 
@@ -25,6 +35,13 @@ struct SampleOptions {
 
 /// Without what only stochastic solvers need where the direction is encoding.
 Fields fields(SampleOptions& options);
+
+/// The class of each of `count` examples. options.classes: "all" (0, 1, ..., again and again), "none", or numbers like
+/// "3" or "0,1,2", again and again. Not defined for a model without labels. Throws Error for classes that it does not
+/// know, and for any of a model without labels.
+Condition condition_of(const SampleOptions& options, int64_t known, int64_t count);
+/// How many different ones follow one another in it, 1 where there are none.
+int64_t cycle_of(const SampleOptions& options, int64_t known);
 
 /// Throws Error for what cannot be right whatever the model: eta with a solver that has none, a stochastic solver for
 /// encoding.
