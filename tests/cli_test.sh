@@ -233,6 +233,8 @@ grep -q "by heun in 4 steps (7 network evaluations each): " out.txt || fail "the
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
 [ "$("$diffuse" eval --checkpoint spots --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
     "4 solver spacing steps nfe guidance fid above_0.9 as_asked seconds class_shares" ] || fail "eval --metric fid"
+[ "$("$diffuse" eval --checkpoint spots --metric pr --num 20 --solvers ddim,unipc --steps 2 --json 2>/dev/null | rows)" = \
+    "2 solver spacing steps nfe guidance precision recall nearest_train copies seconds" ] || fail "eval --metric pr"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1

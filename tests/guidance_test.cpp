@@ -45,7 +45,8 @@ TEST(Guidance, OfEqualVariancesMovesTheMeanAndNothingElseAtEveryLevel) {
 }
 
 /// p = N(0, 2), p(. | c) = N(0, 1): Chidambaram et al. 2024 (arXiv:2408.09000, section 3). Guidance does not sample the
-/// power p(. | c)^scale p^(1 - scale), whose variance is 2 / (scale + 1), and an SDE and the ODE do not sample the same.
+/// power p(. | c)^scale p^(1 - scale), whose variance is 2 / (scale + 1), and an SDE and the ODE do not sample the
+/// same.
 TEST(Guidance, OfNestedGaussiansHasTheVarianceOfItsClosedFormByOdeAndBySde) {
     const GaussianData of_class{.mean = 0, .std = 1}, of_all{.mean = 0, .std = std::sqrt(2)};
     struct Row {
@@ -161,7 +162,8 @@ Model ten_classes() {
     return {network, make_parameterization({.prediction = "v"}), kSchedule, {1, 4, 4}, 10};
 }
 
-Tensor drawn(const SampleOptions& options, const Model& model, int64_t count, int64_t threads = 1, int64_t* nfe = nullptr) {
+Tensor drawn(const SampleOptions& options, const Model& model, int64_t count, int64_t threads = 1,
+             int64_t* nfe = nullptr) {
     Sampler sampler = make_sampler(options, model, torch::kCPU);
     sampler.condition = condition_of(options, model.classes, count);
     sampler.seed = 4;

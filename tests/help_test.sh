@@ -36,9 +36,9 @@ for command in $commands; do
     [ -n "$options" ] || fail "no options in the help of $command"
     for option in $options; do
         grep -qF -- "${option//-/\\-}" diffuse.1 || fail "the manual page lacks $command $option"
-        grep -E "^ +$command\) words=" completion.bash | grep -q -- "$option\b" || fail "bash does not complete $command $option"
-        sed -n "/^            $command)/,/;;/p" completion.zsh | grep -q -- "$option[[]\|$option=[[]" || fail "zsh does not complete $command $option"
-        grep "from $command'" completion.fish | grep -q -- "-l ${option#--} " || fail "fish does not complete $command $option"
+        grep -q -- "$option\b" <<<"$(grep -E "^ +$command\) words=" completion.bash)" || fail "bash does not complete $command $option"
+        grep -q -- "$option[[]\|$option=[[]" <<<"$(sed -n "/^            $command)/,/;;/p" completion.zsh)" || fail "zsh does not complete $command $option"
+        grep -q -- "-l ${option#--} " <<<"$(grep "from $command'" completion.fish)" || fail "fish does not complete $command $option"
     done
 done
 

@@ -63,7 +63,7 @@ protected:
     }
     static Checkpoint at(int64_t step) {
         const auto weights = UNet(config().unet, {}, 0, torch::kCPU).named_parameters();
-        return {config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights}};
+        return {config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights, weights}};
     }
     fs::path copy(int64_t step) const { return path / "checkpoints" / step_name(step, ".safetensors"); }
     int64_t resumed() const { return run.checkpoint_to_resume(path)->step; }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/common.hpp"
+#include "cli/eval.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
@@ -17,59 +18,49 @@
 namespace diffuse::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr const char* kWhat = "What is measured";
 
-struct Options {
-    std::string checkpoint, data, metric = "fid";
-    SampleOptions sampling;  ///< all but the lists
-    std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
-    std::vector<int64_t> steps, nfe;
-    std::vector<double> guidance;
-    std::optional<int64_t> num;
-    int64_t seed = 0;
-    NllOptions nll;
-    bool json = false;
-    RuntimeOptions runtime;
-};
+using Options = EvalOptions;
 
-/// A table whose rows are JSON objects: printed as it is, or as columns of text.
-struct Report {
-    Json head, rows = Json::array();
+Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps) {
+    Json row;
+    row["solver"] = sampling.solver;
+    row["spacing"] = sampling.spacing;
+    row["steps"] = steps;
+    row["nfe"] = result.nfe;
+    return row;
+}
 
-    /// Also told at once, so that a long table cut short is not lost.
-    void add(const Json& row) {
-        rows.push_back(row);
-        log::info(to_text(row));
+}  // namespace
+
+void Report::add(const Json& row) {
+    rows.push_back(row);
+    log::info(to_text(row));
+}
+
+void Report::print(bool as_json) const {
+    Json all = head;
+    all["rows"] = rows;
+    std::string text;
+    for (const auto& [key, value] : head.items()) {
+        text += fmt::format("{}{}: {}", text.empty() ? "" : "\n", key,
+                            value.is_string() ? value.get<std::string>() : value.dump());
     }
-
-    void print(bool as_json) const {
-        Json all = head;
-        all["rows"] = rows;
-        std::string text;
-        for (const auto& [key, value] : head.items()) {
-            text += fmt::format("{}{}: {}", text.empty() ? "" : "\n", key,
-                                value.is_string() ? value.get<std::string>() : value.dump());
-        }
-        for (size_t i = 0; i < rows.size(); ++i) {
-            if (i == 0) {
-                text += "\n";
-                for (const auto& [key, value] : rows[i].items()) text += fmt::format("  {:>12}", key);
-            }
+    for (size_t i = 0; i < rows.size(); ++i) {
+        if (i == 0) {
             text += "\n";
-            for (const auto& [key, value] : rows[i].items()) {
-                text += fmt::format("  {:>12}", value.is_number_float() ? fmt::format("{:.4g}", value.get<double>())
-                                                : value.is_string()     ? value.get<std::string>()
-                                                                        : value.dump());
-            }
+            for (const auto& [key, value] : rows[i].items()) text += fmt::format("  {:>12}", key);
         }
-        print_result(as_json, all, text);
+        text += "\n";
+        for (const auto& [key, value] : rows[i].items()) {
+            text += fmt::format("  {:>12}", value.is_number_float() ? fmt::format("{:.4g}", value.get<double>())
+                                            : value.is_string()     ? value.get<std::string>()
+                                                                    : value.dump());
+        }
     }
-};
+    print_result(as_json, all, text);
+}
 
-/// Every solver, spacing and number of steps that was asked for. Throws Error, before hours are spent, when one of them
-/// cannot be.
 std::vector<SampleOptions> combinations(const Options& options, const Checkpoint& checkpoint, Direction direction) {
     std::vector<SampleOptions> all;
     for (const auto& solver : options.solvers) {
@@ -94,14 +85,36 @@ std::vector<SampleOptions> combinations(const Options& options, const Checkpoint
     return all;
 }
 
-Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps) {
-    Json row;
-    row["solver"] = sampling.solver;
-    row["spacing"] = sampling.spacing;
-    row["steps"] = steps;
-    row["nfe"] = result.nfe;
-    return row;
+torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
+    if (const auto found = fingerprint(train, *checkpoint.config.unet.classes > 0); found != checkpoint.training.data) {
+        log::warn(
+            fmt::format("the network was trained on other data ({}) than these ({})", checkpoint.training.data, found));
+    }
+    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
+    const int64_t some = std::min(count, train.size());
+    return train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some));
 }
+
+void add_samples(Report& report, const std::vector<SampleOptions>& all, const Options& options,
+                 const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure) {
+    const int64_t count = options.num.value_or(kDefaultSamples);
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
+    for (const auto& sampling : all) {
+        Sampler sampler = make_sampler(sampling, model, device);
+        sampler.condition = condition_of(sampling, model.classes, count);
+        sampler.seed = uint64_t(options.seed);
+        const int64_t steps = std::ssize(sampler.grid) - 1;
+        const auto drawn =
+            run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
+        Json row = row_of(sampling, drawn, steps);
+        row["guidance"] = sampling.guidance;
+        measure(drawn, sampler.condition, row);
+        report.add(row);
+    }
+}
+
+namespace {
 
 /// The first test images: --num, or `by_default` of them where there are so many.
 Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
@@ -138,15 +151,8 @@ struct FidReference {
 
     FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
         const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
-        if (const auto found = fingerprint(train, *checkpoint.config.unet.classes > 0);
-            found != checkpoint.training.data) {
-            log::warn(fmt::format("the network was trained on other data ({}) than these ({})",
-                                  checkpoint.training.data, found));
-        }
+        const auto some = some_training_images(checkpoint, train, count);
         gaussian = fit_gaussian(classifier.classify(to_signed(test.images)).features);
-        // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
-        const int64_t some_count = std::min(count, train.size());
-        const auto some = train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some_count));
         const auto real = classifier.classify(to_signed(some));
         report.head["metric"] = fmt::format(
             "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
@@ -154,35 +160,24 @@ struct FidReference {
         report.head["samples"] = count;
         report.head["floor"] = frechet_distance(fit_gaussian(real.features), gaussian);
         report.head["floor_is"] =
-            fmt::format("{} random training images against the {} test images", some_count, test.size());
+            fmt::format("{} random training images against the {} test images", some.size(0), test.size());
         report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
     }
 };
 
 Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kSampling);
-    const int64_t count = options.num.value_or(1000);
-    auto [classifier, reference, report] = FidReference(checkpoint, data_of(checkpoint, options.data), count);
-    const Model model = make_model(checkpoint, options.sampling.weights, device);
-    const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
-    for (const auto& sampling : all) {
-        Sampler sampler = make_sampler(sampling, model, device);
-        sampler.condition = condition_of(sampling, model.classes, count);
-        sampler.seed = uint64_t(options.seed);
-        const int64_t steps = std::ssize(sampler.grid) - 1;
-        const auto drawn =
-            run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
-        const auto classified = classifier.classify(to_signed(to_bytes(drawn.x)));
-        Json row = row_of(sampling, drawn, steps);
-        row["guidance"] = sampling.guidance;
-        row["fid"] = frechet_distance(fit_gaussian(classified.features), reference);
-        row["above_0.9"] = share_above_09(classified.probabilities);
-        if (sampler.condition.defined()) row["as_asked"] = share_as_asked(classified.probabilities, sampler.condition);
-        row["seconds"] = drawn.seconds;
-        row["class_shares"] = class_shares(classified.probabilities);
-        report.add(row);
-    }
-    return report;
+    auto reference = FidReference(checkpoint, data_of(checkpoint, options.data), options.num.value_or(kDefaultSamples));
+    add_samples(reference.report, all, options, checkpoint, device,
+                [&](const TimedSamples& drawn, const Condition& condition, Json& row) {
+                    const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
+                    row["fid"] = frechet_distance(fit_gaussian(classified.features), reference.gaussian);
+                    row["above_0.9"] = share_above_09(classified.probabilities);
+                    if (condition.defined()) row["as_asked"] = share_as_asked(classified.probabilities, condition);
+                    row["seconds"] = drawn.seconds;
+                    row["class_shares"] = class_shares(classified.probabilities);
+                });
+    return reference.report;
 }
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
@@ -244,12 +239,14 @@ struct Metric {
     std::set<std::string> options;
 };
 const Table<Metric>& metrics() {
+    static const std::set<std::string> drawing = {
+        "--solvers",   "--spacings",       "--steps", "--nfe",      "--max-ratio",         "--clip-x0",
+        "--batch",     "--seed",           "--class", "--guidance", "--guidance-interval", "--guidance-rescale",
+        "--threshold", "--negative-class", "--guide"};
     static const Table<Metric> table = {
-        {"fid",
-         {report_fid,
-          {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--clip-x0", "--batch", "--seed", "--class",
-           "--guidance", "--guidance-interval", "--guidance-rescale", "--threshold", "--negative-class", "--guide"}}},
+        {"fid", {report_fid, drawing}},
         {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
+        {"pr", {report_pr, drawing}},
         {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
     return table;
 }
@@ -330,7 +327,7 @@ void add_eval(CLI::App& app) {
     command->add_option("--num", options->num, "number of images")
         ->transform(range<int64_t>(2, 1'000'000))
         ->type_name("N")
-        ->default_str("1000 for fid, at most 128 for nll, 64 for roundtrip")
+        ->default_str("1000 for fid and pr, at most 128 for nll, 64 for roundtrip")
         ->group(kWhat);
     command->add_option("--seed", options->seed, "random seed for all noise")
         ->transform(range<int64_t>(0, INT64_MAX))

@@ -66,7 +66,7 @@ Fields fields(SampleOptions& o) {
          "of "
          "this network without the class"},
         {"threshold", Real{&o.threshold, 50, 100},
-         "percentile of |x0| of an image to which its x0 is clamped and scaled at each step, if that is above 1"},
+         "percentile of the pixels of x0 by size, to which x0 is clamped and scaled at each step where it is above 1"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "
          "groups of 8, and never changes a picture; on a GPU another number may change their last digits"}};

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/options.hpp"
+#include "diffuse/data/dataset.hpp"
+#include "diffuse/measure/nll.hpp"
+#include "diffuse/run/sampling.hpp"
+
+namespace diffuse::cli {
+
+using Json = nlohmann::ordered_json;
+
+struct EvalOptions {
+    std::string checkpoint, data, metric = "fid";
+    SampleOptions sampling;  ///< all but the lists
+    std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
+    std::vector<int64_t> steps, nfe;
+    std::vector<double> guidance;
+    std::optional<int64_t> num;
+    int64_t seed = 0;
+    NllOptions nll;
+    bool json = false;
+    RuntimeOptions runtime;
+};
+
+/// A table whose rows are JSON objects: printed as it is, or as columns of text.
+struct Report {
+    Json head, rows = Json::array();
+
+    /// Also told at once, so that a long table cut short is not lost.
+    void add(const Json& row);
+    void print(bool as_json) const;
+};
+
+/// Every solver, spacing and number of steps that was asked for. Throws Error, before hours are spent, when one of them
+/// cannot be.
+std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction);
+
+/// `count` training images (all, if there are fewer) drawn at random, with a warning where the network was trained on
+/// other data.
+torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& train, int64_t count);
+
+/// Puts into a row what can be said of samples that were drawn of a condition.
+using MeasureSamples = std::function<void(const TimedSamples& drawn, const Condition& condition, Json& row)>;
+
+/// Adds a row for each of `all`: samples from the same noise, and what `measure` says of them.
+void add_samples(Report& report, const std::vector<SampleOptions>& all, const EvalOptions& options,
+                 const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure);
+
+/// Images that fid and pr take, unless --num says otherwise.
+inline constexpr int64_t kDefaultSamples = 1000;
+
+Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+
+}  // namespace diffuse::cli
