@@ -103,8 +103,9 @@ def data(path):
 assert data('a.safetensors') == data('b.safetensors')
 END
 done
-defaults sample "" | grep -qx -- '--num 64' || fail "no default of --num in the help"
-[ "$("$diffuse" sample --checkpoint run --steps 1 --out a.png --json --quiet | python3 -c 'import json, sys; print(json.load(sys.stdin)["num"])')" = 64 ] || fail "--num is not 64 by default"
+num() { "$diffuse" sample --checkpoint run --steps 1 --out a.png --json --quiet "$@" | python3 -c 'import json, sys; print(json.load(sys.stdin)["num"])'; }
+tr -s ' \n' ' ' <sample.txt | grep 'default 64, or a little more to fill the rows of classes' >/dev/null || fail "no default of --num in the help"
+[ "$(num --class none)" = 64 ] && [ "$(num)" = 70 ] || fail "--num is not 64 by default, nor 70 with ten classes"
 for metric in nll roundtrip; do
     case $metric in nll) also="--num 2 --ode-steps 50 --probes 1" ;; *) also="--num 2 --solvers unipc --spacings uniform --steps 20" ;; esac
     "$diffuse" eval --checkpoint run --metric $metric --num 2 --json --quiet >a.json

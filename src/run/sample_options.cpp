@@ -54,13 +54,13 @@ Fields fields(SampleOptions& o) {
         {.key = "guidance_interval",
          .value = Interval{&o.guidance_interval, 0, std::numeric_limits<double>::infinity()},
          .meaning = "noise levels sigma / alpha in which guidance holds, by whole steps; elsewhere the scale is 1",
-         .by_default = "all"},
+         .by_default = "all levels"},
         {"guidance_rescale", Number<double>{&o.guidance_rescale, 0, 1},
          "share of the standard deviation that guidance changed which is given back"},
         {.key = "negative_class",
          .value = Number<std::optional<int64_t>>{&o.negative_class, 0, 1000},
          .meaning = "class that guidance leads away from",
-         .by_default = "none"},
+         .by_default = "no class"},
         {"guide", &o.guide,
          "checkpoint that guidance leads away from, of a smaller or less trained network of the same images, instead "
          "of "
