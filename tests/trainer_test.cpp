@@ -130,7 +130,8 @@ TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
         return model.network({torch::zeros({1, 1, 28, 28}), torch::tensor({500.0f}), torch::tensor({label})});
     };
     EXPECT_GT((said(3) - said(10)).abs().max().item<double>(), 0);
-    EXPECT_EQ(read_png(folder / "run" / "samples" / "step-0000060.png").size(2) / (2 * 30), 10) << "a column for each class";
+    EXPECT_EQ(read_png(folder / "run" / "samples" / "step-0000060.png").size(2) / (2 * 30), 10)
+        << "a column for each class";
 
     config.train.label_dropout = 0;
     run(config, folder / "always");

@@ -158,12 +158,9 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
                  {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
 }
 
-void run(Options options) {
-    check_before_work(options);
-    const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    std::optional<TensorFile> file;
-    if (!options.latents.empty()) file = read_tensor_file(options.latents);
+/// Settles the options that the command line leaves open: as the file of latents was made, else as the checkpoint's
+/// config says. Returns a warning where a file is decoded otherwise than it was made.
+std::string settle(Options& options, const std::optional<TensorFile>& file, const Checkpoint& checkpoint) {
     const std::string warning = file ? take_from_file(options, *file) : "";
     if (!file) options.take_defaults(*options.command, checkpoint.config.sample, checkpoint.name);
     check(options.sampling);
@@ -172,34 +169,61 @@ void run(Options options) {
             fmt::format("--seed changes nothing: --latents is where {} starts, and it draws no noise; leave it out",
                         options.sampling.solver));
     }
-    if (options.show_grid) {
-        return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
-    }
+    return warning;
+}
+
+/// What is to be drawn: from where, of which classes, and how it is shown.
+struct Drawing {
+    Start start;
+    Condition condition;
+    Layout shown;
+};
+
+Drawing drawing_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
     const int64_t known = checkpoint.config.unet.classes.value_or(0);
-    const int64_t cycle = file ? 1 : cycle_of(options.sampling, known);
-    const int64_t num = options.num.value_or(default_num(cycle));
-    if (!file) layout(options, num, cycle, checkpoint.shape);
-    const auto [start, second_states] =
-        file ? start_from(options, *file, checkpoint.shape)
-             : Start{sampling_noise(uint64_t(options.seed), 0, num, checkpoint.shape.sizes(), 0)};
-    const int64_t count = start.size(0);
-    const Condition condition =
-        file ? condition_of_file(options, *file, known, count) : condition_of(options.sampling, known, count);
-    const Model model = make_model(checkpoint, options.sampling.weights, device);
-    if (!warning.empty()) log::warn(warning);
-    if (file) warn_of_other_weights(options, *file, checkpoint);
-    Sampler sampler = make_sampler(options.sampling, model, device);
-    sampler.second_states = second_states;
+    const Start start = start_from(options, file, checkpoint.shape);
+    const int64_t count = start.x.size(0);
+    return {start, condition_of_file(options, file, known, count), layout(options, count, 1, checkpoint.shape)};
+}
+
+Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
+    const int64_t known = checkpoint.config.unet.classes.value_or(0), cycle = cycle_of(options.sampling, known);
+    const int64_t count = options.num.value_or(default_num(cycle));
+    const Layout shown = layout(options, count, cycle, checkpoint.shape);  // before the memory is taken
+    return {{sampling_noise(uint64_t(options.seed), 0, count, checkpoint.shape.sizes(), 0), {}},
+            condition_of(options.sampling, known, count),
+            shown};
+}
+
+void draw(const Options& options, const Drawing& drawing, const Checkpoint& checkpoint, torch::Device device) {
+    Sampler sampler = make_sampler(options.sampling, make_model(checkpoint, options.sampling.weights, device), device);
+    sampler.second_states = drawing.start.second_states;
     sampler.seed = uint64_t(options.seed);
-    sampler.condition = condition;
+    sampler.condition = drawing.condition;
     const int64_t steps = std::ssize(sampler.grid) - 1;
     PngTexts origin = options.origin(checkpoint, steps);
     origin.emplace_back("seed", std::to_string(options.seed));
-    auto result = run_with_progress("sampling: step", sampler, start,
+    auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
                                     {options.trajectory, options.scale, options.with_command(origin)});
     result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
-    write_files(options, result.x, condition, layout(options, count, cycle, checkpoint.shape), origin);
+    write_files(options, result.x, drawing.condition, drawing.shown, origin);
     print(options, result, steps);
+}
+
+void run(Options options) {
+    check_before_work(options);
+    const auto device = options.runtime.apply();
+    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    std::optional<TensorFile> file;
+    if (!options.latents.empty()) file = read_tensor_file(options.latents);
+    const std::string warning = settle(options, file, checkpoint);
+    if (options.show_grid) {
+        return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
+    }
+    const Drawing drawing = file ? drawing_of_file(options, *file, checkpoint) : drawing_of_noise(options, checkpoint);
+    if (!warning.empty()) log::warn(warning);
+    if (file) warn_of_other_weights(options, *file, checkpoint);
+    draw(options, drawing, checkpoint, device);
 }
 
 }  // namespace

@@ -169,7 +169,6 @@ void resume_run(const Options& options, torch::Device device) {
             log::info(fmt::format("going back to step {}; what came after it is kept in {}", start->step,
                                   display_path(abandoned)));
         }
-        folder.keep_copy(start->step, config.train.keep_checkpoints);
         tell_resuming(path, *start, config, dataset.size());
     } else {
         log::info(fmt::format("{}: it has no checkpoint; beginning with its first step", path));

@@ -172,7 +172,10 @@ std::optional<Checkpoint> RunFolder::checkpoint_to_resume(const fs::path& given)
     const fs::path latest = path() / kCheckpointName;
     const bool is_there = path_exists(latest);
     const Attempt own = is_there ? try_to_load(latest) : Attempt{std::nullopt, display_path(latest) + " is lost"};
-    if (own.checkpoint) return own.checkpoint;
+    if (own.checkpoint) {
+        keep_copy(own.checkpoint->step, own.checkpoint->config.train.keep_checkpoints);  // after a kill between the two
+        return own.checkpoint;
+    }
     const auto copies = by_step(path() / kCopiesName, ".safetensors");
     for (auto copy = copies.rbegin(); copy != copies.rend(); ++copy) {
         auto kept = try_to_load(copy->second);
