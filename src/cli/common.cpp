@@ -48,6 +48,17 @@ void SamplingCommand::add_to(CLI::App& command, const char* group) {
     command.get_option("--guide")->type_name("RUN");
 }
 
+namespace {
+
+/// What shapes guidance, where there is none.
+void drop_guidance(nlohmann::json& options) {
+    options["guidance_interval"] = options["negative_class"] = nullptr;
+    options["guidance_rescale"] = 0;
+    options["guide"] = "";
+}
+
+}  // namespace
+
 SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
                          const std::string& what) {
     base.batch = given.batch;  // the machine's affair
@@ -59,6 +70,7 @@ SampleOptions with_given(const CLI::App& command, const SampleOptions& given, Sa
         if (!option || option->count() == 0) continue;
         if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
         if (key == "solver" && !result.solver_kind().takes_eta) merged["eta"] = nullptr;
+        if (key == "guidance" && value == 1) drop_guidance(merged);
         if (merged.contains(key)) merged[key] = value;
     }
     read(fields(result), merged, what);

@@ -25,6 +25,7 @@ void check_before_work(const Options& options) {
     check(options.sampling);
     auto inputs = options.inputs;
     inputs.push_back(checkpoint_file(options.checkpoint).string());
+    inputs.push_back(options.sampling.guide);
     check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
 }
 
@@ -146,6 +147,7 @@ void run(const Options& options) {
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Sampler decode = make_sampler(options.sampling, model, device);
     decode.condition = condition_of_inputs(options, inputs, known);
+    check_guidance(options.sampling, decode.condition);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
     const PngTexts origin = options.origin(checkpoint, steps);
     const RoundTrip trip =

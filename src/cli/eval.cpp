@@ -67,10 +67,17 @@ std::vector<SampleOptions> combinations(const Options& options, const Checkpoint
         for (const auto& spacing : options.spacings) {
             SampleOptions one = options.sampling;
             one.solver = solver;
+            if (!one.solver_kind().takes_eta) one.eta.reset();  // the checkpoint's own solver may
             one.spacing = spacing;
             one.direction = direction;
             for (const double scale : options.guidance) {
                 one.guidance = scale;
+                if (scale == 1) {  // a row without, to compare
+                    one.guidance_interval.reset();
+                    one.negative_class.reset();
+                    one.guidance_rescale = 0;
+                    one.guide.clear();
+                }
                 for (const int64_t steps : options.steps) all.push_back(one), all.back().steps = steps;
                 for (const int64_t nfe : options.nfe) all.push_back(one), all.back().nfe = nfe;
                 if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
@@ -86,7 +93,8 @@ std::vector<SampleOptions> combinations(const Options& options, const Checkpoint
 }
 
 torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
-    if (const auto found = fingerprint(train, *checkpoint.config.unet.classes > 0); found != checkpoint.training.data) {
+    if (const auto found = fingerprint(train, checkpoint.config.unet.classes.value_or(0) > 0);
+        found != checkpoint.training.data) {
         log::warn(
             fmt::format("the network was trained on other data ({}) than these ({})", checkpoint.training.data, found));
     }
@@ -103,6 +111,7 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Op
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
         sampler.condition = condition_of(sampling, model.classes, count);
+        check_guidance(sampling, sampler.condition);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =

@@ -158,8 +158,9 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
                  {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
 }
 
-/// Settles the options that the command line leaves open: as the file of latents was made, else as the checkpoint's
-/// config says. Returns a warning where a file is decoded otherwise than it was made.
+/// Settles the options that the command line leaves open: with a file of latents as they were made (the program's
+/// defaults where it does not tell), else as the checkpoint's config says. Returns a warning where a file is decoded
+/// otherwise than it was made.
 std::string settle(Options& options, const std::optional<TensorFile>& file, const Checkpoint& checkpoint) {
     const std::string warning = file ? take_from_file(options, *file) : "";
     if (!file) options.take_defaults(*options.command, checkpoint.config.sample, checkpoint.name);
@@ -196,6 +197,7 @@ Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
 }
 
 void draw(const Options& options, const Drawing& drawing, const Checkpoint& checkpoint, torch::Device device) {
+    check_guidance(options.sampling, drawing.condition);
     Sampler sampler = make_sampler(options.sampling, make_model(checkpoint, options.sampling.weights, device), device);
     sampler.second_states = drawing.start.second_states;
     sampler.seed = uint64_t(options.seed);
@@ -217,6 +219,7 @@ void run(Options options) {
     std::optional<TensorFile> file;
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
     const std::string warning = settle(options, file, checkpoint);
+    check_outputs({options.out, options.tensors, options.trajectory}, {options.sampling.guide});
     if (options.show_grid) {
         return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
     }
@@ -230,7 +233,8 @@ void run(Options options) {
 
 void add_sample(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
-    auto* command = app.add_subcommand("sample", "draw images from noise");
+    auto* command = app.add_subcommand(
+        "sample", "draw images from noise, as the checkpoint's config says (sample.*) where no option does");
     options->command = command;
     options->command_line = command_line;
     options->add_to(*command, kWhat);
@@ -259,7 +263,9 @@ void add_sample(CLI::App& app, const std::string& command_line) {
         ->type_name("FILE")
         ->group(kWritten)
         ->capture_default_str();
-    command->add_option("--columns", options->columns, "columns of the grid; 0: as many as rows")
+    command
+        ->add_option("--columns", options->columns,
+                     "columns of the grid; 0: one for each of a few classes, else as many as rows")
         ->transform(range<int64_t>(0, 10'000))
         ->type_name("N")
         ->group(kWritten)

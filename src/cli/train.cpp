@@ -70,6 +70,13 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     print_result(/*as_json=*/false, {}, path);
 }
 
+/// So that the run finds its data, and its guide, from everywhere.
+Config with_absolute_paths(Config config) {
+    config.dataset = located(config.dataset);
+    if (!config.sample.guide.empty()) config.sample.guide = display_path(config.sample.guide);
+    return config;
+}
+
 /// The run's folder: --out, or runs/ and the name of the config.
 std::filesystem::path out_of(const Options& options) {
     if (options.out.empty()) return std::filesystem::path("runs") / std::filesystem::path(options.config).stem();
@@ -82,7 +89,7 @@ void start_run(const Options& options, torch::Device device) {
     const std::filesystem::path out = out_of(options);
     RunFolder::check_new(out, options.force);
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
-    config.dataset = located(config.dataset);  // so that the run finds its data from everywhere
+    config = with_absolute_paths(config);
     config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
@@ -118,7 +125,7 @@ Config resumed_config(const Options& options, const Config& before) {
                     : !options.settings.empty() ? with_settings(before, options.settings)
                                                 : before;
     if (options.seed) config.seed = *options.seed;
-    config.dataset = located(config.dataset);
+    config = with_absolute_paths(config);
     if (!config.unet.classes) config.unet.classes = before.unet.classes;  // the data cannot change
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
@@ -157,6 +164,7 @@ void resume_run(const Options& options, torch::Device device) {
     if (start) warn_of_other_config(folder.path() / kConfigName, start->config);
     const Config config = resumed_config(options, start ? start->config : load_config(folder.path() / kConfigName));
     if (start && start->step >= config.train.steps) {
+        folder.go_back_to(*start);  // where it came from a copy
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
                               path, start->step, config.train.steps, shell_word(path)));
         return print_result(/*as_json=*/false, {}, path);

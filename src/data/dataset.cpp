@@ -143,7 +143,8 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
         const auto bytes = tensor.contiguous();
         return crc32_z(0, static_cast<const uint8_t*>(bytes.data_ptr()), bytes.nbytes());
     };
-    const std::string labels = with_labels ? fmt::format(", labels {:08x}", crc(dataset.labels)) : "";
+    const std::string labels =
+        with_labels && dataset.labels.defined() ? fmt::format(", labels {:08x}", crc(dataset.labels)) : "";
     return fmt::format("{} images of {}, CRC-32 {:08x}{}", dataset.size(), to_string(dataset.shape()),
                        crc(dataset.images), labels);
 }

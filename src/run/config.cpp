@@ -37,9 +37,15 @@ Config checked_together(Config config) {
     return config;
 }
 
-Json parse_value(const std::string& text) {
+/// The value as JSON; as it is where it is none, or where the key is a text: sample.class=3.
+Json parse_value(const std::string& path, const std::string& text) {
+    Config config;
+    const auto keys = leaves(fields(config));
+    const bool wants_text = std::any_of(keys.begin(), keys.end(), [&](const Field& key) {
+        return key.key == path && std::holds_alternative<std::string*>(key.value);
+    });
     const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    return value.is_discarded() ? Json(text) : value;
+    return value.is_discarded() || (wants_text && !value.is_string()) ? Json(text) : value;
 }
 
 void apply_setting(Json& json, const std::string& setting) {
@@ -58,7 +64,7 @@ void apply_setting(Json& json, const std::string& setting) {
         target = &(*target)[path.substr(begin, end - begin)];
         begin = end + 1;
     }
-    const Json value = parse_value(setting.substr(equals + 1));
+    const Json value = parse_value(path, setting.substr(equals + 1));
     if (value.is_object() && target->is_object())
         target->merge_patch(value);  // the keys that it does not name stay
     else
@@ -127,6 +133,7 @@ Config with_classes(Config config, const Dataset& dataset) {
                         classes, dataset.classes - 1, dataset.classes));
     }
     config.unet.classes = classes;
+    check_guidance(config.sample, condition_of(config.sample, classes, 1));  // before hours are spent
     return config;
 }
 

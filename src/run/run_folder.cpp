@@ -11,6 +11,7 @@
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
+#include "diffuse/run/model.hpp"
 
 namespace diffuse {
 namespace fs = std::filesystem;
@@ -95,6 +96,7 @@ void move_later(const fs::path& from, const fs::path& to, const std::string& end
         if (of <= step) continue;
         create_folder(to);
         fs::rename(file, to / file.filename(), error);
+        if (error) throw Error(fmt::format("cannot move {}: {}", display_path(file), error.message()), kRunFailed);
     }
 }
 
@@ -144,7 +146,10 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
     create_folder(path);
     RunFolder folder(path);
     check_new(path, replace);  // another training may have come and gone
-    if (replace) {
+    if (replace && has_run(path)) {
+        for (const auto& other : abandoned_folders(path)) {
+            if (path_exists(other)) FolderLock{other};  // throws where a training is at work in it
+        }
         remove_run(path);
         clear_temporaries(path);
     }
@@ -196,12 +201,14 @@ fs::path RunFolder::go_back_to(const Checkpoint& checkpoint) const {
     const fs::path latest = path() / kCheckpointName;
     const bool is_there = path_exists(latest);
     const Attempt own = is_there ? try_to_load(latest) : Attempt{};
-    const bool leaves_own = is_there && !(own.checkpoint && own.checkpoint->step <= checkpoint.step);
+    const bool is_own = own.checkpoint && identity(*own.checkpoint, "raw") == identity(checkpoint, "raw");
+    const bool leaves_own = is_there && !is_own;
     fs::path abandoned;
     if (leaves_own || has_later(path() / kCopiesName, ".safetensors", checkpoint.step)) {
         abandoned = abandoned_folders(path()).back();
         create_folder(abandoned);
-        put_under(path() / kConfigName, abandoned / kConfigName);
+        const Config& left = own.checkpoint ? own.checkpoint->config : checkpoint.config;
+        write_file(abandoned / kConfigName, to_text(to_json(left), 2) + "\n");
         if (path_exists(path() / kMetricsName)) {
             write_file(abandoned / kMetricsName, read_file(path() / kMetricsName, kMaxMetricsBytes));
         }
@@ -209,7 +216,7 @@ fs::path RunFolder::go_back_to(const Checkpoint& checkpoint) const {
         move_later(path() / kCopiesName, abandoned / kCopiesName, ".safetensors", checkpoint.step);
         move_later(path() / kSamplesName, abandoned / kSamplesName, ".png", checkpoint.step);
     }
-    if (!own.checkpoint || own.checkpoint->step != checkpoint.step) save_checkpoint(latest, checkpoint);
+    if (!is_own) save_checkpoint(latest, checkpoint);
     return abandoned;
 }
 

@@ -122,6 +122,14 @@ int64_t cycle_of(const SampleOptions& options, int64_t known) {
 
 void check(const SampleOptions& options) {
     if (options.steps && options.nfe) throw Error("both steps and nfe are given; leave one of them out");
+    const bool shapes_guidance =
+        !options.guide.empty() || options.negative_class || options.guidance_interval || options.guidance_rescale > 0;
+    if (options.guidance == 1 && shapes_guidance) {
+        throw Error("guide, negative_class, guidance_interval and guidance_rescale change nothing at a guidance of 1");
+    }
+    if (!options.guide.empty() && options.negative_class) {
+        throw Error("guidance leads away from a guide or from negative_class, not from both; leave one of them out");
+    }
     if (options.eta && !options.solver_kind().takes_eta) {
         throw Error(fmt::format("eta belongs to ddim; the solver is {}", options.solver));
     }
@@ -136,12 +144,14 @@ namespace {
 /// Evaluations of an image along a grid down to data: two instead of one wherever guidance leads away from another.
 int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
     const SolverKind& kind = options.solver_kind();
-    const bool guides = options.guidance != 1 && options.guidance != 0 && options.classes != "none";
+    const bool has_two = options.classes != "none" || !options.guide.empty();
+    const bool guides = options.guidance != 1 && options.guidance != 0 && has_two;
+    const int64_t at_data = options.direction == Direction::kEncoding ? kind.first_evaluations : kind.last_evaluations;
     const auto interval = options.guidance_interval.value_or(std::pair(0.0, std::numeric_limits<double>::infinity()));
     int64_t count = 0;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const bool both = guides && RatioInterval{interval.first, interval.second}.holds(grid[i], grid[i + 1]);
-        count += (i + 2 == grid.size() ? kind.last_evaluations : kind.evaluations) * (both ? 2 : 1);
+        count += (i + 2 == grid.size() ? at_data : kind.evaluations) * (both ? 2 : 1);
     }
     return count;
 }
@@ -152,7 +162,7 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
     int64_t steps = std::min(all, steps_for(options.solver_kind(), *options.nfe, options.direction));
     while (true) {
         const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio);
-        if (options.direction == Direction::kEncoding || evaluations_along(options, grid) <= *options.nfe) return grid;
+        if (evaluations_along(options, grid) <= *options.nfe) return grid;
         if (--steps == 0) {
             throw Error(fmt::format("{} evaluations have room for no guided step of {}; --nfe {} or more has",
                                     *options.nfe, options.solver, 2 * options.solver_kind().evaluations));
@@ -161,6 +171,14 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
 }
 
 }  // namespace
+
+void check_guidance(const SampleOptions& options, const Condition& condition) {
+    if (condition.defined() || options.guidance == 1 || !options.guide.empty()) return;
+    throw Error(
+        fmt::format("guidance {}: of no class there is nothing to lead to; say classes, or another checkpoint as "
+                    "guide",
+                    options.guidance));
+}
 
 Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
     if (options.nfe) return grid_for_nfe(options, schedule);

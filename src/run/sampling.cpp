@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/diffusion/guidance.hpp"
@@ -93,6 +94,7 @@ PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint
     resolved.steps = steps;
     resolved.nfe.reset();
     resolved.clip_x0 = clips_x0(options);
+    if (!options.guide.empty()) resolved.guide = display_path(options.guide);
     auto all = to_json(fields(resolved));
     if (options.direction == Direction::kEncoding) all.erase("class");  // latents have their classes beside them
     nlohmann::ordered_json json;

@@ -286,7 +286,7 @@ void require_same_data(const Checkpoint& checkpoint, const std::string& data) {
 }  // namespace
 
 void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
-    require_same_data(checkpoint, fingerprint(dataset, *checkpoint.config.unet.classes > 0));
+    require_same_data(checkpoint, fingerprint(dataset, checkpoint.config.unet.classes.value_or(0) > 0));
 }
 
 int64_t train(const Config& asked, const Dataset& dataset, torch::Device device, const RunFolder& folder,

@@ -47,6 +47,9 @@ int64_t cycle_of(const SampleOptions& options, int64_t known);
 /// encoding.
 void check(const SampleOptions& options);
 
+/// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
+void check_guidance(const SampleOptions& options, const Condition& condition);
+
 /// The levels down to data. Throws Error where the schedule has not so many.
 Grid make_grid(const SampleOptions& options, const Schedule& schedule);
 
