@@ -135,7 +135,7 @@ void check_words(const CLI::App& app, const std::vector<std::string>& words) {
     }
 }
 
-#ifdef __linux__
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)  // whose own start comes later still
 /// Where the current folder was removed, LibTorch's libraries end the process with a riddle while they are loaded; so
 /// this is called before that.
 void require_current_folder(int, char**, char**) {
