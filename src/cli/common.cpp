@@ -48,29 +48,22 @@ void SamplingCommand::add_to(CLI::App& command, const char* group) {
     command.get_option("--guide")->type_name("RUN");
 }
 
-namespace {
-
-/// What shapes guidance, where there is none.
-void drop_guidance(nlohmann::json& options) {
-    options["guidance_interval"] = options["negative_class"] = nullptr;
-    options["guidance_rescale"] = 0;
-    options["guide"] = "";
-}
-
-}  // namespace
-
 SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
                          const std::string& what) {
+    const auto is_given = [&](const std::string& key) {
+        const auto* option = command.get_option_no_throw(option_name(key));
+        return option && option->count() > 0;
+    };
     base.batch = given.batch;  // the machine's affair
+    if (is_given("solver")) base.solver = given.solver;
+    if (is_given("guidance")) base.guidance = given.guidance;
+    base = without_idle(base);
     SampleOptions result = given;
     nlohmann::json merged = to_json(fields(base));
     const auto own = to_json(fields(result));
     for (const auto& [key, value] : own.items()) {
-        const auto* option = command.get_option_no_throw(option_name(key));
-        if (!option || option->count() == 0) continue;
+        if (!is_given(key)) continue;
         if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
-        if (key == "solver" && !result.solver_kind().takes_eta) merged["eta"] = nullptr;
-        if (key == "guidance" && value == 1) drop_guidance(merged);
         if (merged.contains(key)) merged[key] = value;
     }
     read(fields(result), merged, what);

@@ -67,20 +67,14 @@ std::vector<SampleOptions> combinations(const Options& options, const Checkpoint
         for (const auto& spacing : options.spacings) {
             SampleOptions one = options.sampling;
             one.solver = solver;
-            if (!one.solver_kind().takes_eta) one.eta.reset();  // the checkpoint's own solver may
             one.spacing = spacing;
             one.direction = direction;
             for (const double scale : options.guidance) {
                 one.guidance = scale;
-                if (scale == 1) {  // a row without, to compare
-                    one.guidance_interval.reset();
-                    one.negative_class.reset();
-                    one.guidance_rescale = 0;
-                    one.guide.clear();
-                }
-                for (const int64_t steps : options.steps) all.push_back(one), all.back().steps = steps;
-                for (const int64_t nfe : options.nfe) all.push_back(one), all.back().nfe = nfe;
-                if (options.steps.empty() && options.nfe.empty()) all.push_back(one);
+                const SampleOptions row = without_idle(one);
+                for (const int64_t steps : options.steps) all.push_back(row), all.back().steps = steps;
+                for (const int64_t nfe : options.nfe) all.push_back(row), all.back().nfe = nfe;
+                if (options.steps.empty() && options.nfe.empty()) all.push_back(row);
             }
         }
     }

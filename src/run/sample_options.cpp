@@ -120,6 +120,16 @@ int64_t cycle_of(const SampleOptions& options, int64_t known) {
     return std::max<int64_t>(1, std::ssize(cycle(options, known)));
 }
 
+SampleOptions without_idle(SampleOptions options) {
+    if (!options.solver_kind().takes_eta) options.eta.reset();
+    if (options.guidance != 1) return options;
+    options.guidance_interval.reset();
+    options.negative_class.reset();
+    options.guidance_rescale = 0;
+    options.guide.clear();
+    return options;
+}
+
 void check(const SampleOptions& options) {
     if (options.steps && options.nfe) throw Error("both steps and nfe are given; leave one of them out");
     const bool shapes_guidance =

@@ -43,6 +43,10 @@ Condition condition_of(const SampleOptions& options, int64_t known, int64_t coun
 /// How many different ones follow one another in it, 1 where there are none.
 int64_t cycle_of(const SampleOptions& options, int64_t known);
 
+/// Without what would have no effect: eta of a solver that takes none, and what shapes guidance at a scale of 1. For
+/// defaults, which a chosen solver or scale may leave behind; what a user gives is refused by `check` instead.
+SampleOptions without_idle(SampleOptions options);
+
 /// Throws Error for what cannot be right whatever the model: eta with a solver that has none, a stochastic solver for
 /// encoding.
 void check(const SampleOptions& options);
