@@ -190,6 +190,8 @@ train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=20 --se
 fid() { "$diffuse" eval --checkpoint spots --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
 [ "$(fid)" = "$(fid --clip-x0)" ] && [ "$(fid)" != "$(fid --no-clip-x0)" ] || fail "eval does not clip as sample does"
 
+"$diffuse" train --config tiny.json --estimate --quiet >out.txt && grep -Eq "^about [0-9:]+ on cpu with [0-9]+ threads: 30 steps at [0-9]+ images/s" out.txt && [ ! -e runs/tiny.json ] || fail "train --estimate: $(cat out.txt)"
+
 # labels and guidance: classes that follow one another, columns of classes, the same pictures whatever the batch
 [ "$("$diffuse" info runs/tiny --json | json "['config']['model']['classes']")" = 10 ] || fail "the classes of the data are not found"
 classes() { "$diffuse" sample --checkpoint runs/tiny --steps 3 --seed 7 --out s.png --save-tensors c.safetensors --json --quiet "$@"; }
@@ -237,6 +239,14 @@ rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print
     "2 solver spacing steps nfe guidance precision recall nearest_train copies seconds" ] || fail "eval --metric pr"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
+"$diffuse" eval --checkpoint spots --num 200 --steps 2 --guidance 1,2 --guidance-interval 0.3,3,1,20 --per-class --plot guidance.svg --json >eval.json 2>err.txt || fail "eval --plot: $(cat err.txt)"
+[ "$(rows <eval.json)" = "33 solver spacing steps nfe guidance interval class fid floor above_0.9 as_asked seconds class_shares" ] || fail "a table over scales and intervals: $(rows <eval.json)"
+grep -q "interval 1,20" guidance.svg && grep -q "as_asked" guidance.svg && [ "$(json "['plot']" <eval.json)" = "$folder/guidance.svg" ] || fail "eval --plot"
+"$diffuse" eval --checkpoint spots --num 20 --metric pr --nfe 2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 960 ] || fail "a plot over evaluations"
+(PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --nfe 2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
+# a scale alone keeps the interval that the checkpoint's config gives
+train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=2 --set sample.guidance=2 --set 'sample.guidance_interval=[1,20]' --out interval >/dev/null 2>&1
+[ "$("$diffuse" eval --checkpoint interval --num 20 --steps 3 --guidance 1,3 --json --quiet | json "['rows'][1]['interval']")" = 1,20 ] || fail "eval --guidance drops the checkpoint's interval"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
 [ "$("$diffuse" eval --checkpoint short --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
     "3 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"

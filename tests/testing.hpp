@@ -9,28 +9,12 @@
 #include <string>
 
 #include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
 #include "diffuse/diffusion/denoiser.hpp"
 #include "diffuse/solve/sampler.hpp"
 #include "diffuse/solve/solver.hpp"
 
 namespace diffuse {
-
-/// A folder for one test, removed with what is in it.
-class TemporaryFolder {
-public:
-    TemporaryFolder() {
-        std::string name = std::filesystem::temp_directory_path() / "diffuse-test-XXXXXX";
-        path_ = mkdtemp(name.data());
-    }
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-    const std::filesystem::path& path() const { return path_; }
-
-private:
-    std::filesystem::path path_;
-};
 
 /// The message of the Error that `action` throws; fails when it throws none.
 inline std::string error_of(const std::function<void()>& action) {

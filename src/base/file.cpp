@@ -10,6 +10,7 @@
 #include <cctype>
 #include <cerrno>
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -89,6 +90,20 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 Descriptor::~Descriptor() { close(); }
 
 bool Descriptor::close() { return value_ < 0 || ::close(std::exchange(value_, -1)) == 0; }
+
+TemporaryFolder::TemporaryFolder() {
+    std::error_code error;
+    std::string name = (fs::temp_directory_path(error) / "diffuse-XXXXXX").string();
+    if (error || !::mkdtemp(name.data())) {
+        throw Error(fmt::format("{}: no temporary folder can be made; set TMPDIR to where one can", name), kRunFailed);
+    }
+    path_ = name;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+}
 
 fs::path behind_links(fs::path path) {
     constexpr int kMaxLinks = 40;  // as Linux has it

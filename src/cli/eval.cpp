@@ -31,6 +31,13 @@ Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps)
     return row;
 }
 
+/// "0.3,3": where guidance holds; "-" where there is none.
+std::string interval_words(const SampleOptions& sampling) {
+    if (sampling.guidance == 1) return "-";
+    const auto& interval = sampling.guidance_interval;
+    return interval ? fmt::format("{:g},{:g}", interval->first, interval->second) : "all";
+}
+
 }  // namespace
 
 void Report::add(const Json& row) {
@@ -38,7 +45,7 @@ void Report::add(const Json& row) {
     log::info(to_text(row));
 }
 
-void Report::print(bool as_json) const {
+void Report::print(bool as_json, const Files& files) const {
     Json all = head;
     all["rows"] = rows;
     std::string text;
@@ -58,35 +65,59 @@ void Report::print(bool as_json) const {
                                                                     : value.dump());
         }
     }
-    print_result(as_json, all, text);
+    print_result(as_json, all, text, files);
 }
 
+namespace {
+
+/// Each of `all` with each of `values`; as they are where there are no values.
+template <class Value, class Set>
+std::vector<SampleOptions> each(const std::vector<SampleOptions>& all, const std::vector<Value>& values, Set set) {
+    if (values.empty()) return all;
+    std::vector<SampleOptions> result;
+    for (const auto& one : all) {
+        for (const auto& value : values) set(result.emplace_back(one), value);
+    }
+    return result;
+}
+
+using Interval = std::pair<double, double>;
+
+std::vector<Interval> intervals_of(const std::vector<double>& ends) {
+    std::vector<Interval> intervals;
+    for (size_t i = 0; i + 1 < ends.size(); i += 2) intervals.emplace_back(ends[i], ends[i + 1]);
+    const bool rise = std::ranges::all_of(intervals, [](const auto& one) { return one.first < one.second; });
+    if (ends.size() % 2 == 0 && rise) return intervals;
+    throw Error("--guidance-interval: expected pairs LO,HI,LO,HI,..., the second number of each larger than the first");
+}
+
+}  // namespace
+
 std::vector<SampleOptions> combinations(const Options& options, const Checkpoint& checkpoint, Direction direction) {
-    std::vector<SampleOptions> all;
-    for (const auto& solver : options.solvers) {
-        for (const auto& spacing : options.spacings) {
-            SampleOptions one = options.sampling;
-            one.solver = solver;
-            one.spacing = spacing;
-            one.direction = direction;
-            for (const double scale : options.guidance) {
-                one.guidance = scale;
-                const SampleOptions row = without_idle(one);
-                for (const int64_t steps : options.steps) all.push_back(row), all.back().steps = steps;
-                for (const int64_t nfe : options.nfe) all.push_back(row), all.back().nfe = nfe;
-                if (options.steps.empty() && options.nfe.empty()) all.push_back(row);
-            }
-        }
+    std::vector<SampleOptions> all = {options.sampling};
+    all.front().direction = direction;
+    all = each(all, options.solvers, [](SampleOptions& one, const std::string& solver) { one.solver = solver; });
+    all = each(all, options.spacings, [](SampleOptions& one, const std::string& spacing) { one.spacing = spacing; });
+    all = each(all, intervals_of(options.interval_ends),
+               [](SampleOptions& one, const Interval& interval) { one.guidance_interval = interval; });
+    all = each(all, options.guidance, [](SampleOptions& one, double scale) { one.guidance = scale; });
+    all = each(all, options.steps, [](SampleOptions& one, int64_t steps) { one.steps = steps, one.nfe.reset(); });
+    all = each(all, options.nfe, [](SampleOptions& one, int64_t nfe) { one.nfe = nfe, one.steps.reset(); });
+
+    std::vector<SampleOptions> different;  // a scale of 1 is the same in every interval
+    for (const auto& one : all) {
+        const SampleOptions row = without_idle(one);
+        if (std::ranges::find(different, row) == different.end()) different.push_back(row);
     }
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
-    for (const auto& one : all) {
+    for (const auto& one : different) {
         check(one);
         make_grid(one, schedule);
     }
-    return all;
+    return different;
 }
 
-torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
+Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
     if (const auto found = fingerprint(train, checkpoint.config.unet.classes.value_or(0) > 0);
         found != checkpoint.training.data) {
         log::warn(
@@ -94,7 +125,9 @@ torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& 
     }
     // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
     const int64_t some = std::min(count, train.size());
-    return train.images.index_select(0, DataOrder(/*seed=*/0, train.size()).indices(0, some));
+    const auto which = DataOrder(/*seed=*/0, train.size()).indices(0, some);
+    const auto labels = train.labels.defined() ? train.labels.index_select(0, which) : torch::Tensor();
+    return {train.images.index_select(0, which), labels, train.classes};
 }
 
 void add_samples(Report& report, const std::vector<SampleOptions>& all, const Options& options,
@@ -102,6 +135,8 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Op
     const int64_t count = options.num.value_or(kDefaultSamples);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
+    const bool in_intervals =
+        std::ranges::any_of(all, [](const auto& one) { return one.guidance_interval.has_value(); });
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
         sampler.condition = condition_of(sampling, model.classes, count);
@@ -110,10 +145,14 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Op
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =
             run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
-        Json row = row_of(sampling, drawn, steps);
-        row["guidance"] = sampling.guidance;
-        measure(drawn, sampler.condition, row);
-        report.add(row);
+        Json head = row_of(sampling, drawn, steps);
+        head["guidance"] = sampling.guidance;
+        if (in_intervals) head["interval"] = interval_words(sampling);
+        for (const Json& said : measure(drawn, sampler.condition)) {
+            Json row = head;
+            row.update(said);
+            report.add(row);
+        }
     }
 }
 
@@ -126,61 +165,6 @@ Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int6
     if (count > test.size()) throw Error(fmt::format("--num {}: there are {} test images", count, test.size()));
     const auto labels = test.labels.defined() ? test.labels.narrow(0, 0, count) : torch::Tensor();
     return {test.images.narrow(0, 0, count), labels, test.classes};
-}
-
-/// "0.093 0.114 ...": of each class, among the most probable ones.
-std::string class_shares(const torch::Tensor& probabilities) {
-    const auto counts = torch::bincount(probabilities.argmax(1), {}, probabilities.size(1)).to(torch::kFloat64) /
-                        double(probabilities.size(0));
-    std::vector<std::string> shares;
-    for (int64_t i = 0; i < counts.size(0); ++i) shares.push_back(fmt::format("{:.3f}", counts[i].item<double>()));
-    return fmt::format("{}", fmt::join(shares, " "));
-}
-
-double share_above_09(const torch::Tensor& probabilities) {
-    return (std::get<0>(probabilities.max(1)) > 0.9).to(torch::kFloat64).mean().item<double>();
-}
-
-/// Of the images, those that the classifier takes for what they were to show.
-double share_as_asked(const torch::Tensor& probabilities, const Condition& condition) {
-    return probabilities.argmax(1).eq(condition).to(torch::kFloat64).mean().item<double>();
-}
-
-/// The distance's other end, the test images, and the floor: that of `count` real training images.
-struct FidReference {
-    Classifier classifier = Classifier::pretrained();
-    Gaussian gaussian;
-    Report report;  ///< without rows
-
-    FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
-        const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
-        const auto some = some_training_images(checkpoint, train, count);
-        gaussian = fit_gaussian(classifier.classify(to_signed(test.images)).features);
-        const auto real = classifier.classify(to_signed(some));
-        report.head["metric"] = fmt::format(
-            "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
-            kClassifierName, 100 * classifier.test_accuracy());
-        report.head["samples"] = count;
-        report.head["floor"] = frechet_distance(fit_gaussian(real.features), gaussian);
-        report.head["floor_is"] =
-            fmt::format("{} random training images against the {} test images", some.size(0), test.size());
-        report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
-    }
-};
-
-Report report_fid(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    const auto all = combinations(options, checkpoint, Direction::kSampling);
-    auto reference = FidReference(checkpoint, data_of(checkpoint, options.data), options.num.value_or(kDefaultSamples));
-    add_samples(reference.report, all, options, checkpoint, device,
-                [&](const TimedSamples& drawn, const Condition& condition, Json& row) {
-                    const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
-                    row["fid"] = frechet_distance(fit_gaussian(classified.features), reference.gaussian);
-                    row["above_0.9"] = share_above_09(classified.probabilities);
-                    if (condition.defined()) row["as_asked"] = share_as_asked(classified.probabilities, condition);
-                    row["seconds"] = drawn.seconds;
-                    row["class_shares"] = class_shares(classified.probabilities);
-                });
-    return reference.report;
 }
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
@@ -236,20 +220,26 @@ Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::D
     return report;
 }
 
-/// What can be measured, and the options that only some metrics take.
+/// What can be measured, the options that only some metrics take, and the columns that make a plot.
 struct Metric {
     Report (*report)(const Options& options, const Checkpoint& checkpoint, torch::Device device);
     std::set<std::string> options;
+    std::vector<std::string> plotted = {};
 };
 const Table<Metric>& metrics() {
     static const std::set<std::string> drawing = {
         "--solvers",   "--spacings",       "--steps", "--nfe",      "--max-ratio",         "--clip-x0",
         "--batch",     "--seed",           "--class", "--guidance", "--guidance-interval", "--guidance-rescale",
-        "--threshold", "--negative-class", "--guide"};
+        "--threshold", "--negative-class", "--guide", "--plot"};
+    static const std::set<std::string> by_class = [] {
+        auto options = drawing;
+        options.insert("--per-class");
+        return options;
+    }();
     static const Table<Metric> table = {
-        {"fid", {report_fid, drawing}},
+        {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
         {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
-        {"pr", {report_pr, drawing}},
+        {"pr", {report_pr, drawing, {"precision", "recall"}}},
         {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
     return table;
 }
@@ -290,6 +280,15 @@ void add_lists(CLI::App& command, Options& options) {
         ->type_name("X")
         ->group(kHow)
         ->default_str("the checkpoint's, else 1");
+    command
+        .add_option("--guidance-interval", options.interval_ends,
+                    "noise levels sigma / alpha in which guidance holds, by whole steps, elsewhere the scale is 1; a "
+                    "row for each pair LO,HI,LO,HI,...")
+        ->delimiter(',')
+        ->transform(range<double>(0, std::numeric_limits<double>::infinity()))
+        ->type_name("LO,HI")
+        ->group(kHow)
+        ->default_str("the checkpoint's, else all levels");
     command.add_option("--spacings", options.spacings, "spacings, a row for each")
         ->delimiter(',')
         ->check(known_name("spacing", spacing_names()))
@@ -300,6 +299,10 @@ void add_lists(CLI::App& command, Options& options) {
 
 /// Of what draws samples, the checkpoint's own way where the command line says no other.
 void take_defaults(Options& options, const CLI::App& command, const Checkpoint& checkpoint) {
+    // What shapes guidance stays where one of the scales needs it; `combinations` drops it for the others.
+    for (const double scale : options.guidance) {
+        if (scale != 1) options.sampling.guidance = scale;
+    }
     options.sampling = with_given(command, options.sampling, checkpoint.config.sample, checkpoint.name);
     if (command.count("--solvers") == 0) options.solvers = {options.sampling.solver};
     if (command.count("--spacings") == 0) options.spacings = {options.sampling.spacing};
@@ -308,11 +311,15 @@ void take_defaults(Options& options, const CLI::App& command, const Checkpoint& 
 void run(Options options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
+    check_outputs({options.plot}, {checkpoint_file(options.checkpoint)});
+    check_plot(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     if (metric.options.contains("--guidance")) take_defaults(options, command, checkpoint);
     if (options.guidance.empty()) options.guidance = {options.sampling.guidance};
-    metric.report(options, checkpoint, device).print(options.json);
+    const Report report = metric.report(options, checkpoint, device);
+    if (!options.plot.empty()) write_figure(options.plot, figure_of(report, options, metric.plotted));
+    report.print(options.json, {{"plot", options.plot}});
 }
 
 }  // namespace
@@ -340,15 +347,22 @@ void add_eval(CLI::App& app) {
     add_lists(*command, *options);
     Fields shared;
     for (auto& field : fields(options->sampling)) {
-        const std::set<std::string> keys = {"max_ratio", "clip_x0",           "weights",          "batch",
-                                            "class",     "guidance_interval", "guidance_rescale", "threshold",
-                                            "guide",     "negative_class"};
+        const std::set<std::string> keys = {"max_ratio",        "clip_x0",   "weights", "batch",         "class",
+                                            "guidance_rescale", "threshold", "guide",   "negative_class"};
         if (keys.contains(field.key)) shared.push_back(std::move(field));
     }
     add_options(*command, shared, kHow);
     command->get_option("--batch")->group(kMachine);
     command->get_option("--guide")->type_name("RUN");
     add_options(*command, fields(options->nll), kHow);
+    command->add_flag("--per-class", options->per_class, "fid: rows for each class too")->group(kWritten);
+    command
+        ->add_option("--plot", options->plot,
+                     "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations; "
+                     "drawn by gnuplot")
+        ->check(ending({".svg", ".png"}))
+        ->type_name("FILE")
+        ->group(kWritten);
     add_json(*command, options->json);
     options->runtime.add_to(*command);
     command->footer(

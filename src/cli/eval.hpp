@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "cli/common.hpp"
 #include "cli/options.hpp"
 #include "diffuse/data/dataset.hpp"
 #include "diffuse/measure/nll.hpp"
+#include "diffuse/plot/figure.hpp"
 #include "diffuse/run/sampling.hpp"
 
 namespace diffuse::cli {
@@ -21,9 +23,12 @@ struct EvalOptions {
     std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
     std::vector<int64_t> steps, nfe;
     std::vector<double> guidance;
+    std::vector<double> interval_ends;  ///< low and high of each, in turn
     std::optional<int64_t> num;
     int64_t seed = 0;
     NllOptions nll;
+    bool per_class = false;
+    std::string plot;
     bool json = false;
     RuntimeOptions runtime;
 };
@@ -34,27 +39,35 @@ struct Report {
 
     /// Also told at once, so that a long table cut short is not lost.
     void add(const Json& row);
-    void print(bool as_json) const;
+    void print(bool as_json, const Files& files = {}) const;
 };
 
-/// Every solver, spacing and number of steps that was asked for. Throws Error, before hours are spent, when one of them
-/// cannot be.
+/// Every solver, spacing, interval and scale of guidance and number of steps that was asked for. Throws Error, before
+/// hours are spent, when one of them cannot be.
 std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction);
 
-/// `count` training images (all, if there are fewer) drawn at random, with a warning where the network was trained on
+/// `count` training examples (all, if there are fewer) drawn at random, with a warning where the network was trained on
 /// other data.
-torch::Tensor some_training_images(const Checkpoint& checkpoint, const Dataset& train, int64_t count);
+Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count);
 
-/// Puts into a row what can be said of samples that were drawn of a condition.
-using MeasureSamples = std::function<void(const TimedSamples& drawn, const Condition& condition, Json& row)>;
+/// Rows of what can be said of samples that were drawn of a condition.
+using MeasureSamples = std::function<std::vector<Json>(const TimedSamples& drawn, const Condition& condition)>;
 
-/// Adds a row for each of `all`: samples from the same noise, and what `measure` says of them.
+/// Draws samples from the same noise by each of `all`, and adds the rows of what `measure` says of them.
 void add_samples(Report& report, const std::vector<SampleOptions>& all, const EvalOptions& options,
                  const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure);
 
 /// Images that fid and pr take, unless --num says otherwise.
 inline constexpr int64_t kDefaultSamples = 1000;
 
+/// Throws Error, before hours are spent, where the plot that was asked for could not be drawn.
+void check_plot(const EvalOptions& options);
+
+/// The curves of a table of samples: each of `columns` over the scale of guidance where there are several, else over
+/// the network evaluations.
+Figure figure_of(const Report& report, const EvalOptions& options, const std::vector<std::string>& columns);
+
+Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 
 }  // namespace diffuse::cli

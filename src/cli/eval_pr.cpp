@@ -36,7 +36,7 @@ struct PrReference {
 
     PrReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
         const Dataset train_set = load_dataset(data, Split::kTrain);
-        const auto some = features_of(classifier, some_training_images(checkpoint, train_set, count));
+        const auto some = features_of(classifier, some_training_examples(checkpoint, train_set, count).images);
         test = features_of(classifier, load_dataset(data, Split::kTest).images);
         const auto real = precision_and_recall(test, some, kNeighbours);
         train = features_of(classifier, train_set.images);
@@ -60,17 +60,18 @@ struct PrReference {
 Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kSampling);
     auto reference = PrReference(checkpoint, data_of(checkpoint, options.data), options.num.value_or(kDefaultSamples));
-    add_samples(reference.report, all, options, checkpoint, device,
-                [&](const TimedSamples& drawn, const Condition&, Json& row) {
-                    const auto generated = features_of(reference.classifier, to_bytes(drawn.x));
-                    const auto [precision, recall] = precision_and_recall(reference.test, generated, kNeighbours);
-                    const auto distances = nearest_distances(generated, reference.train);
-                    row["precision"] = precision;
-                    row["recall"] = recall;
-                    row["nearest_train"] = distances.median().item<double>();
-                    row["copies"] = copied_share(distances, reference.test_distances);
-                    row["seconds"] = drawn.seconds;
-                });
+    add_samples(reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition&) {
+        const auto generated = features_of(reference.classifier, to_bytes(drawn.x));
+        const auto [precision, recall] = precision_and_recall(reference.test, generated, kNeighbours);
+        const auto distances = nearest_distances(generated, reference.train);
+        Json row;
+        row["precision"] = precision;
+        row["recall"] = recall;
+        row["nearest_train"] = distances.median().item<double>();
+        row["copies"] = copied_share(distances, reference.test_distances);
+        row["seconds"] = drawn.seconds;
+        return std::vector<Json>{row};
+    });
     return reference.report;
 }
 

@@ -25,7 +25,7 @@ struct Options {
     std::vector<std::string> settings;
     std::string out;
     std::optional<std::string> resume;
-    bool force = false, dry_run = false;
+    bool force = false, dry_run = false, estimate = false;
     std::optional<int64_t> seed;
     RuntimeOptions runtime;
 };
@@ -50,6 +50,28 @@ void print_plan(const Config& config, const Dataset& dataset, const UNet& networ
     log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
                           to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
+}
+
+/// Trains for a few seconds, in a folder of its own, to say how long all of it would take.
+void print_estimate(Config config, const Dataset& dataset, torch::Device device) {
+    constexpr double kSeconds = 4;
+    constexpr int64_t kWarmUp = 3, kLeast = 2;  // steps: the first ones are slower
+    config.train.sample_every = 0;
+    const TemporaryFolder folder;
+    int64_t calls = 0;
+    double seconds = 0;
+    Stopwatch watch;
+    train(config, dataset, device, RunFolder::create(folder / "run", /*force=*/false), std::nullopt, [&] {
+        if (++calls == kWarmUp + 1) watch = {};
+        seconds = watch.seconds();
+        return calls > kWarmUp + kLeast && seconds > kSeconds;
+    });
+    const int64_t steps = std::max<int64_t>(1, calls - 1 - kWarmUp);
+    const double a_step = seconds / double(steps);
+    print_result(/*as_json=*/false, {},
+                 fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them",
+                             format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
+                             config.train.steps, double(config.train.batch_size) / a_step, steps));
 }
 
 /// Trains to the end or to a signal, and says where the result is.
@@ -87,13 +109,14 @@ void start_run(const Options& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     const std::filesystem::path out = out_of(options);
-    RunFolder::check_new(out, options.force);
+    if (!options.estimate) RunFolder::check_new(out, options.force);
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     config = with_absolute_paths(config);
     config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
     const UNet network = new_network(config, dataset.shape(), torch::kCPU);
     if (options.dry_run) return print_plan(config, dataset, network);
+    if (options.estimate) return print_estimate(config, dataset, device);
 
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
@@ -222,10 +245,13 @@ void add_train(CLI::App& app, const std::string& command_line) {
     auto* force = command->add_flag("--force", options->force, "replace a run that is already in the folder");
     auto* dry_run =
         command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
+    auto* estimate = command->add_flag("--estimate", options->estimate,
+                                       "train for a few seconds to say how long all of it would take, write nothing");
     out->type_name("DIR")->group(kWritten);
     force->group(kWritten);
     dry_run->group(kWritten);
-    resume->excludes(out)->excludes(force)->excludes(dry_run);
+    estimate->group(kWritten)->excludes(dry_run)->excludes(out)->excludes(force);
+    resume->excludes(out)->excludes(force)->excludes(dry_run)->excludes(estimate);
     options->runtime.add_to(*command);
     command->footer(
         "diffuse train --config configs/demo.json --out runs/first\n"

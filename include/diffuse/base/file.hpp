@@ -69,6 +69,20 @@ private:
     Descriptor file_;
 };
 
+/// A new folder for files in between, removed with all that is in it on destruction.
+class TemporaryFolder {
+public:
+    TemporaryFolder();
+    ~TemporaryFolder();
+    TemporaryFolder(const TemporaryFolder&) = delete;
+    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+    const std::filesystem::path& path() const { return path_; }
+    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+private:
+    std::filesystem::path path_;
+};
+
 /// Where a symbolic link ends, be something there or not; other paths, and links to devices and pipes, as they are.
 /// Throws Error for a loop of links.
 std::filesystem::path behind_links(std::filesystem::path path);

@@ -31,6 +31,7 @@ struct SampleOptions {
 
     const SolverKind& solver_kind() const;
     bool stochastic() const;
+    friend bool operator==(const SampleOptions&, const SampleOptions&) = default;
 };
 
 /// Without what only stochastic solvers need where the direction is encoding.
