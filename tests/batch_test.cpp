@@ -81,5 +81,16 @@ TEST(TrainingLabels, OfAnImageDoNotDependOnTheBatchItIsIn) {
     EXPECT_TRUE(torch::equal(labels_seen(40, 200).narrow(0, 30, 50), labels_seen(70, 50)));
 }
 
+TEST(Flipped, MirrorsHalfOfTheImagesWhateverTheBatch) {
+    const int64_t count = 4000;
+    const auto images = torch::arange(2, torch::kUInt8).view({1, 1, 1, 2}).expand({count, 1, 1, 2});
+    const auto seen = flipped(images, 7, 0);
+    const auto mirrored = seen.select(3, 0).flatten();
+    // four standard deviations of as many throws of a coin
+    EXPECT_NEAR(mirrored.to(torch::kFloat64).mean().item<double>(), 0.5, 4 * 0.5 / std::sqrt(double(count)));
+    EXPECT_TRUE(torch::equal(seen.select(3, 1).flatten(), 1 - mirrored));
+    EXPECT_TRUE(torch::equal(flipped(images.narrow(0, 0, 50), 7, 70), seen.narrow(0, 70, 50)));
+}
+
 }  // namespace
 }  // namespace diffuse

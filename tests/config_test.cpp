@@ -73,7 +73,7 @@ TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
 
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
     expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
-    expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, digits");
+    expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, images, cifar10, idx, digits");
 }
 
 TEST(Config, WhatIsWrittenReadsBackTheSame) {

@@ -83,5 +83,24 @@ TEST(Fields, ChangesAreListedByPath) {
     EXPECT_TRUE(found[1].may_change);
 }
 
+TEST(Fields, OfOtherKindsAreNeitherWrittenNorTaken) {
+    struct {
+        std::string kind = "a";
+        int64_t of_b = 1;
+    } options;
+    const auto described = [&] {
+        return Fields{{"kind", Choice{&options.kind, {"a", "b"}}, "kind"},
+                      {.key = "of_b", .value = Number<int64_t>{&options.of_b, 0, 9}, .of_kind = "b"}};
+    };
+    EXPECT_FALSE(to_json(described()).contains("of_b"));
+    expect_contains(error_of([&] {
+                        read(described(), {{"of_b", 3}}, "config");
+                    }),
+                    "config: of_b belongs to kind \"b\"; here that is \"a\"");
+    read(described(), {{"of_b", 3}, {"kind", "b"}}, "config");
+    EXPECT_EQ(options.of_b, 3);
+    EXPECT_TRUE(to_json(described()).contains("of_b"));
+}
+
 }  // namespace
 }  // namespace diffuse

@@ -1,7 +1,7 @@
 #include "diffuse/plot/figure.hpp"
 
 #include "diffuse/base/file.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "testing.hpp"
 
 namespace diffuse {

@@ -1,4 +1,4 @@
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 
 #include <fstream>
@@ -54,16 +54,6 @@ TEST(Png, ForeignFilesAreRefused) {
     expect_contains(error_of([&] { read_png(folder / "a.png"); }), "a.png: not a readable PNG file");
     expect_contains(error_of([&] { read_png(folder / "missing.png"); }), "No such file");
     expect_contains(error_of([&] { read_png(folder.path()); }), "it is not a file");
-}
-
-TEST(Png, GreyInRgbIsTakenAsGreyAndColourIsRefused) {
-    const auto grey = bytes({1, 4, 4});
-    EXPECT_TRUE(torch::equal(to_grey(grey.expand({3, 4, 4}), "a"), grey));
-    expect_contains(error_of([&] { to_grey(bytes({3, 4, 4}), "a"); }), "is in colour");
-    const auto opaque = torch::full({1, 4, 4}, 255, torch::kUInt8);
-    EXPECT_TRUE(torch::equal(to_grey(torch::cat({grey, opaque}), "a"), grey));
-    EXPECT_TRUE(torch::equal(to_grey(torch::cat({grey, grey, grey, opaque}), "a"), grey));
-    expect_contains(error_of([&] { to_grey(torch::cat({grey, opaque - 1}), "a"); }), "a: has transparent pixels");
 }
 
 TEST(Tile, PutsImagesInRows) {

@@ -7,7 +7,7 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/data/idx.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/config.hpp"
 #include "diffuse/run/model.hpp"

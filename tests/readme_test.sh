@@ -12,7 +12,9 @@ cat >bin/diffuse <<END
 #!/usr/bin/env bash
 # Training and whole test sets are cut down: what is tested is that each command does what it says.
 if [ "\$1" = train ]; then
-    exec "$diffuse" "\$@" --set dataset.kind=digits --set dataset.limit=100 --set train.steps=4 --set train.batch_size=8 \\
+    data="--set dataset.kind=digits --set dataset.limit=100"
+    case "\$*" in *images.json*) data= ;; esac # these are its own
+    exec "$diffuse" "\$@" \$data --set train.steps=4 --set train.batch_size=8 \\
         --set train.sample_every=0 --set model.base_channels=8 --threads 1
 fi
 set -- "\${@//mnist:test/digits:test}"
@@ -21,6 +23,16 @@ END
 chmod +x bin/diffuse
 export PATH=$folder/bin:$PATH
 cp -r "$project/configs" .
+mkdir pictures # grey ones of 40x36
+python3 - <<'END'
+import struct, zlib
+def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+for i in range(8):
+    rows = b''.join(b'\0' + bytes((x * i + y) % 256 for x in range(36)) for y in range(40))
+    open(f'pictures/{i}.png', 'wb').write(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 36, 40, 8, 0, 0, 0, 0)) +
+                                         chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+END
+export XDG_CACHE_HOME=$folder/cache
 diffuse train --config configs/demo.json >/dev/null 2>&1
 cp -r runs/demo runs/mnist
 
@@ -47,7 +59,10 @@ cd ..
 
 # every preset is a valid config
 for config in configs/*.json; do
-    "$diffuse" train --config "$config" --dry-run --out fresh --set dataset.kind=digits >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
+    data="--set dataset.kind=digits"
+    [ "$config" = configs/images.json ] && data="--set dataset.dir=pictures"
+    # shellcheck disable=SC2086  # two words
+    "$diffuse" train --config "$config" --dry-run --out fresh $data >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
 done
 
 # the README's table of keys is the program's own

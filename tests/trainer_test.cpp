@@ -6,7 +6,7 @@
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/model.hpp"
 #include "testing.hpp"

@@ -112,12 +112,26 @@ struct Reader {
     void operator()(const Fields& section) const;
 };
 
+/// The value of the section's field "kind"; empty where it has none.
+std::string kind_in(const Fields& fields) {
+    for (const auto& field : fields) {
+        const auto* choice = std::get_if<Choice>(&field.value);
+        if (choice && field.key == "kind") return *choice->value;
+    }
+    return "";
+}
+
 void read_section(const Fields& fields, const Json& json, const std::string& what, const std::string& prefix) {
     std::vector<std::string> paths;
     for (const auto& field : fields) {
         paths.push_back(prefix + field.key);
         const auto found = json.find(field.key);
-        if (found != json.end()) std::visit(Reader{*found, what, paths.back(), field}, field.value);
+        if (found == json.end()) continue;
+        if (const std::string kind = kind_in(fields); !field.of_kind.empty() && field.of_kind != kind) {
+            throw Error(fmt::format("{}: {} belongs to {}kind \"{}\"; here that is \"{}\"", what, paths.back(), prefix,
+                                    field.of_kind, kind));
+        }
+        std::visit(Reader{*found, what, paths.back(), field}, field.value);
     }
     for (const auto& item : json.items()) {
         if (std::find(paths.begin(), paths.end(), prefix + item.key()) != paths.end()) continue;
@@ -160,7 +174,10 @@ void read(const Fields& fields, const Json& json, const std::string& what) {
 
 OrderedJson to_json(const Fields& fields) {
     OrderedJson json = OrderedJson::object();
-    for (const auto& field : fields) json[field.key] = value_of(field);
+    const std::string kind = kind_in(fields);
+    for (const auto& field : fields) {
+        if (field.of_kind.empty() || field.of_kind == kind) json[field.key] = value_of(field);
+    }
     return json;
 }
 

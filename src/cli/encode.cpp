@@ -6,14 +6,16 @@
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
+#include "diffuse/data/picture.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/measure/roundtrip.hpp"
-#include "diffuse/plot/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 
 namespace diffuse::cli {
 namespace {
 
 constexpr const char* kWhat = "What is encoded";
+constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
 
 struct Options : SamplingCommand {
     std::vector<std::string> inputs;
@@ -29,19 +31,26 @@ void check_before_work(const Options& options) {
     check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
 }
 
-torch::Tensor read_picture(const std::string& path, const ImageShape& shape) {
-    auto image = without_alpha(read_png(path), path);
-    if (shape.channels == 1) {
-        const bool rgb = image.size(0) == 3;
-        image = to_grey(image, path);
-        if (rgb) log::info(fmt::format("{}: grey in RGB, taken as one channel", path));
+/// A picture as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
+torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint) {
+    const ImageShape& shape = checkpoint.shape;
+    const PictureRule rule{shape.channels, shape.height, shape.width,
+                           parse_colour(checkpoint.config.dataset.background)};
+    const auto decoded = decode_picture(read_file(path, kMaxPictureBytes), path);
+    const bool in_colour = decoded.size(0) >= 3;
+    if (rule.channels == 1 && in_colour && has_colours(decoded.narrow(0, 0, 3))) {
+        throw Error(fmt::format("{}: is in colour, and the network draws in grey", path));
     }
-    const ImageShape found{image.size(0), image.size(1), image.size(2)};
-    if (found != shape) {
-        throw Error(fmt::format("{} is {}x{} with {} channels; this checkpoint needs {}x{} with {}", path, found.width,
-                                found.height, found.channels, shape.width, shape.height, shape.channels));
+    const auto image = with_channels(decoded, rule, path);
+    if (rule.channels == 1 && in_colour) log::info(fmt::format("{}: grey in RGB, taken as one channel", path));
+    if (rule.channels == 3 && !in_colour) log::info(fmt::format("{}: grey, taken as RGB", path));
+    const int64_t height = image.size(1), width = image.size(2);
+    if (height != rule.height || width != rule.width) {
+        const bool smaller = height < rule.height || width < rule.width;
+        log::info(fmt::format("{}: {}x{} pixels (height x width), cropped around the middle and {} to {}x{}", path,
+                              height, width, smaller ? "enlarged" : "averaged", rule.height, rule.width));
     }
-    return image.unsqueeze(0);
+    return fitted(image, rule.height, rule.width).unsqueeze(0);
 }
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
@@ -60,7 +69,8 @@ std::optional<Dataset> read_split(const std::string& input, const Options& comma
     if (dataset.shape() != checkpoint.shape)
         throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
     const auto labels = dataset.labels.defined() ? dataset.labels.narrow(0, begin, end - begin) : torch::Tensor();
-    return Dataset{dataset.images.narrow(0, begin, end - begin), labels, dataset.classes};
+    return Dataset{
+        .images = dataset.images.narrow(0, begin, end - begin), .labels = labels, .classes = dataset.classes};
 }
 
 /// All inputs, in order: float32 [N, C, H, W] in [-1, 1], and the classes that they are known to show.
@@ -72,7 +82,7 @@ Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t
     std::vector<torch::Tensor> images, classes;
     for (const auto& input : options.inputs) {
         const auto split = read_split(input, options, checkpoint);
-        images.push_back(split ? split->images : read_picture(input, checkpoint.shape));
+        images.push_back(split ? split->images : read_picture(input, checkpoint));
         const auto none = torch::full({images.back().size(0)}, known, torch::kInt64);
         classes.push_back(split && split->labels.defined() ? split->labels.clamp_max(known) : none);
     }
@@ -80,9 +90,9 @@ Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t
 }
 
 /// The class of each image: its own, or as the command line says.
-Condition condition_of_inputs(const Options& options, const Inputs& inputs, int64_t known) {
+Condition condition_of_inputs(const Options& options, const Inputs& inputs, const Classes& known) {
     if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.images.size(0));
-    const bool none = known == 0 || inputs.classes.eq(known).all().item<bool>();
+    const bool none = known.count == 0 || inputs.classes.eq(known.count).all().item<bool>();
     return none ? Condition() : inputs.classes;
 }
 
@@ -140,8 +150,8 @@ void run(const Options& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    const int64_t known = checkpoint.config.unet.classes.value_or(0);
-    const Inputs inputs = read_inputs(options, checkpoint, known);
+    const Classes known = checkpoint.classes();
+    const Inputs inputs = read_inputs(options, checkpoint, known.count);
     const auto& images = inputs.images;
     check_pictures(options, images);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
@@ -166,7 +176,7 @@ void add_encode(CLI::App& app, const std::string& command_line) {
     options->sampling.classes = "own";
     options->add_to(*command, kWhat);
     command->get_option("--class")->group(kWhat);
-    command->add_option("--input", options->inputs, "PNG files, or a part of a data set: mnist:test[A:B]")
+    command->add_option("--input", options->inputs, "PNG or JPEG files, or a part of a data set: mnist:test[A:B]")
         ->required()
         ->type_name("INPUT")
         ->group(kWhat);

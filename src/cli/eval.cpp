@@ -9,10 +9,8 @@
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
-#include "diffuse/measure/frechet.hpp"
 #include "diffuse/measure/nll.hpp"
 #include "diffuse/measure/roundtrip.hpp"
-#include "diffuse/nets/classifier.hpp"
 #include "diffuse/train/batch.hpp"
 
 namespace diffuse::cli {
@@ -34,8 +32,8 @@ Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps)
 /// "0.3,3": where guidance holds; "-" where there is none.
 std::string interval_words(const SampleOptions& sampling) {
     if (sampling.guidance == 1) return "-";
-    const auto& interval = sampling.guidance_interval;
-    return interval ? fmt::format("{:g},{:g}", interval->first, interval->second) : "all";
+    if (!sampling.guidance_interval) return "all";
+    return fmt::format("{:g},{:g}", sampling.guidance_interval->first, sampling.guidance_interval->second);
 }
 
 }  // namespace
@@ -130,6 +128,15 @@ Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& trai
     return {train.images.index_select(0, which), labels, train.classes};
 }
 
+void require_digits(const Checkpoint& checkpoint, const std::string& metric) {
+    const std::string& kind = checkpoint.config.dataset.kind;
+    if (kind == "mnist" || kind == "digits") return;
+    throw Error(
+        fmt::format("--metric {} takes the features of a classifier of MNIST, which says nothing of data of kind "
+                    "{}; take features of your own, from files, by --metric features",
+                    metric, kind));
+}
+
 void add_samples(Report& report, const std::vector<SampleOptions>& all, const Options& options,
                  const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure) {
     const int64_t count = options.num.value_or(kDefaultSamples);
@@ -139,7 +146,7 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Op
         std::ranges::any_of(all, [](const auto& one) { return one.guidance_interval.has_value(); });
     for (const auto& sampling : all) {
         Sampler sampler = make_sampler(sampling, model, device);
-        sampler.condition = condition_of(sampling, model.classes, count);
+        sampler.condition = condition_of(sampling, checkpoint.classes(), count);
         check_guidance(sampling, sampler.condition);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
@@ -225,6 +232,7 @@ struct Metric {
     Report (*report)(const Options& options, const Checkpoint& checkpoint, torch::Device device);
     std::set<std::string> options;
     std::vector<std::string> plotted = {};
+    bool of_checkpoint = true;
 };
 const Table<Metric>& metrics() {
     static const std::set<std::string> drawing = {
@@ -238,6 +246,7 @@ const Table<Metric>& metrics() {
     }();
     static const Table<Metric> table = {
         {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
+        {"features", {report_features, {"--features", "--reference"}, {}, /*of_checkpoint=*/false}},
         {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
         {"pr", {report_pr, drawing, {"precision", "recall"}}},
         {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
@@ -311,10 +320,14 @@ void take_defaults(Options& options, const CLI::App& command, const Checkpoint& 
 void run(Options options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
+    if (metric.of_checkpoint == options.checkpoint.empty()) {
+        throw Error(fmt::format("--metric {} is {} a checkpoint: {} --checkpoint", options.metric,
+                                metric.of_checkpoint ? "of" : "not of", metric.of_checkpoint ? "give" : "leave out"));
+    }
     check_outputs({options.plot}, {checkpoint_file(options.checkpoint)});
     check_plot(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    const Checkpoint checkpoint = metric.of_checkpoint ? load_to_run(options.checkpoint, device) : Checkpoint{};
     if (metric.options.contains("--guidance")) take_defaults(options, command, checkpoint);
     if (options.guidance.empty()) options.guidance = {options.sampling.guidance};
     const Report report = metric.report(options, checkpoint, device);
@@ -328,12 +341,24 @@ void add_eval(CLI::App& app) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand("eval", "measure a network: quality of its samples, likelihood, round trips");
     add_checkpoint(*command, options->checkpoint, kWhat);
+    command->get_option("--checkpoint")
+        ->required(false)
+        ->description("checkpoint file or run folder; not for features");
     command->add_option("--metric", options->metric, "measure")
         ->check(known_name("metric", names(metrics())))
         ->type_name("NAME")
         ->group(kWhat)
         ->capture_default_str();
     add_data(*command, options->data, kWhat);
+    for (auto* file : {&options->features, &options->reference}) {
+        const bool is_reference = file == &options->reference;
+        command
+            ->add_option(is_reference ? "--reference" : "--features", *file,
+                         is_reference ? "features: safetensors file to compare with"
+                                      : "features: safetensors file of features, [N, F], or of pictures, [N, C, H, W]")
+            ->type_name("FILE")
+            ->group(kWhat);
+    }
     command->add_option("--num", options->num, "number of images")
         ->transform(range<int64_t>(2, 1'000'000))
         ->type_name("N")

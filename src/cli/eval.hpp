@@ -19,7 +19,8 @@ using Json = nlohmann::ordered_json;
 
 struct EvalOptions {
     std::string checkpoint, data, metric = "fid";
-    SampleOptions sampling;  ///< all but the lists
+    std::string features, reference;  ///< files
+    SampleOptions sampling;           ///< all but the lists
     std::vector<std::string> solvers = {sampling.solver}, spacings = {sampling.spacing};
     std::vector<int64_t> steps, nfe;
     std::vector<double> guidance;
@@ -50,6 +51,9 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
 /// other data.
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count);
 
+/// Throws Error where the images are none that the classifier of MNIST could say anything of.
+void require_digits(const Checkpoint& checkpoint, const std::string& metric);
+
 /// Rows of what can be said of samples that were drawn of a condition.
 using MeasureSamples = std::function<std::vector<Json>(const TimedSamples& drawn, const Condition& condition)>;
 
@@ -68,6 +72,8 @@ void check_plot(const EvalOptions& options);
 Figure figure_of(const Report& report, const EvalOptions& options, const std::vector<std::string>& columns);
 
 Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+/// Of two files, and no checkpoint.
+Report report_features(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 
 }  // namespace diffuse::cli

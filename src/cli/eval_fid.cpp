@@ -90,37 +90,38 @@ private:
 /// Throws Error where rows by class could not be had.
 void check_per_class(const EvalOptions& options, const Checkpoint& checkpoint, int64_t count) {
     if (!options.per_class) return;
-    const int64_t known = checkpoint.config.unet.classes.value_or(0);
+    const Classes known = checkpoint.classes();
     if (!condition_of(options.sampling, known, 1).defined()) {
         throw Error("--per-class: the samples are of no class");
     }
-    const int64_t least = 20 * known;  // some of each, for the floor
+    const int64_t least = 20 * known.count;  // some of each, for the floor
     if (count < least) throw Error(fmt::format("--per-class needs a --num of at least {}", least));
 }
 
 }  // namespace
 
 Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
+    require_digits(checkpoint, "fid");
     const int64_t count = options.num.value_or(kDefaultSamples);
     const auto all = combinations(options, checkpoint, Direction::kSampling);
     check_per_class(options, checkpoint, count);
     auto reference = FidReference(checkpoint, data_of(checkpoint, options.data), count, options.per_class);
-    add_samples(reference.report, all, options, checkpoint, device,
-                [&](const TimedSamples& drawn, const Condition& condition) {
-                    const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
-                    std::vector<Json> rows = {reference.row(reference.all, classified, condition)};
-                    for (const auto& real : reference.classes) {
-                        const auto of_class = real.among(condition);
-                        if (of_class.size(0) < 2) continue;  // not among those asked for
-                        rows.push_back(reference.row(real,
-                                                     {classified.features.index_select(0, of_class),
-                                                      classified.probabilities.index_select(0, of_class)},
-                                                     condition.index_select(0, of_class)));
-                    }
-                    rows.front()["seconds"] = drawn.seconds;
-                    rows.front()["class_shares"] = class_shares(classified.probabilities);
-                    return rows;
-                });
+    add_samples(
+        reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition& condition) {
+            const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
+            std::vector<Json> rows = {reference.row(reference.all, classified, condition)};
+            for (const auto& real : reference.classes) {
+                const auto of_class = real.among(condition);
+                if (of_class.size(0) < 2) continue;  // not among those asked for
+                rows.push_back(reference.row(
+                    real,
+                    {classified.features.index_select(0, of_class), classified.probabilities.index_select(0, of_class)},
+                    condition.index_select(0, of_class)));
+            }
+            rows.front()["seconds"] = drawn.seconds;
+            rows.front()["class_shares"] = class_shares(classified.probabilities);
+            return rows;
+        });
     return reference.report;
 }
 

@@ -58,6 +58,7 @@ struct PrReference {
 }  // namespace
 
 Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
+    require_digits(checkpoint, "pr");
     const auto all = combinations(options, checkpoint, Direction::kSampling);
     auto reference = PrReference(checkpoint, data_of(checkpoint, options.data), options.num.value_or(kDefaultSamples));
     add_samples(reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition&) {

@@ -13,7 +13,7 @@
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
 
@@ -63,9 +63,24 @@ Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file) {
     json["ema_decay"] = checkpoint.config.train.ema_decay;
     json["image_shape"] = checkpoint.shape.sizes();
     json["data"] = training.data;
+    json["about_data"] = training.about_data;
+    json["class_names"] = checkpoint.class_names;
     json["machine"] = training.machine;
     json["config"] = to_json(checkpoint.config);
     return json;
+}
+
+/// Lines of what was done to the data and of the classes' names, where there is something to say.
+std::string about_data(const Checkpoint& checkpoint) {
+    std::string text;
+    if (const auto& about = checkpoint.training.about_data; !about.empty()) {
+        text += fmt::format("pictures    {}{}\n", log::printable(about),
+                            checkpoint.config.dataset.flip ? "; half of them mirrored at each step" : "");
+    }
+    if (const auto& names = checkpoint.class_names; !names.empty()) {
+        text += fmt::format("classes     {}\n", log::printable(fmt::format("{}", fmt::join(names, ", "))));
+    }
+    return text;
 }
 
 std::string text_of(const Checkpoint& checkpoint, const Json& json) {
@@ -78,13 +93,15 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
         "schedule    {}, {} levels\n"
         "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"
         "data        {}: {}\n"
+        "{}"
         "by          {}\n"
         "config      {}",
         json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, contents(checkpoint),
         json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.shape),
         config.schedule.kind, config.schedule.steps, checkpoint.step, config.train.steps, json["images"].get<int64_t>(),
         training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
-        config.dataset.kind, log::printable(training.data), log::printable(training.machine), to_text(json["config"]));
+        config.dataset.kind, log::printable(training.data), about_data(checkpoint), log::printable(training.machine),
+        to_text(json["config"]));
 }
 
 void describe_checkpoint(const std::filesystem::path& file, bool as_json) {

@@ -7,7 +7,7 @@
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 
 namespace diffuse::cli {
@@ -112,16 +112,16 @@ int64_t default_num(int64_t cycle) {
 }
 
 /// The class of each of the latents of a file: as the command line says, else as the file does, else none.
-Condition condition_of_file(const Options& options, const TensorFile& file, int64_t known, int64_t count) {
+Condition condition_of_file(const Options& options, const TensorFile& file, const Classes& known, int64_t count) {
     if (options.command->count("--class") > 0) return condition_of(options.sampling, known, count);
     const auto found = file.tensors.find("classes");
-    if (found == file.tensors.end() || known == 0) return {};
+    if (found == file.tensors.end() || known.count == 0) return {};
     const Condition& classes = found->second;
     const bool fits = classes.dim() == 1 && classes.size(0) == count && classes.scalar_type() == torch::kInt64 &&
-                      classes.ge(0).all().item<bool>() && classes.le(known).all().item<bool>();
+                      classes.ge(0).all().item<bool>() && classes.le(known.count).all().item<bool>();
     if (fits) return classes;
     throw Error(fmt::format("{}: its 'classes' are not int64 [{}] from 0 to {}; say them by --class", options.latents,
-                            count, known));
+                            count, known.count));
 }
 
 void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const Layout& shown,
@@ -181,14 +181,15 @@ struct Drawing {
 };
 
 Drawing drawing_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
-    const int64_t known = checkpoint.config.unet.classes.value_or(0);
+    const Classes known = checkpoint.classes();
     const Start start = start_from(options, file, checkpoint.shape);
     const int64_t count = start.x.size(0);
     return {start, condition_of_file(options, file, known, count), layout(options, count, 1, checkpoint.shape)};
 }
 
 Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
-    const int64_t known = checkpoint.config.unet.classes.value_or(0), cycle = cycle_of(options.sampling, known);
+    const Classes known = checkpoint.classes();
+    const int64_t cycle = cycle_of(options.sampling, known);
     const int64_t count = options.num.value_or(default_num(cycle));
     const Layout shown = layout(options, count, cycle, checkpoint.shape);  // before the memory is taken
     return {{sampling_noise(uint64_t(options.seed), 0, count, checkpoint.shape.sizes(), 0), {}},

@@ -2,20 +2,14 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <optional>
-
+#include "data/kinds.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/data/digits.hpp"
-#include "diffuse/data/idx.hpp"
 
 namespace diffuse {
 namespace fs = std::filesystem;
@@ -23,54 +17,6 @@ namespace {
 
 constexpr int64_t kTrainDigits = 60'000, kTestDigits = 10'000;
 constexpr int64_t kClasses = 10;
-
-fs::path mnist_folder(const DatasetOptions& options) {
-    if (!options.dir.empty()) return options.dir;
-    const char* variable = std::getenv("DIFFUSE_MNIST");
-    return variable && *variable ? fs::path(variable) : fs::path("data/mnist");
-}
-
-/// The file of this name in the folder, also with .gz behind it, and with a dot as some archives unpack it
-/// (train-images.idx3-ubyte).
-std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name) {
-    std::string with_dot = name;
-    with_dot[with_dot.find("-idx")] = '.';
-    for (const auto& candidate : {name, name + ".gz", with_dot, with_dot + ".gz"}) {
-        if (path_exists(folder / candidate)) return folder / candidate;
-    }
-    return std::nullopt;
-}
-
-/// Why there is no such file, and what to do.
-std::string no_file(const std::string& name, const fs::path& folder, const DatasetOptions& options) {
-    if (path_exists(folder) && access(folder.c_str(), R_OK | X_OK) != 0) {
-        return fmt::format("cannot read the folder {}: {}", display_path(folder), std::strerror(errno));
-    }
-    const std::string what = fmt::format("no {0} or {0}.gz in {1}", name, display_path(folder));
-    if (!options.dir.empty()) {
-        return what +
-               "; say where it is (--set dataset.dir=DIR for train, --data DIR for eval and encode), or run "
-               "scripts/get-mnist";
-    }
-    return what +
-           "; run scripts/get-mnist, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take "
-           "dataset.kind=digits";
-}
-
-Dataset load_mnist(const DatasetOptions& options, Split split) {
-    const fs::path folder = mnist_folder(options);
-    const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
-    const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
-    if (!image_file) throw Error(no_file(name, folder, options));
-    const auto images = read_idx(*image_file, 3);
-    if (!label_file) return {images.unsqueeze(1), {}};
-    const auto labels = read_idx(*label_file, 1).to(torch::kInt64);
-    if (images.size(0) != labels.size(0)) {
-        throw Error(fmt::format("{} has {} images but {} has {} labels; they do not belong together",
-                                display_path(*image_file), images.size(0), display_path(*label_file), labels.size(0)));
-    }
-    return {images.unsqueeze(1), labels, 1 + labels.max().item<int64_t>()};
-}
 
 /// Test digits are drawn from indices that no training set reaches.
 Dataset draw_digits(const DatasetOptions& options, Split split) {
@@ -97,7 +43,11 @@ struct Kind {
     fs::path (*folder)(const DatasetOptions&);  ///< of its files; null for data that are drawn
 };
 const Table<Kind>& kinds() {
-    static const Table<Kind> table = {{"mnist", {load_mnist, mnist_folder}}, {"digits", {draw_digits, nullptr}}};
+    static const Table<Kind> table = {{"mnist", {load_mnist, mnist_folder}},
+                                      {"images", {load_picture_folder, named_folder}},
+                                      {"cifar10", {load_cifar10, cifar10_folder}},
+                                      {"idx", {load_idx, named_folder}},
+                                      {"digits", {draw_digits, nullptr}}};
     return table;
 }
 
@@ -105,15 +55,48 @@ const Table<Kind>& kinds() {
 
 Fields fields(DatasetOptions& options) {
     constexpr int64_t kMany = 1'000'000'000;
-    return {{"kind", Choice{&options.kind, names(kinds())},
-             "data set; mnist: four IDX files; digits: drawn by the program itself"},
-            {.key = "dir",
-             .value = &options.dir,
-             .meaning = "folder of the IDX files; empty: $DIFFUSE_MNIST, then data/mnist",
-             .may_change = true},
-            {"limit", Number<int64_t>{&options.limit, 0, kMany},
-             "number of images, from the first; 0: all (of digits: 60000)"},
-            {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for drawn digits (kind digits)"}};
+    return {
+        {"kind", Choice{&options.kind, names(kinds())},
+         "data set; mnist: four IDX files; images: PNG and JPEG files of a folder; cifar10: its binary version; idx: "
+         "IDX files of any size; digits: drawn by the program itself"},
+        {.key = "dir",
+         .value = &options.dir,
+         .meaning = "folder of the files; empty: $DIFFUSE_MNIST, then data/mnist; of cifar10: data/cifar10",
+         .may_change = true},
+        {"limit", Number<int64_t>{&options.limit, 0, kMany},
+         "number of images, from the first; 0: all (of digits: 60000)"},
+        {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for drawn digits (kind digits)"},
+        {"flip", &options.flip, "mirror half of the images, left and right, each time another half"},
+        {.key = "name",
+         .value = &options.name,
+         .meaning = "part of the files' names, where a folder has several sets (kind idx)",
+         .of_kind = "idx"},
+        {.key = "transpose",
+         .value = &options.transpose,
+         .meaning = "exchange rows and columns, as EMNIST needs (kind idx)",
+         .of_kind = "idx"},
+        {.key = "channels",
+         .value = NumberOrAuto{&options.channels, 1, 3},
+         .meaning = "1: grey, 3: RGB; auto: grey if every file is (kind images)",
+         .of_kind = "images"},
+        {.key = "size",
+         .value = &options.size,
+         .meaning = "side, or HEIGHTxWIDTH, to which pictures are cropped around the middle and averaged; empty: as "
+                    "all are (kind images)",
+         .of_kind = "images"},
+        {.key = "background",
+         .value = &options.background,
+         .meaning = "colour behind transparent pixels: black, white or #rrggbb; empty: they are refused (kind images)",
+         .of_kind = "images"},
+        {.key = "test_share",
+         .value = Number<double>{&options.test_share, 0, 0.9},
+         .meaning = "share of the pictures held out, by a hash of their content (kind images)",
+         .of_kind = "images"},
+        {.key = "skip_bad",
+         .value = &options.skip_bad,
+         .meaning = "go on without files that are damaged or no pictures (kind images)",
+         .may_change = true,
+         .of_kind = "images"}};
 }
 
 bool reads_files(const DatasetOptions& options) { return look_up("dataset", kinds(), options.kind).folder != nullptr; }

@@ -12,7 +12,7 @@ namespace diffuse {
 namespace {
 
 constexpr int64_t kMaxPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
-constexpr int64_t kMaxHeader = 4 + 4 * 3;
+constexpr int64_t kMaxHeader = 4 + 4 * 4;
 
 /// The bytes of a file, unpacked on the way when they are gzip's.
 class ByteSource {
@@ -73,25 +73,33 @@ int64_t big_endian(const uint8_t* bytes) {
     return int64_t{bytes[0]} << 24 | int64_t{bytes[1]} << 16 | int64_t{bytes[2]} << 8 | int64_t{bytes[3]};
 }
 
-void check_magic(const ByteSource& file, const uint8_t* magic, int dimensions) {
+/// The number of dimensions that the magic number says.
+int check_magic(const ByteSource& file, const uint8_t* magic, int expected) {
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8) {
         file.fail(
             fmt::format("not an IDX file of bytes: it begins {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x}",
-                        magic[0], magic[1], magic[2], magic[3], dimensions));
+                        magic[0], magic[1], magic[2], magic[3], expected == 0 ? 3 : expected));
     }
-    if (magic[3] != dimensions) {
+    const int found = magic[3];
+    const bool fits = expected == 0 ? found == 3 || found == 4 : found == expected;
+    if (!fits) {
         file.fail(
-            fmt::format("holds {}-dimensional data where {}-dimensional is expected (images have 3, labels 1); "
+            fmt::format("holds {}-dimensional data where {}-dimensional is expected (images have {}, labels 1); "
                         "are the files mixed up?",
-                        magic[3], dimensions));
+                        found, expected == 0 ? "3- or 4" : std::to_string(expected), expected == 0 ? "3 or 4" : "3"));
     }
+    return found;
 }
 
-std::vector<int64_t> read_shape(ByteSource& file, int dimensions) {
-    std::vector<uint8_t> header(size_t(4 + 4 * dimensions));
-    const int64_t got = file.read(header.data(), int64_t(header.size()));
-    if (got >= 4) check_magic(file, header.data(), dimensions);
-    if (got < int64_t(header.size())) file.fail(fmt::format("truncated: {} bytes, less than its header", got));
+std::vector<int64_t> read_shape(ByteSource& file, int expected) {
+    std::vector<uint8_t> header(4);
+    int64_t got = file.read(header.data(), 4);
+    const int dimensions = got < 4 ? 0 : check_magic(file, header.data(), expected);
+    header.resize(size_t(4 + 4 * dimensions));
+    got += file.read(header.data() + 4, 4 * dimensions);
+    if (got < 4 || got < int64_t(header.size())) {
+        file.fail(fmt::format("truncated: {} bytes, less than its header", got));
+    }
     std::vector<int64_t> shape;
     int64_t payload = 1;
     for (int i = 0; i < dimensions; ++i) {

@@ -45,10 +45,13 @@ void check(const UNetOptions& options, const ImageShape& shape) {
     const int64_t halvings = int64_t(options.channel_multipliers.size()) - 1;
     const int64_t unit = options.patch_size << halvings;
     if (shape.height % unit != 0 || shape.width % unit != 0) {
-        throw Error(
-            fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
-                        "are {}x{}; use fewer model.channel_multipliers or another model.patch_size",
-                        options.patch_size, halvings + 1, unit, shape.height, shape.width));
+        const auto nearest = [&](int64_t side) { return std::max<int64_t>(1, (side + unit / 2) / unit) * unit; };
+        throw Error(fmt::format(
+            "config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
+            "are {}x{}; use fewer model.channel_multipliers, another model.patch_size, or pictures of {}x{} "
+            "(dataset.size)",
+            options.patch_size, halvings + 1, unit, shape.height, shape.width, nearest(shape.height),
+            nearest(shape.width)));
     }
     for (const int64_t resolution : options.attention_resolutions) {
         bool found = false;

@@ -64,9 +64,11 @@ void write_figure(const std::filesystem::path& path, const Figure& figure) {
     const TemporaryFolder folder;
     const auto script = folder / "script", output = folder / "output", said = folder / "said";
     write_file(script, figure_script(figure, file_ending(path) == ".svg", output.string()));
-    const std::string command = fmt::format("gnuplot {} >{} 2>&1", shell_word(script.string()), shell_word(said.string()));
+    const std::string command =
+        fmt::format("gnuplot {} >{} 2>&1", shell_word(script.string()), shell_word(said.string()));
     if (std::system(command.c_str()) != 0) {
-        throw Error(fmt::format("{}: gnuplot could not draw it: {}", path.string(), read_file(said, kMaxBytes)), kRunFailed);
+        throw Error(fmt::format("{}: gnuplot could not draw it: {}", path.string(), read_file(said, kMaxBytes)),
+                    kRunFailed);
     }
     write_file(path, read_file(output, kMaxBytes));
 }

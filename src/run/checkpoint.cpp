@@ -43,6 +43,8 @@ std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
             {"window_grad_norm", to_text(Json(training.window.grad_norm))},
             {"window_steps", to_text(Json(training.window.steps))},
             {"data", training.data},
+            {"about_data", training.about_data},
+            {"class_names", to_text(Json(checkpoint.class_names))},
             {"machine", training.machine}};
 }
 
@@ -78,6 +80,8 @@ public:
                            whole(json("window_steps"), "window_steps")};
         training.data = text("data");
         training.machine = text("machine");
+        if (metadata_.contains("about_data")) training.about_data = text("about_data");
+        if (metadata_.contains("class_names")) checkpoint.class_names = names(json("class_names"));
     }
 
 private:
@@ -105,6 +109,11 @@ private:
     int64_t whole(const Json& value, const std::string& key) const {
         require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT64_MAX}, key);
         return value.get<int64_t>();
+    }
+    std::vector<std::string> names(const Json& value) const {
+        require(value.is_array(), "class_names");
+        for (const auto& name : value) require(name.is_string(), "class_names");
+        return value.get<std::vector<std::string>>();
     }
     double number(const std::string& key) const {
         const Json value = json(key);

@@ -133,7 +133,8 @@ Config with_classes(Config config, const Dataset& dataset) {
                         classes, dataset.classes - 1, dataset.classes));
     }
     config.unet.classes = classes;
-    check_guidance(config.sample, condition_of(config.sample, classes, 1));  // before hours are spent
+    check_guidance(config.sample,
+                   condition_of(config.sample, {classes, dataset.class_names}, 1));  // before hours are spent
     return config;
 }
 

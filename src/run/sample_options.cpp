@@ -48,7 +48,8 @@ Fields fields(SampleOptions& o) {
              ? "class of each image, of a network with labels: own, which a data set knows and a PNG file does not; "
                "none; "
                "or numbers: 3 or 0,1,2"
-             : "classes to draw, of a network with labels: all, one after the other; none; or numbers: 3 or 0,1,2"},
+             : "classes to draw, of a network with labels: all, one after the other; none; or numbers or names: 3, cat "
+               "or 0,1,2"},
         {"guidance", Number<double>{&o.guidance, -100, 100},
          "guidance scale: 1 draws of the class, 0 of none, more exaggerates; w = scale - 1"},
         {.key = "guidance_interval",
@@ -78,45 +79,59 @@ Fields fields(SampleOptions& o) {
 
 namespace {
 
-/// The numbers of "0,1,2".
-std::vector<int64_t> class_numbers(const std::string& text) {
-    std::vector<int64_t> numbers;
-    const char *at = text.data(), *end = at + text.size();
-    while (true) {
-        int64_t number = 0;
-        const auto [next, problem] = std::from_chars(at, end, number);
-        const bool fits = problem == std::errc() && number >= 0 && (next == end || *next == ',');
-        if (!fits) throw Error(fmt::format("class: '{}' is not all, none, or classes like 3 or 0,1,2", text));
-        numbers.push_back(number);
-        if (next == end) return numbers;
-        at = next + 1;
+std::optional<int64_t> number_in(const std::string& text) {
+    int64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto [next, problem] = std::from_chars(text.data(), end, number);
+    return problem == std::errc() && next == end && number >= 0 ? std::optional(number) : std::nullopt;
+}
+
+std::string known_classes(const Classes& known) {
+    if (known.count == 0) return "the network was trained without labels";
+    if (known.names.empty()) return fmt::format("the network knows 0 to {}", known.count - 1);
+    return fmt::format("the network knows {}", fmt::join(known.names, ", "));
+}
+
+/// A class by its name, or by its number where no name is a number.
+int64_t class_of(const std::string& word, const Classes& known) {
+    const auto found = std::ranges::find(known.names, word);
+    if (found != known.names.end()) return found - known.names.begin();
+    const bool by_number =
+        std::ranges::none_of(known.names, [](const auto& name) { return number_in(name).has_value(); });
+    const auto number = number_in(word);
+    if (!number && known.names.empty()) {
+        throw Error(fmt::format("class: '{}' is not all, none, or classes like 3 or 0,1,2", word));
     }
+    if (number && by_number && *number < known.count) return *number;
+    throw Error(fmt::format("class {}: {}", word, known_classes(known)));
 }
 
 /// The classes that follow one another, again and again; none where there is no condition.
-std::vector<int64_t> cycle(const SampleOptions& options, int64_t known) {
-    std::vector<int64_t> all(static_cast<size_t>(known));
-    std::iota(all.begin(), all.end(), int64_t{0});
-    if (options.classes == "all") return all;
+std::vector<int64_t> cycle(const SampleOptions& options, const Classes& known) {
+    std::vector<int64_t> classes;
     if (options.classes == "none") return {};
-    const auto numbers = class_numbers(options.classes);
-    for (const int64_t number : numbers) {
-        if (number < known) continue;
-        throw Error(known == 0 ? fmt::format("class {}: the network was trained without labels", number)
-                               : fmt::format("class {}: the network knows 0 to {}", number, known - 1));
+    if (options.classes == "all") {
+        classes.resize(size_t(known.count));
+        std::iota(classes.begin(), classes.end(), int64_t{0});
+        return classes;
     }
-    return numbers;
+    for (size_t begin = 0; begin <= options.classes.size();) {
+        const size_t end = std::min(options.classes.find(',', begin), options.classes.size());
+        classes.push_back(class_of(options.classes.substr(begin, end - begin), known));
+        begin = end + 1;
+    }
+    return classes;
 }
 
 }  // namespace
 
-Condition condition_of(const SampleOptions& options, int64_t known, int64_t count) {
+Condition condition_of(const SampleOptions& options, const Classes& known, int64_t count) {
     const auto classes = cycle(options, known);
     if (classes.empty()) return {};
     return torch::tensor(classes, torch::kInt64).index_select(0, torch::arange(count).remainder(std::ssize(classes)));
 }
 
-int64_t cycle_of(const SampleOptions& options, int64_t known) {
+int64_t cycle_of(const SampleOptions& options, const Classes& known) {
     return std::max<int64_t>(1, std::ssize(cycle(options, known)));
 }
 

@@ -11,8 +11,8 @@
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/diffusion/objective.hpp"
-#include "diffuse/plot/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/sampling.hpp"
@@ -44,6 +44,8 @@ public:
     Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
             const RunFolder& folder)
         : config_(config),
+          class_names_(dataset.class_names),
+          about_data_(dataset.about),
           shape_(dataset.shape()),
           device_(device),
           folder_(folder),
@@ -118,7 +120,8 @@ private:
         const auto levels = training_levels(seed_, step_, batch_size, schedule_);
         const auto [loss, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
-            const auto x0 = to_signed(images_.index_select(0, indices.narrow(0, first, count)));
+            const auto bytes = images_.index_select(0, indices.narrow(0, first, count));
+            const auto x0 = to_signed(config_.dataset.flip ? flipped(bytes, seed_, position + first) : bytes);
             const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
             return objective_(network, {x0,
                                         to_device(eps, device_),
@@ -226,9 +229,10 @@ private:
                                      machine_,
                                      named_views(optimizer_.adamw.mean, groups_.adamw),
                                      named_views(optimizer_.adamw.square, groups_.adamw),
-                                     named_views(optimizer_.muon.momentum, groups_.muon)};
-        return {config_, shape_, step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()),
-                training};
+                                     named_views(optimizer_.muon.momentum, groups_.muon),
+                                     about_data_};
+        return {config_,  shape_,      step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()),
+                training, class_names_};
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
@@ -250,6 +254,8 @@ private:
     }
 
     const Config config_;
+    const std::vector<std::string> class_names_;
+    const std::string about_data_;
     const ImageShape shape_;
     const torch::Device device_;
     const RunFolder& folder_;

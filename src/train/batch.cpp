@@ -38,6 +38,15 @@ Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& lab
     return result;
 }
 
+torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first) {
+    constexpr int64_t kColumns = 3;
+    auto mirrored = torch::empty({images.size(0)}, torch::kBool);
+    for (int64_t i = 0; i < images.size(0); ++i) {
+        mirrored[i] = (Random({seed, Purpose::kAugmentation, uint64_t(first + i)}).bits() & 1) != 0;
+    }
+    return torch::where(mirrored.view({-1, 1, 1, 1}).to(images.device()), images.flip(kColumns), images);
+}
+
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape) {
     return normal_images(seed, Purpose::kTrainingNoise, first, count, image_shape, /*draw=*/0);
 }

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "fuzzing.hpp"
 

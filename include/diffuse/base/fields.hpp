@@ -60,13 +60,16 @@ struct Field {
     std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."
     bool may_change = false;      ///< in a run that is resumed
     std::string by_default = "";  ///< what holds where an optional value is not given
+    std::string of_kind = "";     ///< that the section's field "kind", which stands before, must have; empty: any
 };
 using Fields = std::vector<Field>;
 
 /// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what` and names the key
-/// by its path, what was found and what is expected. Keys that are left out keep their values.
+/// by its path, what was found and what is expected; so does a key of another kind. Keys that are left out keep their
+/// values.
 void read(const Fields& fields, const nlohmann::json& json, const std::string& what);
 
+/// Without the keys of other kinds.
 nlohmann::ordered_json to_json(const Fields& fields);
 
 /// All fields that are no sections, each with its whole path as key.

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
@@ -13,14 +15,32 @@ struct DatasetOptions {
     std::string dir;
     int64_t limit = 0;
     int64_t seed = 0;
+    bool flip = false;
+    // idx
+    std::string name;
+    bool transpose = false;
+    // images
+    std::optional<int64_t> channels;
+    std::string size, background;
+    double test_share = 0.1;
+    bool skip_bad = false;
 };
 Fields fields(DatasetOptions& options);
+
+/// The classes that a network or a data set knows: 0 .. count - 1, and their names where they have any.
+struct Classes {
+    Classes(int64_t number = 0, std::vector<std::string> known = {}) : count(number), names(std::move(known)) {}
+    int64_t count;
+    std::vector<std::string> names;
+};
 
 /// Pictures and what they show. They stay bytes in memory: 47 MB for MNIST instead of 188.
 struct Dataset {
     torch::Tensor images;  ///< uint8 [N, C, H, W]
     torch::Tensor labels;  ///< int64 [N], what each shows: 0 .. classes - 1; not defined where that is not known
     int64_t classes = 0;   ///< largest label of the whole split + 1; 0 without labels
+    std::vector<std::string> class_names = {};  ///< where they have names
+    std::string about = "";                     ///< what was done to the files' pictures
     int64_t size() const { return images.size(0); }
     ImageShape shape() const { return {images.size(1), images.size(2), images.size(3)}; }
 };
@@ -34,10 +54,18 @@ bool reads_files(const DatasetOptions& options);
 /// are for data that are drawn.
 DatasetOptions located(const DatasetOptions& options);
 
-/// Loads a split as `options` say. mnist: images and, where there is a file of them, labels from IDX files, plain
-/// or .gz, in options.dir, or else $DIFFUSE_MNIST, or else data/mnist. digits: drawn (see digits.hpp); the test
-/// split holds 10,000 others. Throws Error naming the file or folder when something is missing, damaged or does not fit
-/// together.
+/// Loads a split as `options` say.
+/// mnist: images and, where there is a file of them, labels from IDX files, plain or .gz, in options.dir, or else
+///   $DIFFUSE_MNIST, or else data/mnist.
+/// idx: any images of bytes, [N, H, W], [N, H, W, C] or [N, C, H, W], in the one file of options.dir whose name has
+///   "images", the split ("train", or "test" or "t10k") and options.name in it; labels likewise.
+/// cifar10: the binary version (Krizhevsky 2009), in options.dir, or else data/cifar10.
+/// images: the PNG and JPEG files of options.dir and of its sub-folders, of which each is then a class, as
+/// `PictureRule`
+///   says (picture.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
+///   kept in the user's cache folder.
+/// digits: drawn (see digits.hpp); the test split holds 10,000 others.
+/// Throws Error naming the file or folder when something is missing, damaged or does not fit together.
 Dataset load_dataset(const DatasetOptions& options, Split split);
 
 /// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same images in the same order,

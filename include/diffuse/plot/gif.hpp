@@ -7,8 +7,8 @@
 
 namespace diffuse {
 
-/// Writes grey pictures of one size, uint8 [1, H, W], as a looping GIF, 0.1 seconds each and the last one 2 seconds
-/// (GIF89a, CompuServe 1990).
+/// Writes pictures of one size, uint8 [C, H, W], C 1 (greyscale) or 3 (RGB, of which each picture keeps 256 colours),
+/// as a looping GIF, 0.1 seconds each and the last one 2 seconds (GIF89a, CompuServe 1990).
 void write_gif(const std::filesystem::path& path, const std::vector<torch::Tensor>& frames);
 
 }  // namespace diffuse

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 
 namespace diffuse {
 

@@ -24,6 +24,7 @@ struct TrainingState {
     std::string data, machine;  ///< `fingerprint` of the data set; `describe` of the device
     /// What the optimizers remember of each weight that they train: AdamW's running means, Muon's momentum.
     NamedTensors mean, square, momentum;
+    std::string about_data = "";  ///< what was done to the data set's pictures, if anything
 };
 
 /// What training leaves behind: everything that sampling, encoding and resuming need, in one
@@ -35,7 +36,9 @@ struct Checkpoint {
     int64_t step = 0;  ///< optimizer steps taken
     NamedTensors model, ema;
     TrainingState training;
-    std::string name;  ///< the file it was loaded from, for messages
+    std::vector<std::string> class_names = {};  ///< where they have names
+    std::string name = "";                      ///< the file it was loaded from, for messages
+    Classes classes() const { return {config.unet.classes.value_or(0), class_names}; }
 };
 
 /// The file's name inside a run folder.

@@ -5,6 +5,7 @@
 
 #include <utility>
 #include "diffuse/base/fields.hpp"
+#include "diffuse/data/dataset.hpp"
 
 #include "diffuse/diffusion/network.hpp"
 #include "diffuse/solve/solver.hpp"
@@ -37,12 +38,12 @@ struct SampleOptions {
 /// Without what only stochastic solvers need where the direction is encoding.
 Fields fields(SampleOptions& options);
 
-/// The class of each of `count` examples. options.classes: "all" (0, 1, ..., again and again), "none", or numbers like
-/// "3" or "0,1,2", again and again. Not defined for a model without labels. Throws Error for classes that it does not
-/// know, and for any of a model without labels.
-Condition condition_of(const SampleOptions& options, int64_t known, int64_t count);
+/// The class of each of `count` examples. options.classes: "all" (0, 1, ..., again and again), "none", or names or
+/// numbers like "cat" or "0,1,2", again and again. Not defined for a model without labels. Throws Error for classes
+/// that it does not know, and for any of a model without labels.
+Condition condition_of(const SampleOptions& options, const Classes& known, int64_t count);
 /// How many different ones follow one another in it, 1 where there are none.
-int64_t cycle_of(const SampleOptions& options, int64_t known);
+int64_t cycle_of(const SampleOptions& options, const Classes& known);
 
 /// Without what would have no effect: eta of a solver that takes none, and what shapes guidance at a scale of 1. For
 /// defaults, which a chosen solver or scale may leave behind; what a user gives is refused by `check` instead.

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 #include "diffuse/run/model.hpp"
 #include "diffuse/run/sample_options.hpp"
 #include "diffuse/solve/sampler.hpp"

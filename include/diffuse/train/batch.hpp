@@ -34,6 +34,10 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
 /// `dropout` of them, which are `none` (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
 Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none);
 
+/// Images of [count, C, H, W] at positions first .. first + count - 1, each second one, as the seed and the position
+/// decide, with left and right exchanged.
+torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first);
+
 /// The noise of the images at positions first .. first + count - 1, each its own. float32 [count, image_shape]
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape);
 

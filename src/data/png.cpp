@@ -1,4 +1,4 @@
-#include "diffuse/plot/png.hpp"
+#include "diffuse/data/png.hpp"
 
 #include <fmt/format.h>
 #include <zlib.h>
@@ -15,7 +15,7 @@
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_PNG
 #define STBI_NO_STDIO
-#define STBI_MAX_DIMENSIONS 4096
+#define STBI_MAX_DIMENSIONS 16384
 #include <stb_image.h>
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
@@ -75,11 +75,11 @@ std::string take_apart(std::string_view bytes, std::vector<Chunk>& chunks) {
     }
 }
 
-std::vector<Chunk> chunks_of(std::string_view bytes, const std::filesystem::path& path) {
+std::vector<Chunk> chunks_of(std::string_view bytes, const std::string& name) {
     std::vector<Chunk> chunks;
     const auto problem = take_apart(bytes, chunks);
     if (problem.empty()) return chunks;
-    throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), problem));
+    throw Error(fmt::format("{}: not a readable PNG file: {}", name, problem));
 }
 
 /// The chunk iTXt of a text that is neither compressed nor in a language that is told (section 11.3.3.4).
@@ -123,44 +123,32 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image, co
     });
 }
 
-torch::Tensor read_png(const std::filesystem::path& path) {
-    const std::string bytes = read_file(path, kMaxPngBytes);
-    chunks_of(bytes, path);
+torch::Tensor decode_png(std::string_view bytes, const std::string& name) {
+    chunks_of(bytes, name);
     int width = 0, height = 0, channels = 0;
     const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_memory(data, int(bytes.size()), &width, &height, &channels, 0), stbi_image_free);
-    if (!pixels) {
-        throw Error(fmt::format("{}: not a readable PNG file: {}", display_path(path), stbi_failure_reason()));
-    }
+    if (!pixels) throw Error(fmt::format("{}: not a readable PNG file: {}", name, stbi_failure_reason()));
     return torch::from_blob(pixels.get(), {height, width, channels}, torch::kUInt8).permute({2, 0, 1}).clone();
 }
 
-PngHead read_png_head(const std::filesystem::path& path) {
-    const std::string bytes = read_file(path, kMaxPngBytes);
-    const auto chunks = chunks_of(bytes, path);
-    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}};
-    for (const auto& chunk : chunks) append_text(head.texts, chunk);
+torch::Tensor read_png(const std::filesystem::path& path) {
+    return decode_png(read_file(path, kMaxPngBytes), display_path(path));
+}
+
+PngHead png_head(std::string_view bytes, const std::string& name) {
+    const auto chunks = chunks_of(bytes, name);
+    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}, {}};
+    for (const auto& chunk : chunks) {
+        append_text(head.texts, chunk);
+        if (chunk.type == "eXIf") head.exif = chunk.data;
+    }
     return head;
 }
 
-torch::Tensor without_alpha(const torch::Tensor& image, const std::filesystem::path& path) {
-    const int64_t colours = (image.size(0) - 1) / 2 * 2 + 1;  // 1 of 1 or 2 channels, 3 of 3 or 4
-    if (image.size(0) > colours && image.narrow(0, colours, 1).ne(255).any().item<bool>()) {
-        throw Error(
-            fmt::format("{}: has transparent pixels; flatten it first, e.g. convert IN.png -background black "
-                        "-flatten OUT.png",
-                        display_path(path)));
-    }
-    return image.narrow(0, 0, colours);
-}
-
-torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path) {
-    const auto colours = without_alpha(image, path), first = colours.narrow(0, 0, 1);
-    if (!colours.eq(first).all().item<bool>()) {
-        throw Error(fmt::format("{}: is in colour; expected a greyscale picture", display_path(path)));
-    }
-    return first;
+PngHead read_png_head(const std::filesystem::path& path) {
+    return png_head(read_file(path, kMaxPngBytes), display_path(path));
 }
 
 }  // namespace diffuse

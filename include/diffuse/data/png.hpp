@@ -19,23 +19,20 @@ void write_png(const std::filesystem::path& path, const torch::Tensor& image, co
 /// Whether a file's bytes begin as those of a PNG file.
 bool is_png(std::string_view bytes);
 
-/// Reads a PNG file as uint8 [C, H, W], C = 1 to 4 as the file has it. Throws Error when it is not one, is damaged, or
-/// has a side of more than 4096 pixels.
+/// Reads a PNG file as uint8 [C, H, W], C = 1 to 4 as the file has it; palettes are looked up, of 16 bits a channel the
+/// upper 8 are taken. Throws Error when it is not one, is damaged, or has a side of more than 16,384 pixels.
 torch::Tensor read_png(const std::filesystem::path& path);
+/// The same of the file's bytes; errors begin with `name`.
+torch::Tensor decode_png(std::string_view bytes, const std::string& name);
 
-/// Size and texts of a PNG file. Texts are those of chunks tEXt and of chunks iTXt that are not compressed. Throws
-/// Error when it is not one or is damaged.
+/// Size, texts and Exif data of a PNG file. Texts are those of chunks tEXt and of chunks iTXt that are not compressed.
+/// Throws Error when it is not one or is damaged.
 struct PngHead {
     int64_t width = 0, height = 0;
     PngTexts texts;
+    std::string exif;  ///< of the chunk eXIf, without the header that JPEG files have before it
 };
 PngHead read_png_head(const std::filesystem::path& path);
-
-/// The picture without its alpha channel, if it has one. Throws Error naming `path` where a pixel is not opaque.
-torch::Tensor without_alpha(const torch::Tensor& image, const std::filesystem::path& path);
-
-/// The picture as one channel of grey: RGB whose three channels are equal is reduced to one. Throws Error naming `path`
-/// for colours and for transparency.
-torch::Tensor to_grey(const torch::Tensor& image, const std::filesystem::path& path);
+PngHead png_head(std::string_view bytes, const std::string& name);
 
 }  // namespace diffuse

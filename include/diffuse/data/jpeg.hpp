@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "diffuse/base/torch.hpp"
+
+namespace diffuse {
+
+/// Whether a file's bytes begin as those of a JPEG file.
+bool is_jpeg(std::string_view bytes);
+
+/// What a JPEG file says before its pixels.
+struct JpegHead {
+    int64_t width = 0, height = 0;
+    bool grey = false;
+};
+
+/// Both throw Error, beginning with `name`, for what is none, is damaged or cut short, or is in CMYK.
+JpegHead jpeg_head(std::string_view bytes, const std::string& name);
+/// Pixels as they lie in the file: uint8 [C, H, W], C 1 (greyscale) or 3 (RGB).
+torch::Tensor decode_jpeg(std::string_view bytes, const std::string& name);
+
+}  // namespace diffuse

@@ -1,0 +1,64 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/common.hpp"
+#include "cli/eval.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/measure/frechet.hpp"
+#include "diffuse/measure/precision_recall.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+constexpr int64_t kNeighbours = 3;       // as Kynkaanniemi et al. 2019 take
+constexpr int64_t kMaxFeatures = 4096;   // the covariances' roots take minutes beyond
+
+/// "features" of a file, or its "images" pixel by pixel, or its only tensor: float64 [N, F].
+torch::Tensor read_features(const std::string& path) {
+    const TensorFile file = read_tensor_file(path);
+    const bool one = file.tensors.size() == 1;
+    const auto name = file.tensors.contains("features") ? "features"
+                      : one                             ? file.tensors.begin()->first
+                                                        : std::string("images");
+    const auto tensor = file.at(name, path).to(torch::kFloat64);
+    if (tensor.dim() < 2 || tensor.size(0) <= kNeighbours) {
+        throw Error(fmt::format("{}: '{}' is [{}]; expected more than {} rows of features, or of pictures", path, name,
+                                fmt::join(tensor.sizes(), ", "), kNeighbours));
+    }
+    if (!tensor.isfinite().all().item<bool>()) throw Error(fmt::format("{}: '{}' is not all finite", path, name));
+    const auto features = tensor.flatten(1);
+    if (features.size(1) > kMaxFeatures) {
+        throw Error(fmt::format("{}: {} features each; at most {} can be compared", path, features.size(1), kMaxFeatures));
+    }
+    if (tensor.dim() > 2) log::info(fmt::format("{}: pictures, whose {} pixels are taken as features", path, features.size(1)));
+    return features;
+}
+
+}  // namespace
+
+Report report_features(const EvalOptions& options, const Checkpoint&, torch::Device) {
+    if (options.features.empty() || options.reference.empty()) {
+        throw Error("--metric features compares two files: --features FILE --reference FILE");
+    }
+    const auto features = read_features(options.features), reference = read_features(options.reference);
+    if (features.size(1) != reference.size(1)) {
+        throw Error(fmt::format("{} has {} features each, {} has {}; they are not of one kind", options.features,
+                                features.size(1), options.reference, reference.size(1)));
+    }
+    const auto [precision, recall] = precision_and_recall(reference, features, kNeighbours);
+    Report report;
+    report.head["metric"] = "Frechet distance, precision and recall of features from anywhere";
+    report.head["k"] = kNeighbours;
+    Json row;
+    row["samples"] = features.size(0);
+    row["reference"] = reference.size(0);
+    row["features"] = features.size(1);
+    row["frechet"] = frechet_distance(fit_gaussian(features), fit_gaussian(reference));
+    row["precision"] = precision;
+    row["recall"] = recall;
+    report.rows.push_back(row);
+    return report;
+}
+
+}  // namespace diffuse::cli

@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "data/kinds.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/data/idx.hpp"
+
+namespace diffuse {
+namespace fs = std::filesystem;
+namespace {
+
+/// The file of this name in the folder, also with .gz behind it, and with a dot as some archives unpack it
+/// (train-images.idx3-ubyte).
+std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name) {
+    std::string with_dot = name;
+    with_dot[with_dot.find("-idx")] = '.';
+    for (const auto& candidate : {name, name + ".gz", with_dot, with_dot + ".gz"}) {
+        if (path_exists(folder / candidate)) return folder / candidate;
+    }
+    return std::nullopt;
+}
+
+/// Why there is no such file, and what to do.
+std::string no_file(const std::string& name, const fs::path& folder, const DatasetOptions& options) {
+    const std::string what = fmt::format("no {0} or {0}.gz in {1}", name, display_path(folder));
+    if (!options.dir.empty()) {
+        return what +
+               "; say where it is (--set dataset.dir=DIR for train, --data DIR for eval and encode), or run "
+               "scripts/get-mnist";
+    }
+    return what +
+           "; run scripts/get-mnist, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take "
+           "dataset.kind=digits";
+}
+
+/// Labels of as many images. Throws Error where they are of another number.
+torch::Tensor read_labels(const fs::path& file, const fs::path& image_file, int64_t images) {
+    const auto labels = read_idx(file, 1).to(torch::kInt64);
+    if (images == labels.size(0)) return labels;
+    throw Error(fmt::format("{} has {} images but {} has {} labels; they do not belong together",
+                            display_path(image_file), images, display_path(file), labels.size(0)));
+}
+
+/// The only file of the folder whose name has all of these parts in it, in any letter case. None where there is none
+/// and it need not be.
+std::optional<fs::path> only_file(const fs::path& folder, const std::vector<std::string>& parts, bool needed) {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+        std::string name = entry.path().filename().string(), lower = name;
+        std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
+        const bool fits = std::ranges::all_of(parts, [&](const auto& part) { return lower.find(part) != lower.npos; });
+        if (fits) found.push_back(name);
+    }
+    std::ranges::sort(found);
+    if (found.size() == 1) return folder / found.front();
+    if (found.empty() && !needed) return std::nullopt;
+    const std::string wanted = fmt::format("{}", fmt::join(parts, "\", \""));
+    if (found.empty()) {
+        throw Error(fmt::format("{}: no file whose name has \"{}\" in it", display_path(folder), wanted));
+    }
+    throw Error(fmt::format("{}: several files have \"{}\" in their names: {}; say which by dataset.name, a part of it",
+                            display_path(folder), wanted, fmt::join(found, ", ")));
+}
+
+/// What a split's files are called: MNIST's test set is t10k.
+std::string split_word(const fs::path& folder, Split split) {
+    if (split == Split::kTrain) return "train";
+    for (const auto& entry : fs::directory_iterator(folder)) {
+        if (entry.path().filename().string().find("t10k") != std::string::npos) return "t10k";
+    }
+    return "test";
+}
+
+/// Labels as 0, 1, ... in the order of the numbers in the file, which are kept as names where they are others.
+void set_labels(Dataset& dataset, const torch::Tensor& labels) {
+    const auto [values, which, counts] = at::_unique2(labels, /*sorted=*/true, /*return_inverse=*/true);
+    dataset.classes = values.size(0);
+    dataset.labels = which.contiguous();
+    if (torch::equal(values, torch::arange(values.size(0)))) return;
+    for (int64_t i = 0; i < values.size(0); ++i) {
+        dataset.class_names.push_back(std::to_string(values[i].item<int64_t>()));
+    }
+}
+
+}  // namespace
+
+void require_folder(const fs::path& folder) {
+    if (is_folder(folder) && access(folder.c_str(), R_OK | X_OK) == 0) return;
+    const std::string name = display_path(folder);
+    if (!path_exists(folder)) throw Error(fmt::format("there is no folder {}", name));
+    if (!is_folder(folder)) throw Error(fmt::format("{} is no folder", name));
+    throw Error(fmt::format("cannot read the folder {}: {}", name, std::strerror(errno)));
+}
+
+fs::path named_folder(const DatasetOptions& options) {
+    if (!options.dir.empty()) return options.dir;
+    throw Error(fmt::format("config: dataset.kind \"{}\" needs a folder: dataset.dir", options.kind));
+}
+
+fs::path mnist_folder(const DatasetOptions& options) {
+    if (!options.dir.empty()) return options.dir;
+    const char* variable = std::getenv("DIFFUSE_MNIST");
+    return variable && *variable ? fs::path(variable) : fs::path("data/mnist");
+}
+
+Dataset load_mnist(const DatasetOptions& options, Split split) {
+    const fs::path folder = mnist_folder(options);
+    if (path_exists(folder)) require_folder(folder);
+    const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
+    const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
+    if (!image_file) throw Error(no_file(name, folder, options));
+    Dataset dataset{.images = read_idx(*image_file, 3).unsqueeze(1)};
+    if (!label_file) return dataset;
+    dataset.labels = read_labels(*label_file, *image_file, dataset.size());
+    dataset.classes = 1 + dataset.labels.max().item<int64_t>();
+    return dataset;
+}
+
+Dataset load_idx(const DatasetOptions& options, Split split) {
+    const fs::path folder = named_folder(options);
+    require_folder(folder);
+    const std::string word = split_word(folder, split);
+    std::string name = options.name;
+    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+    const auto image_file = *only_file(folder, {name, word, "images", "idx"}, /*needed=*/true);
+    const auto label_file = only_file(folder, {name, word, "labels", "idx"}, /*needed=*/false);
+    auto images = read_idx(image_file);
+    const auto is_colour = [](int64_t channels) { return channels == 1 || channels == 3; };
+    if (images.dim() == 3)
+        images = images.unsqueeze(1);
+    else if (is_colour(images.size(3)))
+        images = images.permute({0, 3, 1, 2});
+    if (!is_colour(images.size(1))) {
+        throw Error(fmt::format("{}: its images have {} channels; expected 1 or 3", display_path(image_file),
+                                images.size(1)));
+    }
+    if (options.transpose) images = images.transpose(2, 3);
+    Dataset dataset{.images = images.contiguous()};
+    if (label_file) set_labels(dataset, read_labels(*label_file, image_file, dataset.size()));
+    return dataset;
+}
+
+}  // namespace diffuse

@@ -1,0 +1,325 @@
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "data/kinds.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/base/progress.hpp"
+#include "diffuse/base/tensor_file.hpp"
+#include "diffuse/data/picture.hpp"
+
+namespace diffuse {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
+constexpr size_t kKeptCaches = 8;
+
+/// A file of the folder, and what is found out about it.
+struct Entry {
+    fs::path path;
+    std::string name;     ///< below the folder
+    int64_t label = -1;   ///< of its sub-folder
+    int64_t slot = -1;    ///< its place in the split that is loaded; none in the other one
+    uint32_t crc = 0;     ///< of its bytes
+    PictureHead head;
+    std::string problem;  ///< why it is no picture to be had
+    bool colours = false, enlarged = false;
+};
+
+struct Listing {
+    std::vector<Entry> entries;
+    std::vector<std::string> class_names;
+};
+
+bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
+
+/// All files but hidden ones, in the order of their names. Throws Error where some have a class and some have none.
+Listing list_files(const fs::path& folder) {
+    Listing listing;
+    std::map<std::string, int64_t> classes;
+    std::error_code error;
+    fs::recursive_directory_iterator files(folder, fs::directory_options::follow_directory_symlink, error), end;
+    for (; !error && files != end; files.increment(error)) {
+        if (is_hidden(files->path()) && files->is_directory()) files.disable_recursion_pending();
+        if (is_hidden(files->path()) || files->is_directory()) continue;
+        Entry& entry = listing.entries.emplace_back();
+        entry.path = files->path();
+        const fs::path below = fs::relative(entry.path, folder);
+        entry.name = below.generic_string();
+        if (below.has_parent_path()) classes[below.begin()->string()] = 0;
+    }
+    if (error) throw Error(fmt::format("cannot read the folder {}: {}", display_path(folder), error.message()));
+    std::ranges::sort(listing.entries, {}, &Entry::name);
+    for (auto& [name, label] : classes) {
+        label = std::ssize(listing.class_names);
+        listing.class_names.push_back(name);
+    }
+    for (auto& entry : listing.entries) {
+        const fs::path below = entry.name;
+        if (below.has_parent_path()) entry.label = classes.at(below.begin()->string());
+        if (!classes.empty() && entry.label < 0) {
+            throw Error(fmt::format("{}: lies beside sub-folders, which are classes; move it into one of them",
+                                    display_path(entry.path)));
+        }
+    }
+    return listing;
+}
+
+/// Calls work(entry) for all of them, on all threads, with progress.
+void for_all(std::vector<Entry>& entries, const std::string& what, const std::function<void(Entry&)>& work) {
+    Progress progress(what, std::ssize(entries));
+    std::atomic<int64_t> done{0};
+    at::parallel_for(0, std::ssize(entries), 16, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            Entry& entry = entries[size_t(i)];
+            try {
+                if (entry.problem.empty()) work(entry);
+            } catch (const Error& error) {
+                entry.problem = error.what();
+            }
+            progress.update(++done);
+        }
+    });
+}
+
+uint32_t crc_of(std::string_view bytes, uint32_t before = 0) {
+    return uint32_t(crc32_z(before, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()));
+}
+
+/// Reads the beginnings of all files, and the checksums of all their bytes.
+void look_at(std::vector<Entry>& entries) {
+    for_all(entries, "looking at pictures:", [](Entry& entry) {
+        const std::string bytes = read_file(entry.path, kMaxPictureBytes);
+        entry.crc = crc_of(bytes);
+        entry.head = picture_head(bytes, display_path(entry.path));
+    });
+}
+
+/// Whether a picture is held out: a function of its content alone.
+bool is_held_out(const Entry& entry, double share) {
+    const uint64_t mixed = (entry.crc + uint64_t{1}) * 0x9e3779b97f4a7c15u;
+    return double(mixed >> 32) / double(uint64_t{1} << 32) < share;
+}
+
+/// Throws Error with the first that is none, or, where options say so, warns of them.
+void handle_problems(std::vector<Entry>& entries, const DatasetOptions& options) {
+    const auto bad = std::ranges::count_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+    if (bad == 0) return;
+    const auto first = std::ranges::find_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+    const std::string others = bad > 1 ? fmt::format(" (and {} more such files)", bad - 1) : "";
+    if (!options.skip_bad) {
+        throw Error(fmt::format("{}{}; remove it, or go on without by dataset.skip_bad=true", first->problem, others));
+    }
+    log::warn(fmt::format("{} of {} files are skipped: {}{}", bad, entries.size(), first->problem, others));
+    for (const auto& entry : entries) {
+        if (!entry.problem.empty()) log::debug(fmt::format("skipped: {}", entry.problem));
+    }
+    std::erase_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+}
+
+/// "32" or "32x48" (height x width).
+std::pair<int64_t, int64_t> parse_size(const std::string& text) {
+    int height = 0, width = 0, end = 0;
+    const bool two = std::sscanf(text.c_str(), "%5dx%5d%n", &height, &width, &end) == 2 && size_t(end) == text.size();
+    if (!two) width = std::sscanf(text.c_str(), "%5d%n", &height, &end) == 1 && size_t(end) == text.size() ? height : 0;
+    if (height > 0 && width > 0 && height <= 4096 && width <= 4096) return {height, width};
+    throw Error(fmt::format("config: dataset.size is \"{}\"; expected a side or HEIGHTxWIDTH up to 4096, e.g. 32 or 32x48",
+                            text));
+}
+
+/// The size that is asked for, or that all have.
+std::pair<int64_t, int64_t> size_of(const std::vector<Entry>& entries, const DatasetOptions& options) {
+    if (!options.size.empty()) return parse_size(options.size);
+    const Entry& first = entries.front();
+    for (const auto& entry : entries) {
+        if (entry.head.height == first.head.height && entry.head.width == first.head.width) continue;
+        throw Error(fmt::format(
+            "the pictures are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are to "
+            "be brought, e.g. dataset.size=32 or dataset.size=32x48",
+            first.name, first.head.height, first.head.width, entry.name, entry.head.height, entry.head.width));
+    }
+    return {first.head.height, first.head.width};
+}
+
+/// Bytes that this machine could give; none where it does not say.
+std::optional<int64_t> available_memory() {
+    std::ifstream file("/proc/meminfo");
+    std::string key;
+    int64_t kilobytes = 0;
+    for (std::string rest; file >> key >> kilobytes; std::getline(file, rest)) {
+        if (key == "MemAvailable:") return kilobytes * 1024;
+    }
+    return std::nullopt;
+}
+
+void require_memory(int64_t needed) {
+    const auto available = available_memory();
+    if (!available || needed < *available) return;
+    throw Error(fmt::format("the pictures need {:.1f} GiB of memory, and {:.1f} are free; take a smaller dataset.size or "
+                            "dataset.limit",
+                            double(needed) / double(1 << 30), double(*available) / double(1 << 30)));
+}
+
+/// The pixels of the split, uint8 [N, C, H, W], C as the rule says. The others are decoded too, so that all are checked
+/// and both splits have the same channels.
+torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const PictureRule& rule) {
+    require_memory(count * rule.channels * rule.height * rule.width);
+    auto pixels = torch::empty({count, rule.channels, rule.height, rule.width}, torch::kUInt8);
+    for_all(entries, "reading pictures:", [&](Entry& entry) {
+        const std::string bytes = read_file(entry.path, kMaxPictureBytes);
+        const auto whole =
+            with_channels(decode_picture(bytes, display_path(entry.path)), rule, display_path(entry.path));
+        entry.colours = has_colours(whole);
+        entry.enlarged = whole.size(1) < rule.height || whole.size(2) < rule.width;
+        if (entry.slot >= 0) pixels[entry.slot].copy_(fitted(whole, rule.height, rule.width));
+    });
+    return pixels;
+}
+
+/// Gives those of the split their places, and returns how many they are.
+int64_t choose(std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
+    int64_t count = 0;
+    for (auto& entry : entries) {
+        if (is_held_out(entry, options.test_share) == (split == Split::kTest)) entry.slot = count++;
+    }
+    if (count > 0) return count;
+    throw Error(fmt::format("{}: of {} pictures none is for {}; see dataset.test_share", display_path(options.dir),
+                            entries.size(), split == Split::kTest ? "tests" : "training"));
+}
+
+/// What was done, for those who look at the run later.
+std::string story(const std::vector<Entry>& entries, const DatasetOptions& options, const PictureRule& rule) {
+    std::map<std::string, int64_t> formats;
+    int64_t fitting = 0, enlarged = 0;
+    for (const auto& entry : entries) {
+        ++formats[entry.head.format];
+        fitting += entry.head.height == rule.height && entry.head.width == rule.width;
+        enlarged += entry.enlarged;
+    }
+    std::vector<std::string> parts;
+    for (const auto& [format, count] : formats) parts.push_back(fmt::format("{} {}", count, format));
+    std::string text = fmt::format("{} files, {}", fmt::join(parts, ", "),
+                                   rule.channels == 1       ? "grey"
+                                   : options.channels       ? "RGB"
+                                                            : "RGB since some have colours");
+    if (const int64_t changed = std::ssize(entries) - fitting; changed > 0) {
+        text += fmt::format("; {} of them cropped around the middle and averaged to {}x{}", changed, rule.height, rule.width);
+    }
+    if (enlarged > 0) text += fmt::format(", {} of which enlarged", enlarged);
+    if (enlarged > 0) log::warn(fmt::format("{} pictures are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
+    return text + fmt::format("; a share of {} held out for tests", options.test_share);
+}
+
+/// The user's folder for what can be made again; none where it cannot be told.
+std::optional<fs::path> cache_folder() {
+    const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+    if (cache && *cache) return fs::path(cache) / "diffuse";
+    if (home && *home) return fs::path(home) / ".cache" / "diffuse";
+    return std::nullopt;
+}
+
+/// A function of the names and contents of all files and of the options.
+std::string cache_key(const std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
+    std::string text = fmt::format("2 {} {} {} {} {} {} {}\n", options.channels.value_or(0), options.size,
+                                   options.background, options.test_share, options.skip_bad, options.limit,
+                                   split == Split::kTest);
+    for (const auto& entry : entries) text += fmt::format("{} {:08x}\n", entry.name, entry.crc);
+    const uint32_t low = crc_of(text);
+    return fmt::format("{:08x}{:08x}", low, crc_of(text, ~low));
+}
+
+/// With the newest ones that were there before; older ones are removed.
+void write_cache(const fs::path& file, const Dataset& dataset) {
+    try {
+        std::error_code error;
+        fs::create_directories(file.parent_path(), error);
+        TensorFile content{{{"images", dataset.images}}, {{"about", dataset.about}}};
+        if (dataset.labels.defined()) content.tensors["labels"] = dataset.labels;
+        write_tensor_file(file, content);
+        log::debug(fmt::format("the decoded pictures are kept in {}", display_path(file)));
+        std::vector<std::pair<fs::file_time_type, fs::path>> all;
+        for (const auto& entry : fs::directory_iterator(file.parent_path(), error)) {
+            if (!is_hidden(entry.path())) all.emplace_back(fs::last_write_time(entry.path(), error), entry.path());
+        }
+        std::ranges::sort(all, std::greater<>());
+        for (size_t i = kKeptCaches; i < all.size(); ++i) fs::remove(all[i].second, error);
+    } catch (const Error& error) {
+        log::debug(fmt::format("the decoded pictures cannot be kept: {}", error.what()));
+    }
+}
+
+/// What was kept, if it is whole.
+std::optional<Dataset> read_cache(const fs::path& file) {
+    if (!path_exists(file)) return std::nullopt;
+    try {
+        const TensorFile content = read_tensor_file(file);
+        Dataset dataset{.images = content.at("images", file)};
+        if (content.tensors.contains("labels")) dataset.labels = content.at("labels", file);
+        dataset.about = content.metadata.at("about");
+        return dataset;
+    } catch (const std::exception&) {
+        return std::nullopt;  // damaged: it is made again
+    }
+}
+
+Dataset decode_folder(std::vector<Entry> entries, const DatasetOptions& options, Split split) {
+    PictureRule rule{.channels = options.channels.value_or(3), .background = parse_colour(options.background)};
+    const int64_t files = std::ssize(entries);
+    handle_problems(entries, options);
+    if (entries.empty()) throw Error(fmt::format("no PNG or JPEG file in {}", display_path(options.dir)));
+    std::tie(rule.height, rule.width) = size_of(entries, options);
+    auto pixels = decode(entries, choose(entries, options, split), rule);
+    handle_problems(entries, options);
+
+    std::vector<int64_t> slots, labels;
+    for (const auto& entry : entries) {
+        if (entry.slot < 0) continue;
+        slots.push_back(entry.slot);
+        labels.push_back(entry.label);
+    }
+    if (std::ssize(slots) < pixels.size(0)) pixels = pixels.index_select(0, torch::tensor(slots, torch::kInt64));
+    const bool grey = std::ranges::none_of(entries, [](const Entry& entry) { return entry.colours; });
+    if (!options.channels && grey) pixels = pixels.narrow(1, 0, rule.channels = 1).clone();
+    Dataset dataset{.images = pixels, .about = story(entries, options, rule)};
+    if (const int64_t skipped = files - std::ssize(entries); skipped > 0) {
+        dataset.about += fmt::format("; {} bad files skipped", skipped);
+    }
+    if (!labels.empty() && labels.front() >= 0) dataset.labels = torch::tensor(labels, torch::kInt64);
+    return dataset;
+}
+
+}  // namespace
+
+Dataset load_picture_folder(const DatasetOptions& options, Split split) {
+    const fs::path folder = named_folder(options);
+    require_folder(folder);
+    Listing listing = list_files(folder);
+    if (options.channels == 2) throw Error("config: dataset.channels is 2; expected 1, 3 or auto");
+    look_at(listing.entries);
+    const auto kept_in = cache_folder();
+    const fs::path file =
+        kept_in.value_or("") / fmt::format("pictures-{}.safetensors", cache_key(listing.entries, options, split));
+    auto dataset = kept_in ? read_cache(file) : std::nullopt;
+    if (!dataset) {
+        dataset = decode_folder(std::move(listing.entries), options, split);
+        if (kept_in) write_cache(file, *dataset);
+    }
+    dataset->class_names = listing.class_names;
+    dataset->classes = std::ssize(listing.class_names);
+    if (split == Split::kTrain) log::info(dataset->about);
+    return *std::move(dataset);
+}
+
+}  // namespace diffuse
