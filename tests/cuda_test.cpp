@@ -102,7 +102,7 @@ Denoiser denoiser_on(torch::Device device) {
 }
 
 Sampler sampler_on(torch::Device device, const SolverKind& kind, int64_t steps) {
-    return {.solver = [make = kind.make] { return make(0); },
+    return {.solver = [make = kind.make, options = on_schedule(schedule())] { return make(options); },
             .denoiser = closed_form(denoiser_on(device)),
             .grid = make_grid(schedule(), "uniform", steps),
             .seed = 5,

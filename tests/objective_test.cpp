@@ -27,7 +27,7 @@ TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
         const auto x0 = data.mean + data.std * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
         const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
         const double expected = std::pow(level.alpha * data.std, 2) / data.variance(level);
-        EXPECT_NEAR(loss(best, at_level(double(t), x0, eps)).item<double>(), expected,
+        EXPECT_NEAR(loss(best, at_level(double(t), x0, eps)).mean().item<double>(), expected,
                     5 * expected * std::sqrt(2.0 / count))
             << "t " << t;  // five standard errors
     }
@@ -37,7 +37,8 @@ TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
     const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
     const Network zero = [](const NetworkInput& input) { return torch::zeros_like(input.x); };
     const auto loss = ddpm_loss(kEps, kSchedule)(zero, at_level(5, torch::zeros_like(eps), eps));
-    EXPECT_FLOAT_EQ(loss.item<float>(), eps.square().mean().item<float>());
+    EXPECT_EQ(loss.sizes(), torch::IntArrayRef({8}));  // a number for each example
+    EXPECT_FLOAT_EQ(loss.mean().item<float>(), eps.square().mean().item<float>());
 }
 
 TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
@@ -163,7 +164,7 @@ TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
                     const auto x = alpha * x0 + sigma * eps, wrong = eps + 0.1;
                     return meaning.target((x - sigma * wrong) / alpha, wrong, alpha, sigma);
                 };
-                const double loss = ddpm_loss(meaning, schedule, weighting)(network, batch).item<double>();
+                const double loss = ddpm_loss(meaning, schedule, weighting)(network, batch).mean().item<double>();
                 if (name == "eps") eps_loss = loss;
                 EXPECT_NEAR(loss, eps_loss, 1e-4 * eps_loss) << weighting << " " << kind << " " << name;  // float32
             }
@@ -177,7 +178,7 @@ double gradient_at(const Schedule& schedule, const std::string& prediction, cons
     const auto output = torch::zeros_like(x0).requires_grad_(true);
     const Network network = [&](const NetworkInput&) { return output; };
     const Objective loss = ddpm_loss(make_parameterization({.prediction = prediction}), schedule, weighting);
-    loss(network, at_level(double(t), x0, eps, schedule)).backward();
+    loss(network, at_level(double(t), x0, eps, schedule)).mean().backward();
     return output.grad().abs().mean().item<double>();
 }
 
@@ -204,8 +205,11 @@ TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
     const NoiseLevel level = kSchedule.at(300);
     const auto x0 = torch::randn({2, 1, 3, 3}, torch::kFloat64), eps = torch::randn_like(x0);
     const auto x = level.alpha * x0 + level.sigma * eps;
-    const std::map<std::string, torch::Tensor> outputs = {
-        {"eps", eps}, {"x0", x0}, {"v", level.alpha * eps - level.sigma * x0}};
+    const std::map<std::string, torch::Tensor> outputs = {{"eps", eps},
+                                                          {"x0", x0},
+                                                          {"v", level.alpha * eps - level.sigma * x0},
+                                                          {"flow", eps - x0},
+                                                          {"edm", level.sigma * x0 - level.alpha * eps}};
     for (const auto& name : prediction_names()) {
         const Network network = [&](const NetworkInput&) { return outputs.at(name); };
         const auto prediction =

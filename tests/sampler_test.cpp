@@ -216,7 +216,8 @@ TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
     for (const auto& [name, kind] : solvers()) {
         Sampler sampler = stochastic_sampler();
         const Denoiser denoiser = clip_x0(random_network());
-        sampler.solver = [make = kind.make] { return make(0); };
+        const SolverOptions options = on_schedule(make_schedule({.kind = "linear", .steps = 1000}));
+        sampler.solver = [make = kind.make, options] { return make(options); };
         std::vector<torch::Tensor> states, expected = {start(3).to(torch::kFloat64)};
         sampler.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
             const NoiseLevel& level = sampler.grid[states.size()];
@@ -226,7 +227,7 @@ TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
         };
         const auto last = run(sampler, start(3));
 
-        const auto solver = kind.make(0);
+        const auto solver = kind.make(options);
         const auto noise = [&](int64_t step, int64_t k) {
             return sampling_noise(sampler.seed, 0, 3, {1, 28, 28}, step_draw(step, k)).to(torch::kFloat64);
         };

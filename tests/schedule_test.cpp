@@ -27,7 +27,7 @@ TEST(Schedule, CosineHasThePublishedValues) {
 }
 
 TEST(Schedule, StartsAtDataAndLosesSignalAtEveryStep) {
-    for (const auto& kind : schedule_names()) {
+    for (const auto& kind : kStepSchedules) {
         for (const int64_t steps : {1, 2, 10, 50, 1000, 4000}) {
             const Schedule schedule = named(kind, steps);
             EXPECT_EQ(schedule.at(0).alpha, 1);
@@ -57,7 +57,7 @@ TEST(Schedule, LinearAndScaledLinearTakeTheSameWayInAnyNumberOfSteps) {
 }
 
 TEST(Schedule, WithZeroTerminalSnrEndsInPureNoiseAndBeginsAsBefore) {
-    for (const auto& kind : schedule_names()) {
+    for (const auto& kind : kStepSchedules) {
         const Schedule before = named(kind), after = make_schedule({.kind = kind, .zero_terminal_snr = true});
         EXPECT_NEAR(after.at(1).alpha, before.at(1).alpha, 1e-12) << kind;
         EXPECT_NEAR(after.at(1000).alpha, 5e-5, 1e-10) << kind;  // the product of 1000 factors near 1
@@ -80,7 +80,7 @@ TEST(Schedule, FindsTheTimeOfALevel) {
             EXPECT_NEAR(schedule.time_at(schedule.at(t).log_snr()), t, 1e-9) << kind;
         }
         EXPECT_EQ(schedule.time_at(1e3), 1) << kind;
-        EXPECT_EQ(schedule.time_at(-1e3), 100) << kind;
+        EXPECT_NEAR(schedule.time_at(-1e3), 100, 1e-6) << kind;  // where alpha is 0 at the end, next to it
     }
     const NoiseLevel level = level_of_ratio(0.7);
     EXPECT_NEAR(level.ratio(), 0.7, 1e-15);
@@ -111,7 +111,7 @@ TEST(Schedule, TheForwardProcessHasTheMarginalsItSays) {
 }
 
 TEST(Grid, BeginsWhereTheErrorOfEpsIsNotMultipliedByThousands) {
-    for (const auto& kind : schedule_names()) {
+    for (const auto& kind : kStepSchedules) {
         for (const int64_t steps : {1, 2, 10, 50, 1000, 4000}) {
             const Schedule schedule = named(kind, steps);
             const int64_t start = grid_start(schedule);
@@ -147,11 +147,12 @@ TEST(Grid, BeginsAtTheRatioThatIsAskedFor) {
 }
 
 TEST(Grid, GoesFromItsStartToZeroWithoutRepetition) {
-    for (const auto& kind : schedule_names()) {
+    for (const auto& kind : kStepSchedules) {
         for (const int64_t levels : {1, 2, 10, 1000, 4000}) {
             const Schedule schedule = named(kind, levels);
             const int64_t start = grid_start(schedule);
             for (const auto& spacing : spacing_names()) {
+                if (spacing == "edm" || spacing == "flow") continue;  // have ends of their own; see Spacing
                 for (const int64_t steps : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{50}, start - 1, start}) {
                     if (steps < 1 || steps > start) continue;
                     const Grid grid = make_grid(schedule, spacing, steps);
@@ -169,7 +170,7 @@ TEST(Grid, GoesFromItsStartToZeroWithoutRepetition) {
 }
 
 TEST(Grid, OfTheLikelihoodGoesUpFromTheFirstLevelInAnyNumberOfSteps) {
-    for (const auto& kind : schedule_names()) {
+    for (const auto& kind : kStepSchedules) {
         for (const int64_t levels : {2, 10, 1000}) {
             const Schedule schedule = named(kind, levels);
             for (const int64_t steps : {1, 50, 3000}) {

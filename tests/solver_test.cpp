@@ -229,13 +229,14 @@ int64_t evaluations(const SolverKind& kind, const Grid& grid) {
         return kData.denoiser()(x, level);
     };
     const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
-    integrate(*kind.make(0), counting, noise(4, 8), grid, fresh, ignore_step);
+    integrate(*kind.make(on_schedule(kSchedule)), counting, noise(4, 8), grid, fresh, ignore_step);
     return asked;
 }
 
 TEST(Solver, StepsForANumberOfEvaluationsTakeNoMore) {
     for (const auto& [name, kind] : solvers()) {
         for (const int64_t nfe : {2, 3, 4, 5, 6, 10, 50}) {
+            if (nfe < kind.last_evaluations) continue;  // there is no such walk
             const Grid down = make_grid(kSchedule, "uniform", steps_for(kind, nfe, Direction::kSampling));
             EXPECT_LE(evaluations(kind, down), nfe) << name;
             EXPECT_GT(evaluations(kind, down) + kind.evaluations, nfe) << name << ": room for another step";
@@ -263,19 +264,29 @@ TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
         const auto eps = kData.denoiser()(x, level).eps + kError;
         return {(x - level.sigma * eps) / level.alpha, eps};
     };
-    const auto end = [](const Denoiser& denoiser, const std::string& name, const Grid& grid) {
-        const auto fresh = [](int64_t step, int64_t) { return noise(16, 100 + uint64_t(step)); };
-        return integrate(*look_up("solver", solvers(), name).make(0), denoiser, noise(16, 8), grid, fresh, ignore_step);
-    };
     for (const auto& kind : schedule_names()) {
+        const Schedule schedule = make_schedule({.kind = kind});
+        const auto end = [&](const Denoiser& denoiser, const std::string& name, const Grid& grid) {
+            const auto fresh = [](int64_t step, int64_t k) {
+                return noise(16, 100 + 1000 * uint64_t(k) + uint64_t(step));
+            };
+            const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule));
+            return integrate(*solver, denoiser, noise(16, 8), grid, fresh, ignore_step);
+        };
         for (const auto& spacing : {"uniform", "karras"}) {
-            const Grid grid = make_grid(make_schedule({.kind = kind}), spacing, 50);
+            const Grid grid = make_grid(schedule, spacing, 50);
             const double exact = kError * kData.std * std::asinh(grid.front().ratio() / kData.std);
             for (const auto& name : names(solvers())) {
+                if (name == "pc") continue;  // goes by norms of a picture's score, which say nothing of one number's
                 const auto off =
                     (end(wrong, name, grid) - end(kData.denoiser(), name, grid)).abs().max().item<double>();
-                // The ODE's own error, doubled for the steps' length; the reversible method's two states drift apart.
-                EXPECT_LT(off, (name == "reversible" ? 20 : 2) * exact) << name << " on " << kind << ", " << spacing;
+                // The ODE's own error, doubled for the steps' length (Euler-Maruyama's are the worst for long ones);
+                // the reversible method's two states drift apart.
+                EXPECT_LT(off, (name == "reversible"       ? 20
+                                : name == "euler-maruyama" ? 3
+                                                           : 2) *
+                                   exact)
+                    << name << " on " << kind << ", " << spacing;
             }
         }
     }
@@ -298,7 +309,7 @@ TEST(Solver, TheLastStepAsksNothingOfSigmaZero) {
     const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
     for (const auto& [name, kind] : solvers()) {
         if (name == "reversible") continue;  // undoes the very step, and so asks at both ends
-        const auto solver = kind.make(0);
+        const auto solver = kind.make(on_schedule(kSchedule));
         integrate(*solver, strict, noise(4, 8), make_grid(kSchedule, "uniform", 5), fresh, ignore_step);
     }
 }

@@ -16,6 +16,18 @@
 
 namespace diffuse {
 
+/// Schedules of steps that preserve variance and end with some signal left, in any number of steps; the others are
+/// paths.
+inline const std::vector<std::string> kStepSchedules = {"linear", "scaled-linear", "cosine", "sigmoid", "polynomial"};
+
+/// What every solver can be made with for grids of a schedule's.
+inline SolverOptions on_schedule(const Schedule& schedule, double eta = 0) {
+    SolverOptions options(eta);
+    options.schedule = std::make_shared<Schedule>(schedule);
+    options.steps = 10;
+    return options;
+}
+
 /// The message of the Error that `action` throws; fails when it throws none.
 inline std::string error_of(const std::function<void()>& action) {
     try {

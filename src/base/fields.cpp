@@ -185,8 +185,11 @@ Fields leaves(const Fields& fields) {
     Fields all;
     for (const auto& field : fields) {
         const auto* section = std::get_if<Fields>(&field.value);
-        if (!section) all.push_back(field);
-        if (!section) continue;
+        if (!section) {
+            all.push_back(field);
+            all.back().of_kind.clear();  // beside no field "kind"
+            continue;
+        }
         for (auto& leaf : leaves(*section)) {
             leaf.key = field.key + "." + leaf.key;
             all.push_back(std::move(leaf));

@@ -56,6 +56,7 @@ SampleOptions with_given(const CLI::App& command, const SampleOptions& given, Sa
     };
     base.batch = given.batch;  // the machine's affair
     if (is_given("solver")) base.solver = given.solver;
+    if (is_given("spacing")) base.spacing = given.spacing;
     if (is_given("guidance")) base.guidance = given.guidance;
     base = without_idle(base);
     SampleOptions result = given;

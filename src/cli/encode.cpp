@@ -38,11 +38,14 @@ torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint
                            parse_colour(checkpoint.config.dataset.background)};
     const auto decoded = decode_picture(read_file(path, kMaxPictureBytes), path);
     const bool in_colour = decoded.size(0) >= 3;
-    if (rule.channels == 1 && in_colour && has_colours(decoded.narrow(0, 0, 3))) {
+    const bool to_grey = checkpoint.config.dataset.channels == 1;  // as its data were made
+    if (rule.channels == 1 && !to_grey && in_colour && has_colours(decoded.narrow(0, 0, 3))) {
         throw Error(fmt::format("{}: is in colour, and the network draws in grey", path));
     }
     const auto image = with_channels(decoded, rule, path);
-    if (rule.channels == 1 && in_colour) log::info(fmt::format("{}: grey in RGB, taken as one channel", path));
+    if (rule.channels == 1 && in_colour) {
+        log::info(fmt::format("{}: {}", path, to_grey ? "RGB, taken as grey" : "grey in RGB, taken as one channel"));
+    }
     if (rule.channels == 3 && !in_colour) log::info(fmt::format("{}: grey, taken as RGB", path));
     const int64_t height = image.size(1), width = image.size(2);
     if (height != rule.height || width != rule.width) {
@@ -68,7 +71,8 @@ std::optional<Dataset> read_split(const std::string& input, const Options& comma
     }
     if (dataset.shape() != checkpoint.shape)
         throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
-    const auto labels = dataset.labels.defined() ? dataset.labels.narrow(0, begin, end - begin) : torch::Tensor();
+    auto labels = labels_as(dataset, checkpoint.classes());
+    if (labels.defined()) labels = labels.narrow(0, begin, end - begin);
     return Dataset{
         .images = dataset.images.narrow(0, begin, end - begin), .labels = labels, .classes = dataset.classes};
 }
@@ -84,7 +88,7 @@ Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t
         const auto split = read_split(input, options, checkpoint);
         images.push_back(split ? split->images : read_picture(input, checkpoint));
         const auto none = torch::full({images.back().size(0)}, known, torch::kInt64);
-        classes.push_back(split && split->labels.defined() ? split->labels.clamp_max(known) : none);
+        classes.push_back(split && split->labels.defined() ? split->labels : none);
     }
     return {to_signed(torch::cat(images)), torch::cat(classes)};
 }

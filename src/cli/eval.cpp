@@ -66,55 +66,6 @@ void Report::print(bool as_json, const Files& files) const {
     print_result(as_json, all, text, files);
 }
 
-namespace {
-
-/// Each of `all` with each of `values`; as they are where there are no values.
-template <class Value, class Set>
-std::vector<SampleOptions> each(const std::vector<SampleOptions>& all, const std::vector<Value>& values, Set set) {
-    if (values.empty()) return all;
-    std::vector<SampleOptions> result;
-    for (const auto& one : all) {
-        for (const auto& value : values) set(result.emplace_back(one), value);
-    }
-    return result;
-}
-
-using Interval = std::pair<double, double>;
-
-std::vector<Interval> intervals_of(const std::vector<double>& ends) {
-    std::vector<Interval> intervals;
-    for (size_t i = 0; i + 1 < ends.size(); i += 2) intervals.emplace_back(ends[i], ends[i + 1]);
-    const bool rise = std::ranges::all_of(intervals, [](const auto& one) { return one.first < one.second; });
-    if (ends.size() % 2 == 0 && rise) return intervals;
-    throw Error("--guidance-interval: expected pairs LO,HI,LO,HI,..., the second number of each larger than the first");
-}
-
-}  // namespace
-
-std::vector<SampleOptions> combinations(const Options& options, const Checkpoint& checkpoint, Direction direction) {
-    std::vector<SampleOptions> all = {options.sampling};
-    all.front().direction = direction;
-    all = each(all, options.solvers, [](SampleOptions& one, const std::string& solver) { one.solver = solver; });
-    all = each(all, options.spacings, [](SampleOptions& one, const std::string& spacing) { one.spacing = spacing; });
-    all = each(all, intervals_of(options.interval_ends),
-               [](SampleOptions& one, const Interval& interval) { one.guidance_interval = interval; });
-    all = each(all, options.guidance, [](SampleOptions& one, double scale) { one.guidance = scale; });
-    all = each(all, options.steps, [](SampleOptions& one, int64_t steps) { one.steps = steps, one.nfe.reset(); });
-    all = each(all, options.nfe, [](SampleOptions& one, int64_t nfe) { one.nfe = nfe, one.steps.reset(); });
-
-    std::vector<SampleOptions> different;  // a scale of 1 is the same in every interval
-    for (const auto& one : all) {
-        const SampleOptions row = without_idle(one);
-        if (std::ranges::find(different, row) == different.end()) different.push_back(row);
-    }
-    const Schedule schedule = make_schedule(checkpoint.config.schedule);
-    for (const auto& one : different) {
-        check(one);
-        make_grid(one, schedule);
-    }
-    return different;
-}
-
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
     if (const auto found = fingerprint(train, checkpoint.config.unet.classes.value_or(0) > 0);
         found != checkpoint.training.data) {
@@ -170,8 +121,8 @@ Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int6
     const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
     const int64_t count = options.num.value_or(std::min(by_default, test.size()));
     if (count > test.size()) throw Error(fmt::format("--num {}: there are {} test images", count, test.size()));
-    const auto labels = test.labels.defined() ? test.labels.narrow(0, 0, count) : torch::Tensor();
-    return {test.images.narrow(0, 0, count), labels, test.classes};
+    const auto labels = labels_as(test, checkpoint.classes());
+    return {test.images.narrow(0, 0, count), labels.defined() ? labels.narrow(0, 0, count) : labels, test.classes};
 }
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
@@ -185,7 +136,7 @@ Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, to
     for (const auto& sampling : all) {
         Sampler decode = make_sampler(sampling, model, device);
         if (model.classes > 0 && examples.labels.defined()) {
-            decode.condition = examples.labels.clamp_max(model.classes);  // those that it does not know: none
+            decode.condition = examples.labels;
         }
         const auto trip = round_trip(decode, images);
         Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
@@ -235,10 +186,25 @@ struct Metric {
     bool of_checkpoint = true;
 };
 const Table<Metric>& metrics() {
-    static const std::set<std::string> drawing = {
-        "--solvers",   "--spacings",       "--steps", "--nfe",      "--max-ratio",         "--clip-x0",
-        "--batch",     "--seed",           "--class", "--guidance", "--guidance-interval", "--guidance-rescale",
-        "--threshold", "--negative-class", "--guide", "--plot"};
+    static const std::set<std::string> drawing = {"--num",
+                                                  "--data",
+                                                  "--weights",
+                                                  "--solvers",
+                                                  "--spacings",
+                                                  "--steps",
+                                                  "--nfe",
+                                                  "--max-ratio",
+                                                  "--clip-x0",
+                                                  "--batch",
+                                                  "--seed",
+                                                  "--class",
+                                                  "--guidance",
+                                                  "--guidance-interval",
+                                                  "--guidance-rescale",
+                                                  "--threshold",
+                                                  "--negative-class",
+                                                  "--guide",
+                                                  "--plot"};
     static const std::set<std::string> by_class = [] {
         auto options = drawing;
         options.insert("--per-class");
@@ -247,9 +213,11 @@ const Table<Metric>& metrics() {
     static const Table<Metric> table = {
         {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
         {"features", {report_features, {"--features", "--reference"}, {}, /*of_checkpoint=*/false}},
-        {"nll", {report_nll, {"--max-ratio", "--seed", "--probes", "--ode-steps"}}},
+        {"nll", {report_nll, {"--num", "--data", "--weights", "--max-ratio", "--seed", "--probes", "--ode-steps"}}},
         {"pr", {report_pr, drawing, {"precision", "recall"}}},
-        {"roundtrip", {report_roundtrip, {"--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
+        {"roundtrip",
+         {report_roundtrip,
+          {"--num", "--data", "--weights", "--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
     return table;
 }
 

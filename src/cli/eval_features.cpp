@@ -11,8 +11,8 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr int64_t kNeighbours = 3;       // as Kynkaanniemi et al. 2019 take
-constexpr int64_t kMaxFeatures = 4096;   // the covariances' roots take minutes beyond
+constexpr int64_t kNeighbours = 3;      // as Kynkaanniemi et al. 2019 take
+constexpr int64_t kMaxFeatures = 4096;  // the covariances' roots take minutes beyond
 
 /// "features" of a file, or its "images" pixel by pixel, or its only tensor: float64 [N, F].
 torch::Tensor read_features(const std::string& path) {
@@ -29,9 +29,11 @@ torch::Tensor read_features(const std::string& path) {
     if (!tensor.isfinite().all().item<bool>()) throw Error(fmt::format("{}: '{}' is not all finite", path, name));
     const auto features = tensor.flatten(1);
     if (features.size(1) > kMaxFeatures) {
-        throw Error(fmt::format("{}: {} features each; at most {} can be compared", path, features.size(1), kMaxFeatures));
+        throw Error(
+            fmt::format("{}: {} features each; at most {} can be compared", path, features.size(1), kMaxFeatures));
     }
-    if (tensor.dim() > 2) log::info(fmt::format("{}: pictures, whose {} pixels are taken as features", path, features.size(1)));
+    if (tensor.dim() > 2)
+        log::info(fmt::format("{}: pictures, whose {} pixels are taken as features", path, features.size(1)));
     return features;
 }
 

@@ -46,6 +46,7 @@ struct FidReference {
 
     FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count, bool per_class) {
         const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
+        if (per_class) require_classes(test);
         const Dataset some = some_training_examples(checkpoint, train, count);
         const auto test_features = classifier.classify(to_signed(test.images)).features;
         const auto real = classifier.classify(to_signed(some.images));
@@ -74,6 +75,11 @@ struct FidReference {
     }
 
 private:
+    static void require_classes(const Dataset& test) {
+        if (!test.labels.defined()) throw Error("--per-class: there are no labels beside the test images");
+        const auto counts = torch::bincount(test.labels, {}, test.classes);
+        if (counts.min().item<int64_t>() < 2) throw Error("--per-class: a class has fewer than two test images");
+    }
     void add_classes(const torch::Tensor& test_features, const torch::Tensor& test_labels,
                      const torch::Tensor& train_features, const torch::Tensor& train_labels) {
         const int64_t count = test_labels.max().item<int64_t>() + 1;

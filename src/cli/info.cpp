@@ -73,10 +73,11 @@ Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file) {
 /// Lines of what was done to the data and of the classes' names, where there is something to say.
 std::string about_data(const Checkpoint& checkpoint) {
     std::string text;
-    if (const auto& about = checkpoint.training.about_data; !about.empty()) {
-        text += fmt::format("pictures    {}{}\n", log::printable(about),
-                            checkpoint.config.dataset.flip ? "; half of them mirrored at each step" : "");
-    }
+    std::vector<std::string> done;
+    if (!checkpoint.training.about_data.empty()) done.push_back(log::printable(checkpoint.training.about_data));
+    if (checkpoint.config.dataset.transpose) done.emplace_back("rows and columns exchanged");
+    if (checkpoint.config.dataset.flip) done.emplace_back("half of them mirrored at each step");
+    if (!done.empty()) text += fmt::format("pictures    {}\n", fmt::join(done, "; "));
     if (const auto& names = checkpoint.class_names; !names.empty()) {
         text += fmt::format("classes     {}\n", log::printable(fmt::format("{}", fmt::join(names, ", "))));
     }

@@ -47,7 +47,7 @@ void stop_on_signals() {
 
 void print_plan(const Config& config, const Dataset& dataset, const UNet& network) {
     print_result(/*as_json=*/false, {}, to_text(to_json(config), 2));
-    log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; nothing was written", dataset.size(),
+    log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
                           to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
 }
@@ -124,6 +124,7 @@ void start_run(const Options& options, torch::Device device) {
                           network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
                           device.str(), at::get_num_threads()));
     log::debug(options.command_line);
+    if (!dataset.about.empty()) log::debug(dataset.about);
     run_training(config, dataset, device, folder, std::nullopt);
 }
 
@@ -150,6 +151,7 @@ Config resumed_config(const Options& options, const Config& before) {
     if (options.seed) config.seed = *options.seed;
     config = with_absolute_paths(config);
     if (!config.unet.classes) config.unet.classes = before.unet.classes;  // the data cannot change
+    if (!config.parameterization.sigma_data) config.parameterization.sigma_data = before.parameterization.sigma_data;
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }

@@ -121,6 +121,21 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
     return dataset;
 }
 
+torch::Tensor labels_as(const Dataset& dataset, const Classes& known) {
+    if (!dataset.labels.defined()) return {};
+    std::vector<int64_t> numbers;
+    for (int64_t label = 0; label < dataset.classes; ++label) {
+        const std::string name =
+            dataset.class_names.empty() ? std::to_string(label) : dataset.class_names[size_t(label)];
+        int64_t number = known.count;
+        for (int64_t i = 0; i < known.count; ++i) {
+            if (name == (known.names.empty() ? std::to_string(i) : known.names[size_t(i)])) number = i;
+        }
+        numbers.push_back(number);
+    }
+    return torch::tensor(numbers, torch::kInt64).index_select(0, dataset.labels);
+}
+
 std::string fingerprint(const Dataset& dataset, bool with_labels) {
     const auto crc = [](const torch::Tensor& tensor) {
         const auto bytes = tensor.contiguous();

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <set>
 
 #include "data/kinds.hpp"
 #include "diffuse/base/error.hpp"
@@ -49,34 +50,36 @@ torch::Tensor read_labels(const fs::path& file, const fs::path& image_file, int6
                             display_path(image_file), images, display_path(file), labels.size(0)));
 }
 
-/// The only file of the folder whose name has all of these parts in it, in any letter case. None where there is none
-/// and it need not be.
-std::optional<fs::path> only_file(const fs::path& folder, const std::vector<std::string>& parts, bool needed) {
-    std::vector<std::string> found;
-    for (const auto& entry : fs::directory_iterator(folder)) {
-        std::string name = entry.path().filename().string(), lower = name;
-        std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
-        const bool fits = std::ranges::all_of(parts, [&](const auto& part) { return lower.find(part) != lower.npos; });
-        if (fits) found.push_back(name);
-    }
-    std::ranges::sort(found);
-    if (found.size() == 1) return folder / found.front();
-    if (found.empty() && !needed) return std::nullopt;
-    const std::string wanted = fmt::format("{}", fmt::join(parts, "\", \""));
-    if (found.empty()) {
-        throw Error(fmt::format("{}: no file whose name has \"{}\" in it", display_path(folder), wanted));
-    }
-    throw Error(fmt::format("{}: several files have \"{}\" in their names: {}; say which by dataset.name, a part of it",
-                            display_path(folder), wanted, fmt::join(found, ", ")));
+std::string lower(std::string text) {
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
 }
 
-/// What a split's files are called: MNIST's test set is t10k.
-std::string split_word(const fs::path& folder, Split split) {
-    if (split == Split::kTrain) return "train";
+/// The names of the folder's files that have all of these parts in them, in any letter case, in their order; of a file
+/// and its .gz only the file.
+std::vector<std::string> files_with(const fs::path& folder, const std::vector<std::string>& parts) {
+    std::set<std::string> found;
     for (const auto& entry : fs::directory_iterator(folder)) {
-        if (entry.path().filename().string().find("t10k") != std::string::npos) return "t10k";
+        const std::string name = entry.path().filename().string();
+        const auto is_in = [&](const auto& part) { return lower(name).find(lower(part)) != std::string::npos; };
+        if (std::ranges::all_of(parts, is_in)) found.insert(name);
     }
-    return "test";
+    std::erase_if(found, [&](const auto& name) {
+        return name.ends_with(".gz") && found.contains(name.substr(0, name.size() - 3));
+    });
+    return {found.begin(), found.end()};
+}
+
+/// The only one of them. None where there is none and it need not be.
+std::optional<fs::path> only_file(const fs::path& folder, std::vector<std::string> parts, bool needed) {
+    const auto found = files_with(folder, parts);
+    if (found.size() == 1) return folder / found.front();
+    if (found.empty() && !needed) return std::nullopt;
+    std::erase(parts, "");
+    const std::string wanted = fmt::format("\"{}\"", fmt::join(parts, "\", \""));
+    if (found.empty()) throw Error(fmt::format("{}: no file whose name has {} in it", display_path(folder), wanted));
+    throw Error(fmt::format("{}: several files have {} in their names: {}; say which by dataset.name, a part of it",
+                            display_path(folder), wanted, fmt::join(found, ", ")));
 }
 
 /// Labels as 0, 1, ... in the order of the numbers in the file, which are kept as names where they are others.
@@ -127,11 +130,10 @@ Dataset load_mnist(const DatasetOptions& options, Split split) {
 Dataset load_idx(const DatasetOptions& options, Split split) {
     const fs::path folder = named_folder(options);
     require_folder(folder);
-    const std::string word = split_word(folder, split);
-    std::string name = options.name;
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
-    const auto image_file = *only_file(folder, {name, word, "images", "idx"}, /*needed=*/true);
-    const auto label_file = only_file(folder, {name, word, "labels", "idx"}, /*needed=*/false);
+    const bool is_mnists = !files_with(folder, {options.name, "t10k", "images"}).empty();  // what it calls its test set
+    const std::string word = split == Split::kTrain ? "train" : is_mnists ? "t10k" : "test";
+    const auto image_file = *only_file(folder, {options.name, word, "images"}, /*needed=*/true);
+    const auto label_file = only_file(folder, {options.name, word, "labels"}, /*needed=*/false);
     auto images = read_idx(image_file);
     const auto is_colour = [](int64_t channels) { return channels == 1 || channels == 3; };
     if (images.dim() == 3)
@@ -139,8 +141,8 @@ Dataset load_idx(const DatasetOptions& options, Split split) {
     else if (is_colour(images.size(3)))
         images = images.permute({0, 3, 1, 2});
     if (!is_colour(images.size(1))) {
-        throw Error(fmt::format("{}: its images have {} channels; expected 1 or 3", display_path(image_file),
-                                images.size(1)));
+        throw Error(
+            fmt::format("{}: its images have {} channels; expected 1 or 3", display_path(image_file), images.size(1)));
     }
     if (options.transpose) images = images.transpose(2, 3);
     Dataset dataset{.images = images.contiguous()};

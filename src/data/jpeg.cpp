@@ -10,6 +10,8 @@
 namespace diffuse {
 namespace {
 
+constexpr int kMaxSide = 16384;  // as PNG files
+
 using Decoder = std::unique_ptr<void, int (*)(tjhandle)>;
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
@@ -20,11 +22,15 @@ const unsigned char* data_of(std::string_view bytes) { return reinterpret_cast<c
 
 JpegHead head_by(const Decoder& decoder, std::string_view bytes, const std::string& name) {
     int width = 0, height = 0, subsampling = 0, colours = 0;
-    if (tjDecompressHeader3(decoder.get(), data_of(bytes), bytes.size(), &width, &height, &subsampling, &colours) != 0) {
+    if (tjDecompressHeader3(decoder.get(), data_of(bytes), bytes.size(), &width, &height, &subsampling, &colours) !=
+        0) {
         refuse(name, tjGetErrorStr2(decoder.get()));
     }
     if (colours == TJCS_CMYK || colours == TJCS_YCCK) {
         throw Error(fmt::format("{}: is in CMYK, the colours of print; convert it to RGB first", name));
+    }
+    if (width > kMaxSide || height > kMaxSide) {
+        throw Error(fmt::format("{}: {}x{} pixels are more than {} a side", name, width, height, kMaxSide));
     }
     return {width, height, colours == TJCS_GRAY};
 }

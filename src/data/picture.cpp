@@ -16,9 +16,26 @@ namespace {
 
 constexpr int kFirstTurned = 5;  ///< orientations from here on exchange rows and columns
 
-/// The orientation 1 .. 8 that Exif data tell; 1 where they tell none. bytes: a JPEG file, or Exif data with their
-/// header.
+const std::string kExifHeader("Exif\0\0", 6);
+
+/// The Exif data of a JPEG file, with their header, in whichever place before its pixels; empty where it has none
+/// (ITU-T T.81, annex B.1.1.4: segments of a marker and a length).
+std::string_view jpeg_exif(std::string_view bytes) {
+    constexpr uint8_t kApp1 = 0xe1, kStartOfScan = 0xda;
+    for (size_t at = 2; at + 4 <= bytes.size() && uint8_t(bytes[at]) == 0xff;) {
+        const uint8_t marker = uint8_t(bytes[at + 1]);
+        const size_t length = size_t(uint8_t(bytes[at + 2])) << 8 | uint8_t(bytes[at + 3]);
+        if (marker == kStartOfScan || length < 2) break;
+        const auto body = bytes.substr(at + 4, length - 2);
+        if (marker == kApp1 && body.starts_with(kExifHeader)) return body;
+        at += 2 + length;
+    }
+    return {};
+}
+
+/// The orientation 1 .. 8 that Exif data with their header tell; 1 where they tell none.
 int orientation_of(std::string_view bytes) {
+    if (bytes.size() <= kExifHeader.size()) return 1;
     const std::unique_ptr<ExifData, void (*)(ExifData*)> data(exif_data_new(), exif_data_unref);
     if (!data) return 1;
     exif_data_unset_option(data.get(), EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
@@ -29,9 +46,7 @@ int orientation_of(std::string_view bytes) {
     return value >= 1 && value <= 8 ? value : 1;
 }
 
-int png_orientation(const PngHead& head) {
-    return head.exif.empty() ? 1 : orientation_of(std::string("Exif\0\0", 6) + head.exif);
-}
+int png_orientation(const PngHead& head) { return orientation_of(kExifHeader + head.exif); }
 
 /// Which old pixels a new one covers along one side, and how much of each: the first, and weights that add up to 1.
 struct Span {
@@ -88,12 +103,12 @@ PictureHead picture_head(std::string_view bytes, const std::string& name) {
     int orientation = 1;
     if (is_png(bytes)) {
         const PngHead png = png_head(bytes, name);
-        head = {"PNG", png.height, png.width};
+        head = {"PNG", png.height, png.width, png.grey};
         orientation = png_orientation(png);
     } else if (is_jpeg(bytes)) {
         const JpegHead jpeg = jpeg_head(bytes, name);
-        head = {"JPEG", jpeg.height, jpeg.width};
-        orientation = orientation_of(bytes);
+        head = {"JPEG", jpeg.height, jpeg.width, jpeg.grey};
+        orientation = orientation_of(jpeg_exif(bytes));
     } else {
         throw Error(fmt::format("{}: neither a PNG nor a JPEG file", name));
     }
@@ -103,7 +118,7 @@ PictureHead picture_head(std::string_view bytes, const std::string& name) {
 
 torch::Tensor decode_picture(std::string_view bytes, const std::string& name) {
     if (is_png(bytes)) return upright(decode_png(bytes, name), png_orientation(png_head(bytes, name)));
-    if (is_jpeg(bytes)) return upright(decode_jpeg(bytes, name), orientation_of(bytes));
+    if (is_jpeg(bytes)) return upright(decode_jpeg(bytes, name), orientation_of(jpeg_exif(bytes)));
     throw Error(fmt::format("{}: neither a PNG nor a JPEG file", name));
 }
 
@@ -135,9 +150,10 @@ torch::Tensor with_channels(const torch::Tensor& picture, const PictureRule& rul
     const bool has_alpha = count == 2 || count == 4;
     if (has_alpha && picture[count - 1].ne(255).any().item<bool>()) {
         if (!rule.background) {
-            throw Error(fmt::format("{}: has transparent pixels; flatten it first (convert IN.png -background black "
-                                    "-flatten OUT.png), or train with a dataset.background: black, white or #rrggbb",
-                                    name));
+            throw Error(
+                fmt::format("{}: has transparent pixels; flatten it first (convert IN.png -background black "
+                            "-flatten OUT.png), or train with a dataset.background: black, white or #rrggbb",
+                            name));
         }
         colours = over_background(colours, picture.narrow(0, count - 1, 1), rule);
     }
@@ -153,8 +169,9 @@ torch::Tensor fitted(const torch::Tensor& picture, int64_t height, int64_t width
     const double scale = std::min(double(before_height) / double(height), double(before_width) / double(width));
     const int64_t rows = std::clamp<int64_t>(std::llround(scale * double(height)), 1, before_height);
     const int64_t columns = std::clamp<int64_t>(std::llround(scale * double(width)), 1, before_width);
-    const auto part =
-        picture.narrow(1, (before_height - rows) / 2, rows).narrow(2, (before_width - columns) / 2, columns).contiguous();
+    const auto part = picture.narrow(1, (before_height - rows) / 2, rows)
+                          .narrow(2, (before_width - columns) / 2, columns)
+                          .contiguous();
     auto result = torch::empty({picture.size(0), height, width}, torch::kUInt8);
     const auto down = spans(rows, height), across = spans(columns, width);
     for (int64_t channel = 0; channel < picture.size(0); ++channel) {
@@ -168,8 +185,8 @@ std::optional<std::array<uint8_t, 3>> parse_colour(const std::string& text) {
     if (text.empty()) return std::nullopt;
     if (text == "black") return std::array<uint8_t, 3>{0, 0, 0};
     if (text == "white") return std::array<uint8_t, 3>{255, 255, 255};
-    const bool hexadecimal = text.size() == 7 && text[0] == '#' &&
-                             text.find_first_not_of("0123456789abcdefABCDEF", 1) == std::string::npos;
+    const bool hexadecimal =
+        text.size() == 7 && text[0] == '#' && text.find_first_not_of("0123456789abcdefABCDEF", 1) == std::string::npos;
     if (!hexadecimal) {
         throw Error(fmt::format("config: dataset.background is \"{}\"; expected black, white or #rrggbb", text));
     }

@@ -25,56 +25,71 @@ namespace {
 
 constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
 constexpr size_t kKeptCaches = 8;
+constexpr size_t kMaxCacheBytes = size_t{4} << 30;
 
 /// A file of the folder, and what is found out about it.
 struct Entry {
     fs::path path;
-    std::string name;     ///< below the folder
-    int64_t label = -1;   ///< of its sub-folder
-    int64_t slot = -1;    ///< its place in the split that is loaded; none in the other one
-    uint32_t crc = 0;     ///< of its bytes
+    std::string name;    ///< below the folder
+    int64_t label = -1;  ///< of its sub-folder
+    int64_t slot = -1;   ///< its place in the split that is loaded; none in the other one
+    uint32_t crc = 0;    ///< of its bytes
     PictureHead head;
     std::string problem;  ///< why it is no picture to be had
     bool colours = false, enlarged = false;
 };
 
-struct Listing {
-    std::vector<Entry> entries;
-    std::vector<std::string> class_names;
-};
-
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
-/// All files but hidden ones, in the order of their names. Throws Error where some have a class and some have none.
-Listing list_files(const fs::path& folder) {
-    Listing listing;
-    std::map<std::string, int64_t> classes;
+/// Whether a link leads to a folder that it lies in.
+bool leads_up(const fs::path& path) {
     std::error_code error;
+    if (!fs::is_symlink(path, error)) return false;
+    const fs::path target = fs::canonical(path, error), own = fs::canonical(path.parent_path(), error);
+    const auto [end, ignored] = std::mismatch(target.begin(), target.end(), own.begin(), own.end());
+    return !error && end == target.end();
+}
+
+/// All files but hidden ones.
+std::vector<Entry> list_files(const fs::path& folder) {
+    std::vector<Entry> entries;
+    std::error_code error, no_folder;
     fs::recursive_directory_iterator files(folder, fs::directory_options::follow_directory_symlink, error), end;
     for (; !error && files != end; files.increment(error)) {
-        if (is_hidden(files->path()) && files->is_directory()) files.disable_recursion_pending();
-        if (is_hidden(files->path()) || files->is_directory()) continue;
-        Entry& entry = listing.entries.emplace_back();
-        entry.path = files->path();
-        const fs::path below = fs::relative(entry.path, folder);
-        entry.name = below.generic_string();
-        if (below.has_parent_path()) classes[below.begin()->string()] = 0;
+        const bool is_directory = files->is_directory(no_folder);
+        if (is_directory && (is_hidden(files->path()) || leads_up(files->path()))) files.disable_recursion_pending();
+        if (is_hidden(files->path()) || is_directory) continue;
+        entries.push_back({.path = files->path(), .name = files->path().lexically_relative(folder).generic_string()});
     }
     if (error) throw Error(fmt::format("cannot read the folder {}: {}", display_path(folder), error.message()));
-    std::ranges::sort(listing.entries, {}, &Entry::name);
-    for (auto& [name, label] : classes) {
-        label = std::ssize(listing.class_names);
-        listing.class_names.push_back(name);
-    }
-    for (auto& entry : listing.entries) {
+    return entries;
+}
+
+/// Gives each file the class of its sub-folder, and returns their names; none where there are no sub-folders. Throws
+/// Error where some have a class and some have none, and for names that --class could not tell from others.
+std::vector<std::string> assign_classes(std::vector<Entry>& entries) {
+    std::map<std::string, int64_t> classes;
+    const auto class_of = [](const Entry& entry) {
         const fs::path below = entry.name;
-        if (below.has_parent_path()) entry.label = classes.at(below.begin()->string());
-        if (!classes.empty() && entry.label < 0) {
-            throw Error(fmt::format("{}: lies beside sub-folders, which are classes; move it into one of them",
-                                    display_path(entry.path)));
-        }
+        return below.has_parent_path() ? below.begin()->string() : "";
+    };
+    for (const auto& entry : entries) classes[class_of(entry)] = 0;
+    if (classes.size() == 1 && classes.begin()->first.empty()) return {};
+    std::vector<std::string> class_names;
+    for (auto& [name, label] : classes) {
+        label = std::ssize(class_names);
+        class_names.push_back(name);
+        const bool is_word = name == "all" || name == "none" || name == "own" || name.find(',') != std::string::npos;
+        if (is_word)
+            throw Error(fmt::format("the sub-folder '{}' is a class that --class could not name; rename it", name));
     }
-    return listing;
+    for (auto& entry : entries) {
+        entry.label = classes.at(class_of(entry));
+        if (!class_of(entry).empty()) continue;
+        throw Error(fmt::format("{}: lies beside sub-folders, which are classes; move it into one of them",
+                                display_path(entry.path)));
+    }
+    return class_names;
 }
 
 /// Calls work(entry) for all of them, on all threads, with progress.
@@ -88,6 +103,8 @@ void for_all(std::vector<Entry>& entries, const std::string& what, const std::fu
                 if (entry.problem.empty()) work(entry);
             } catch (const Error& error) {
                 entry.problem = error.what();
+            } catch (const std::exception& error) {
+                entry.problem = fmt::format("{}: {}", display_path(entry.path), error.what());
             }
             progress.update(++done);
         }
@@ -107,10 +124,10 @@ void look_at(std::vector<Entry>& entries) {
     });
 }
 
-/// Whether a picture is held out: a function of its content alone.
-bool is_held_out(const Entry& entry, double share) {
+/// A hash of a picture's content, uniform over [0, 1).
+double content_hash(const Entry& entry) {
     const uint64_t mixed = (entry.crc + uint64_t{1}) * 0x9e3779b97f4a7c15u;
-    return double(mixed >> 32) / double(uint64_t{1} << 32) < share;
+    return double(mixed >> 32) / double(uint64_t{1} << 32);
 }
 
 /// Throws Error with the first that is none, or, where options say so, warns of them.
@@ -135,8 +152,8 @@ std::pair<int64_t, int64_t> parse_size(const std::string& text) {
     const bool two = std::sscanf(text.c_str(), "%5dx%5d%n", &height, &width, &end) == 2 && size_t(end) == text.size();
     if (!two) width = std::sscanf(text.c_str(), "%5d%n", &height, &end) == 1 && size_t(end) == text.size() ? height : 0;
     if (height > 0 && width > 0 && height <= 4096 && width <= 4096) return {height, width};
-    throw Error(fmt::format("config: dataset.size is \"{}\"; expected a side or HEIGHTxWIDTH up to 4096, e.g. 32 or 32x48",
-                            text));
+    throw Error(fmt::format(
+        "config: dataset.size is \"{}\"; expected a side or HEIGHTxWIDTH up to 4096, e.g. 32 or 32x48", text));
 }
 
 /// The size that is asked for, or that all have.
@@ -146,7 +163,8 @@ std::pair<int64_t, int64_t> size_of(const std::vector<Entry>& entries, const Dat
     for (const auto& entry : entries) {
         if (entry.head.height == first.head.height && entry.head.width == first.head.width) continue;
         throw Error(fmt::format(
-            "the pictures are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are to "
+            "the pictures are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are "
+            "to "
             "be brought, e.g. dataset.size=32 or dataset.size=32x48",
             first.name, first.head.height, first.head.width, entry.name, entry.head.height, entry.head.width));
     }
@@ -167,9 +185,10 @@ std::optional<int64_t> available_memory() {
 void require_memory(int64_t needed) {
     const auto available = available_memory();
     if (!available || needed < *available) return;
-    throw Error(fmt::format("the pictures need {:.1f} GiB of memory, and {:.1f} are free; take a smaller dataset.size or "
-                            "dataset.limit",
-                            double(needed) / double(1 << 30), double(*available) / double(1 << 30)));
+    throw Error(
+        fmt::format("the pictures need {:.1f} GiB of memory, and {:.1f} are free; take a smaller dataset.size or "
+                    "dataset.limit",
+                    double(needed) / double(1 << 30), double(*available) / double(1 << 30)));
 }
 
 /// The pixels of the split, uint8 [N, C, H, W], C as the rule says. The others are decoded too, so that all are checked
@@ -192,7 +211,7 @@ torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const PictureRu
 int64_t choose(std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
     int64_t count = 0;
     for (auto& entry : entries) {
-        if (is_held_out(entry, options.test_share) == (split == Split::kTest)) entry.slot = count++;
+        if ((content_hash(entry) < options.test_share) == (split == Split::kTest)) entry.slot = count++;
     }
     if (count > 0) return count;
     throw Error(fmt::format("{}: of {} pictures none is for {}; see dataset.test_share", display_path(options.dir),
@@ -211,14 +230,17 @@ std::string story(const std::vector<Entry>& entries, const DatasetOptions& optio
     std::vector<std::string> parts;
     for (const auto& [format, count] : formats) parts.push_back(fmt::format("{} {}", count, format));
     std::string text = fmt::format("{} files, {}", fmt::join(parts, ", "),
-                                   rule.channels == 1       ? "grey"
-                                   : options.channels       ? "RGB"
-                                                            : "RGB since some have colours");
+                                   rule.channels == 1 ? "grey"
+                                   : options.channels ? "RGB"
+                                                      : "RGB since some have colours");
     if (const int64_t changed = std::ssize(entries) - fitting; changed > 0) {
-        text += fmt::format("; {} of them cropped around the middle and averaged to {}x{}", changed, rule.height, rule.width);
+        text += fmt::format("; {} of them cropped around the middle and averaged to {}x{}", changed, rule.height,
+                            rule.width);
     }
     if (enlarged > 0) text += fmt::format(", {} of which enlarged", enlarged);
-    if (enlarged > 0) log::warn(fmt::format("{} pictures are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
+    if (enlarged > 0)
+        log::warn(
+            fmt::format("{} pictures are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
     return text + fmt::format("; a share of {} held out for tests", options.test_share);
 }
 
@@ -230,18 +252,33 @@ std::optional<fs::path> cache_folder() {
     return std::nullopt;
 }
 
-/// A function of the names and contents of all files and of the options.
+/// FNV-1a (Fowler, Noll, Vo; 64 bits) of the names and contents of all files and of the options.
 std::string cache_key(const std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
-    std::string text = fmt::format("2 {} {} {} {} {} {} {}\n", options.channels.value_or(0), options.size,
-                                   options.background, options.test_share, options.skip_bad, options.limit,
-                                   split == Split::kTest);
+    std::string text = fmt::format("3 {} {} {} {} {} {}\n", options.channels.value_or(0), options.size,
+                                   options.background, options.test_share, options.skip_bad, split == Split::kTest);
     for (const auto& entry : entries) text += fmt::format("{} {:08x}\n", entry.name, entry.crc);
-    const uint32_t low = crc_of(text);
-    return fmt::format("{:08x}{:08x}", low, crc_of(text, ~low));
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char c : text) hash = (hash ^ uint8_t(c)) * 0x100000001b3u;
+    return fmt::format("{:016x}", hash);
 }
 
-/// With the newest ones that were there before; older ones are removed.
+constexpr const char *kCachePrefix = "pictures-", *kCacheEnding = ".safetensors";
+
+/// Removes all but the newest ones.
+void clean_cache(const fs::path& folder) {
+    std::error_code error;
+    std::vector<std::pair<fs::file_time_type, fs::path>> all;
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(kCachePrefix) || !name.ends_with(kCacheEnding)) continue;
+        all.emplace_back(fs::last_write_time(entry.path(), error), entry.path());
+    }
+    std::ranges::sort(all, std::greater<>());
+    for (size_t i = kKeptCaches; i < all.size(); ++i) fs::remove(all[i].second, error);
+}
+
 void write_cache(const fs::path& file, const Dataset& dataset) {
+    if (dataset.images.nbytes() > kMaxCacheBytes) return;
     try {
         std::error_code error;
         fs::create_directories(file.parent_path(), error);
@@ -249,12 +286,7 @@ void write_cache(const fs::path& file, const Dataset& dataset) {
         if (dataset.labels.defined()) content.tensors["labels"] = dataset.labels;
         write_tensor_file(file, content);
         log::debug(fmt::format("the decoded pictures are kept in {}", display_path(file)));
-        std::vector<std::pair<fs::file_time_type, fs::path>> all;
-        for (const auto& entry : fs::directory_iterator(file.parent_path(), error)) {
-            if (!is_hidden(entry.path())) all.emplace_back(fs::last_write_time(entry.path(), error), entry.path());
-        }
-        std::ranges::sort(all, std::greater<>());
-        for (size_t i = kKeptCaches; i < all.size(); ++i) fs::remove(all[i].second, error);
+        clean_cache(file.parent_path());
     } catch (const Error& error) {
         log::debug(fmt::format("the decoded pictures cannot be kept: {}", error.what()));
     }
@@ -268,17 +300,18 @@ std::optional<Dataset> read_cache(const fs::path& file) {
         Dataset dataset{.images = content.at("images", file)};
         if (content.tensors.contains("labels")) dataset.labels = content.at("labels", file);
         dataset.about = content.metadata.at("about");
+        std::error_code ignored;
+        fs::last_write_time(file, fs::file_time_type::clock::now(), ignored);  // it is in use
         return dataset;
     } catch (const std::exception&) {
         return std::nullopt;  // damaged: it is made again
     }
 }
 
-Dataset decode_folder(std::vector<Entry> entries, const DatasetOptions& options, Split split) {
-    PictureRule rule{.channels = options.channels.value_or(3), .background = parse_colour(options.background)};
-    const int64_t files = std::ssize(entries);
-    handle_problems(entries, options);
-    if (entries.empty()) throw Error(fmt::format("no PNG or JPEG file in {}", display_path(options.dir)));
+Dataset decode_folder(std::vector<Entry> entries, int64_t files, const DatasetOptions& options, Split split) {
+    const bool all_grey = std::ranges::all_of(entries, [](const Entry& entry) { return entry.head.grey; });
+    PictureRule rule{.channels = options.channels.value_or(all_grey ? 1 : 3),
+                     .background = parse_colour(options.background)};
     std::tie(rule.height, rule.width) = size_of(entries, options);
     auto pixels = decode(entries, choose(entries, options, split), rule);
     handle_problems(entries, options);
@@ -291,7 +324,7 @@ Dataset decode_folder(std::vector<Entry> entries, const DatasetOptions& options,
     }
     if (std::ssize(slots) < pixels.size(0)) pixels = pixels.index_select(0, torch::tensor(slots, torch::kInt64));
     const bool grey = std::ranges::none_of(entries, [](const Entry& entry) { return entry.colours; });
-    if (!options.channels && grey) pixels = pixels.narrow(1, 0, rule.channels = 1).clone();
+    if (!options.channels && grey && rule.channels == 3) pixels = pixels.narrow(1, 0, rule.channels = 1).clone();
     Dataset dataset{.images = pixels, .about = story(entries, options, rule)};
     if (const int64_t skipped = files - std::ssize(entries); skipped > 0) {
         dataset.about += fmt::format("; {} bad files skipped", skipped);
@@ -303,21 +336,29 @@ Dataset decode_folder(std::vector<Entry> entries, const DatasetOptions& options,
 }  // namespace
 
 Dataset load_picture_folder(const DatasetOptions& options, Split split) {
+    if (options.channels == 2) throw Error("config: dataset.channels is 2; expected 1, 3 or auto");
+    if (!options.size.empty()) parse_size(options.size);
+    parse_colour(options.background);
     const fs::path folder = named_folder(options);
     require_folder(folder);
-    Listing listing = list_files(folder);
-    if (options.channels == 2) throw Error("config: dataset.channels is 2; expected 1, 3 or auto");
-    look_at(listing.entries);
+    auto entries = list_files(folder);
+    const int64_t files = std::ssize(entries);
+    look_at(entries);
+    // So that the first ones, and those that are added, are of all classes.
+    std::ranges::sort(entries, {}, [](const Entry& entry) { return std::pair(content_hash(entry), entry.name); });
+    handle_problems(entries, options);
+    if (entries.empty()) throw Error(fmt::format("no PNG or JPEG file in {}", display_path(folder)));
+    const auto class_names = assign_classes(entries);
+
     const auto kept_in = cache_folder();
-    const fs::path file =
-        kept_in.value_or("") / fmt::format("pictures-{}.safetensors", cache_key(listing.entries, options, split));
+    const fs::path file = kept_in.value_or("") / (kCachePrefix + cache_key(entries, options, split) + kCacheEnding);
     auto dataset = kept_in ? read_cache(file) : std::nullopt;
     if (!dataset) {
-        dataset = decode_folder(std::move(listing.entries), options, split);
+        dataset = decode_folder(std::move(entries), files, options, split);
         if (kept_in) write_cache(file, *dataset);
     }
-    dataset->class_names = listing.class_names;
-    dataset->classes = std::ssize(listing.class_names);
+    dataset->class_names = class_names;
+    dataset->classes = std::ssize(class_names);
     if (split == Split::kTrain) log::info(dataset->about);
     return *std::move(dataset);
 }

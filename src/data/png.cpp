@@ -139,7 +139,8 @@ torch::Tensor read_png(const std::filesystem::path& path) {
 
 PngHead png_head(std::string_view bytes, const std::string& name) {
     const auto chunks = chunks_of(bytes, name);
-    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}, {}};
+    const int colour_type = chunks[0].data[9];  // 0: grey, 4: grey and alpha (section 11.2.2)
+    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}, {}, (colour_type & 3) == 0};
     for (const auto& chunk : chunks) {
         append_text(head.texts, chunk);
         if (chunk.type == "eXIf") head.exif = chunk.data;

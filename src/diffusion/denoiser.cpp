@@ -1,5 +1,7 @@
 #include "diffuse/diffusion/denoiser.hpp"
 
+#include <cmath>
+
 #include "diffuse/base/device.hpp"
 
 namespace diffuse {
@@ -15,10 +17,21 @@ Network counted(Network network, std::atomic<int64_t>& evaluations) {
 
 Tensor network_output(const Network& network, const Parameterization& parameterization, const Schedule& schedule,
                       const Tensor& x, std::span<const NoiseLevel> levels, const Condition& condition) {
-    std::vector<double> times;
-    for (const auto& level : levels) times.push_back(schedule.time_at(level.log_snr()));
-    const auto time = to_device(torch::tensor(times, torch::kFloat64).to(torch::kFloat32), x.device());
-    const auto output = network({x, time, condition});
+    const auto on_device = [&](const std::vector<double>& values) {
+        return to_device(torch::tensor(values, torch::kFloat64).to(torch::kFloat32), x.device());
+    };
+    std::vector<double> times, scales;
+    for (const auto& level : levels) {
+        times.push_back(schedule.time_at(level.log_snr()));
+        scales.push_back(1 / std::hypot(level.sigma, level.alpha * parameterization.sigma_data));
+    }
+    auto input = x;
+    if (parameterization.sigma_data != 1) {
+        std::vector<int64_t> shape(size_t(x.dim()), 1);
+        shape[0] = std::ssize(scales);
+        input = x * on_device(scales).view(shape);
+    }
+    const auto output = network({input, on_device(times), condition});
     return parameterization.input_skip ? output + x : output;
 }
 
@@ -27,10 +40,12 @@ Denoiser network_denoiser(Network network, const Parameterization& parameterizat
     return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
         const c10::AutoGradMode gradients(c10::GradMode::is_enabled() && x.requires_grad());
         const bool untrained = level.ratio() < schedule.at(1).ratio();
-        const NoiseLevel asked = untrained ? schedule.at(1) : level;
+        const NoiseLevel asked = normalised(untrained ? schedule.at(1) : level);
+        const double scale = scale_of(level);
+        const auto input = scale == 1 ? x : x / scale;
         const auto output =
-            network_output(network, parameterization, schedule, x.to(torch::kFloat32), {&asked, 1}, condition);
-        auto [x0, eps] = parameterization.predict(output.to(x.scalar_type()), x, asked);
+            network_output(network, parameterization, schedule, input.to(torch::kFloat32), {&asked, 1}, condition);
+        auto [x0, eps] = parameterization.predict(output.to(x.scalar_type()), input, asked);
         if (untrained) x0 = (x - level.sigma * eps) / level.alpha;
         return {x0, eps};
     };

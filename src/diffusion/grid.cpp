@@ -50,26 +50,52 @@ Grid then_data(Grid grid) {
     return grid;
 }
 
-using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps);
-Grid uniform(const Schedule& schedule, int64_t start, int64_t steps) {
+/// The level of a ratio, or the schedule's nearest end.
+NoiseLevel at_ratio(const Schedule& schedule, double ratio) {
+    return schedule.at(schedule.time_at(-2 * std::log(ratio)));
+}
+
+using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps, double shift);
+Grid uniform(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return at_integer_times(schedule, start, steps, [](double fraction) { return fraction; });
 }
-Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps) {
+Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return at_integer_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
 }
-Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps) {
+Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return then_data(spaced_in(kLogarithmic, schedule, start, steps));
 }
-Grid karras(const Schedule& schedule, int64_t start, int64_t steps) {
+Grid karras(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return then_data(spaced_in(kKarras, schedule, start, steps));
 }
 
+Grid edm(const Schedule& schedule, int64_t start, int64_t steps, double) {
+    constexpr double kLow = 0.002, kHigh = 80;
+    const double first = std::pow(std::min(kHigh, schedule.at(double(start)).ratio()), 1 / kKarrasRho);
+    const double last = std::pow(std::max(kLow, schedule.at(1).ratio()), 1 / kKarrasRho);
+    Grid grid;
+    for (int64_t i = 0; i < steps; ++i) {
+        const double share = steps > 1 ? double(i) / double(steps - 1) : 0;
+        grid.push_back(at_ratio(schedule, std::pow(first + share * (last - first), kKarrasRho)));
+    }
+    return then_data(grid);
+}
+Grid flow(const Schedule& schedule, int64_t start, int64_t steps, double shift) {
+    const NoiseLevel first = schedule.at(double(start));
+    const double begin = first.sigma / (first.alpha + first.sigma);
+    const double unshifted = begin / (shift - (shift - 1) * begin);  // so that shifting ends where grids begin
+    Grid grid = {first};
+    for (int64_t i = 1; i < steps; ++i) {
+        const double u = unshifted * (1 - double(i) / double(steps)), shifted = shift * u / (1 + (shift - 1) * u);
+        grid.push_back(at_ratio(schedule, shifted / (1 - shifted)));
+    }
+    return then_data(grid);
+}
+
 const Table<Spacing>& spacings() {
-    static const Table<Spacing> table = {{"uniform", uniform},
-                                         {"trailing", uniform},
-                                         {"quadratic", quadratic},
-                                         {"log-snr", log_snr},
-                                         {"karras", karras}};
+    static const Table<Spacing> table = {{"uniform", uniform}, {"trailing", uniform}, {"quadratic", quadratic},
+                                         {"log-snr", log_snr}, {"karras", karras},    {"edm", edm},
+                                         {"flow", flow}};
     return table;
 }
 
@@ -88,14 +114,23 @@ int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio) {
     return t;
 }
 
-Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps, std::optional<double> max_ratio) {
+Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps, std::optional<double> max_ratio,
+               double shift) {
     const Spacing make = look_up("spacing", spacings(), spacing);
     const int64_t start = grid_start(schedule, max_ratio);
     if (steps < 1 || steps > start) {
         throw Error(
             fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}", steps, start, start));
     }
-    return make(schedule, start, steps);
+    Grid grid = make(schedule, start, steps, shift);
+    for (size_t i = 0; i + 1 < grid.size(); ++i) {
+        if (grid[i + 1].ratio() < grid[i].ratio()) continue;
+        throw Error(
+            fmt::format("{} steps are too many for the spacing {}: the schedule has no levels between t = {:.4g} and "
+                        "data",
+                        steps, spacing, grid[i].t));
+    }
+    return grid;
 }
 
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {
@@ -104,6 +139,11 @@ Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<doub
 }
 
 std::vector<std::string> spacing_names() { return names(spacings()); }
+
+Grid normalised(Grid grid) {
+    for (auto& level : grid) level = normalised(level);
+    return grid;
+}
 
 Grid reversed(Grid grid) {
     std::reverse(grid.begin(), grid.end());

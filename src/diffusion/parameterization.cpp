@@ -1,11 +1,37 @@
 #include "diffuse/diffusion/parameterization.hpp"
 
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse {
 namespace {
 
 using torch::Tensor;
+
+/// With q = sigma^2 + (alpha sigma_data)^2 and normalised levels, table 1's D = c_skip x / alpha + c_out F reads
+/// x0 = sigma_data (sigma_data alpha x / q + sigma F / sqrt(q)).
+Parameterization edm(double sigma_data) {
+    const auto variance = [=](const NoiseLevel& level) {
+        return level.sigma * level.sigma + std::pow(level.alpha * sigma_data, 2);
+    };
+    return {.target =
+                [=](const Tensor& x0, const Tensor& eps, const Tensor& alpha, const Tensor& sigma) {
+                    const auto q = sigma * sigma + (alpha * sigma_data).square();
+                    return (sigma * x0 - sigma_data * sigma_data * alpha * eps) / (sigma_data * q.sqrt());
+                },
+            .predict = [=](const Tensor& output, const Tensor& x, const NoiseLevel& level) -> Prediction {
+                const double q = variance(level);
+                const auto scaled = x / q, said = output * (sigma_data / std::sqrt(q));
+                return {sigma_data * sigma_data * level.alpha * scaled + level.sigma * said,
+                        level.sigma * scaled - level.alpha * said};
+            },
+            .eps_error = [=](const NoiseLevel& level) { return level.alpha * sigma_data / std::sqrt(variance(level)); },
+            .sigma_data = sigma_data};
+}
 
 const Table<Parameterization>& predictions() {
     static const Table<Parameterization> table = {
@@ -29,6 +55,14 @@ const Table<Parameterization>& predictions() {
               return {level.alpha * x - level.sigma * v, level.sigma * x + level.alpha * v};
           },
           .eps_error = [](const NoiseLevel& level) { return level.alpha; }}},
+        {"flow",
+         {.target = [](const Tensor& x0, const Tensor& eps, const Tensor&, const Tensor&) { return eps - x0; },
+          .predict = [](const Tensor& u, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              const double sum = level.alpha + level.sigma;
+              return {(x - level.sigma * u) / sum, (x + level.alpha * u) / sum};
+          },
+          .eps_error = [](const NoiseLevel& level) { return level.alpha / (level.alpha + level.sigma); }}},
+        {"edm", edm(/*sigma_data=*/1)},
     };
     return table;
 }
@@ -41,10 +75,18 @@ Fields fields(ParameterizationOptions& options) {
     return {{"prediction", Choice{&options.prediction, prediction_names()},
              "meaning of the network's output; the loss is the error of eps for all"},
             {"input_skip", &options.input_skip,
-             "input added to the output, with prediction eps (near pure noise, eps is x)"}};
+             "input added to the output, with prediction eps (near pure noise, eps is x)"},
+            {.key = "sigma_data",
+             .value = Number<std::optional<double>>{&options.sigma_data, 1e-3, 1e3},
+             .meaning = "root mean square of the data that prediction edm expects; null: measured when a run begins"}};
 }
 
 Parameterization make_parameterization(const ParameterizationOptions& options) {
+    if (options.sigma_data && options.prediction != "edm") {
+        throw Error(
+            fmt::format("config: model.sigma_data belongs to model.prediction edm; it is {}", options.prediction));
+    }
+    if (options.sigma_data) return edm(*options.sigma_data);
     Parameterization result = look_up("prediction", predictions(), options.prediction);
     result.input_skip = options.input_skip && options.prediction == "eps";
     return result;

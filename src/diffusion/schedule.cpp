@@ -1,11 +1,13 @@
 #include "diffuse/diffusion/schedule.hpp"
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse {
@@ -88,14 +90,106 @@ std::vector<double> to_pure_noise(const std::vector<double>& betas) {
     return stretched;
 }
 
-using Betas = std::vector<double> (*)(int64_t steps);
-const Table<Betas>& schedules() {
-    static const Table<Betas> table = {{"linear", linear_betas},
-                                       {"scaled-linear", scaled_linear_betas},
-                                       {"cosine", cosine_betas},
-                                       {"sigmoid", sigmoid_betas},
-                                       {"polynomial", polynomial_betas}};
+constexpr double kBeta0 = 0.1, kBeta1 = 20;  // Song et al. 2021, appendix C
+
+double vp_beta(double u) { return kBeta0 + u * (kBeta1 - kBeta0); }
+double vp_log_alpha(double u) { return -u * u * (kBeta1 - kBeta0) / 4 - u * kBeta0 / 2; }
+
+Path vp(const ScheduleOptions&) {
+    return {[](double u) {
+                const double log_alpha = vp_log_alpha(u);
+                return NoiseLevel{std::exp(log_alpha), std::sqrt(-std::expm1(2 * log_alpha))};
+            },
+            [](double u) {
+                return Sde{-vp_beta(u) / 2, vp_beta(u)};
+            }};
+}
+
+Path sub_vp(const ScheduleOptions&) {
+    return {[](double u) {
+                const double log_alpha = vp_log_alpha(u);
+                return NoiseLevel{std::exp(log_alpha), -std::expm1(2 * log_alpha)};
+            },
+            [](double u) {
+                return Sde{-vp_beta(u) / 2, vp_beta(u) * -std::expm1(4 * vp_log_alpha(u))};
+            }};
+}
+
+Path ve(const ScheduleOptions& options) {
+    const double low = options.sigma_min.value_or(0.01), high = options.sigma_max.value_or(50);
+    const double growth = std::log(high / low);
+    const auto sigma = [=](double u) { return low * std::exp(u * growth); };
+    return {[=](double u) {
+                return NoiseLevel{1, sigma(u)};
+            },
+            [=](double u) {
+                return Sde{0, 2 * std::pow(sigma(u), 2) * growth};
+            }};
+}
+
+Path edm(const ScheduleOptions& options) {
+    constexpr double kRho = 7;
+    const double low = std::pow(options.sigma_min.value_or(0.002), 1 / kRho);
+    const double rise = std::pow(options.sigma_max.value_or(80), 1 / kRho) - low;
+    return {[=](double u) {
+                return NoiseLevel{1, std::pow(low + u * rise, kRho)};
+            },
+            [=](double u) {
+                return Sde{0, 2 * kRho * rise * std::pow(low + u * rise, 2 * kRho - 1)};
+            }};
+}
+
+Path flow(const ScheduleOptions&) {
+    return {[](double u) { return NoiseLevel{1 - u, u}; }, [](double u) { return Sde{-1 / (1 - u), 2 * u / (1 - u)}; }};
+}
+
+Path cosine_vp(const ScheduleOptions&) {
+    constexpr double kQuarter = std::numbers::pi / 2;
+    return {[](double u) {
+                return NoiseLevel{u == 1 ? 0 : std::cos(kQuarter * u), std::sin(kQuarter * u)};
+            },
+            [](double u) {
+                return Sde{-kQuarter * std::tan(kQuarter * u), 2 * kQuarter * std::tan(kQuarter * u)};
+            }};
+}
+
+/// A schedule of steps or a path.
+struct ScheduleKind {
+    std::vector<double> (*betas)(int64_t steps) = nullptr;
+    Path (*path)(const ScheduleOptions& options) = nullptr;
+    bool has_ends = false;  ///< takes sigma_min and sigma_max
+};
+const Table<ScheduleKind>& schedules() {
+    static const Table<ScheduleKind> table = {{"linear", {linear_betas}},
+                                              {"scaled-linear", {scaled_linear_betas}},
+                                              {"cosine", {cosine_betas}},
+                                              {"sigmoid", {sigmoid_betas}},
+                                              {"polynomial", {polynomial_betas}},
+                                              {"vp", {nullptr, vp}},
+                                              {"sub-vp", {nullptr, sub_vp}},
+                                              {"ve", {nullptr, ve, /*has_ends=*/true}},
+                                              {"edm", {nullptr, edm, /*has_ends=*/true}},
+                                              {"flow", {nullptr, flow}},
+                                              {"cosine-vp", {nullptr, cosine_vp}}};
     return table;
+}
+
+/// Throws Error for options that this kind takes no notice of.
+void check(const ScheduleOptions& options, const ScheduleKind& kind) {
+    if (options.zero_terminal_snr && kind.path) {
+        throw Error(
+            fmt::format("config: schedule.zero_terminal_snr is for schedules of steps; {} is a path in continuous "
+                        "time",
+                        options.kind));
+    }
+    if (!kind.has_ends && (options.sigma_min || options.sigma_max)) {
+        throw Error(
+            fmt::format("config: schedule.sigma_min and sigma_max belong to ve and edm; the kind is {}", options.kind));
+    }
+    if (options.sigma_min && options.sigma_max && *options.sigma_min >= *options.sigma_max) {
+        throw Error(fmt::format("config: schedule.sigma_min {} is not below sigma_max {}", *options.sigma_min,
+                                *options.sigma_max));
+    }
 }
 
 }  // namespace
@@ -106,7 +200,13 @@ Fields fields(ScheduleOptions& options) {
     return {{"kind", Choice{&options.kind, schedule_names()}, "noise schedule"},
             {"steps", Number<int64_t>{&options.steps, 1, 100'000}, "T, the number of trained noise levels"},
             {"zero_terminal_snr", &options.zero_terminal_snr,
-             "schedule rescaled to end in pure noise (needs prediction v or x0, weighting v)"}};
+             "schedule rescaled to end in pure noise (needs prediction v or x0, weighting v)"},
+            {.key = "sigma_min",
+             .value = Number<std::optional<double>>{&options.sigma_min, 1e-6, 1e6},
+             .meaning = "smallest sigma of ve (0.01 if null) and edm (0.002)"},
+            {.key = "sigma_max",
+             .value = Number<std::optional<double>>{&options.sigma_max, 1e-6, 1e6},
+             .meaning = "largest sigma of ve (50 if null) and edm (80)"}};
 }
 
 Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
@@ -118,11 +218,38 @@ Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
     }
 }
 
+Schedule::Schedule(Path path, int64_t steps)
+    : levels_{NoiseLevel{}}, zero_terminal_snr_(false), path_(std::move(path)) {
+    for (int64_t t = 1; t <= steps; ++t) {
+        levels_.push_back(path_->level(double(t) / double(steps)));
+        levels_.back().t = double(t);
+    }
+}
+
+Sde Schedule::sde(double t) const {
+    TORCH_INTERNAL_ASSERT(t > 0 && t <= double(steps()), "no process at t = ", t);
+    const double count = double(steps());
+    if (path_) {
+        const Sde in_u = path_->sde(t / count);
+        return {in_u.f / count, in_u.g2 / count};
+    }
+    // log-SNR is linear between whole times, and alpha^2 its sigmoid.
+    const double above = std::clamp(std::ceil(t), std::min(2.0, count), count), below = std::max(1.0, above - 1);
+    const double slope = above > below ? at(above).log_snr() - at(below).log_snr() : 0;
+    const double sigma2 = std::pow(at(std::max(1.0, t)).sigma, 2);
+    return {sigma2 * slope / 2, -sigma2 * slope};
+}
+
 NoiseLevel Schedule::at(double t) const {
     TORCH_INTERNAL_ASSERT(t == 0 || (t >= 1 && t <= double(steps())), "no noise level at t = ", t);
     const double whole = std::floor(t), fraction = t - whole;
     const NoiseLevel& below = levels_[size_t(whole)];
     if (fraction == 0) return below;
+    if (path_) {
+        NoiseLevel level = path_->level(t / double(steps()));
+        level.t = t;
+        return level;
+    }
     const NoiseLevel& above = levels_[size_t(whole) + 1];
     return level_of_log_snr((1 - fraction) * below.log_snr() + fraction * above.log_snr(), t);
 }
@@ -132,12 +259,24 @@ double Schedule::time_at(double log_snr) const {
                                             [&](const NoiseLevel& level) { return level.log_snr() >= log_snr; });
     if (above == levels_.begin() + 1) return 1;
     if (above == levels_.end()) return double(steps());
+    if (path_) return path_time(above[-1].t, above->t, log_snr);
     const NoiseLevel& below = above[-1];
     return below.t + (below.log_snr() - log_snr) / (below.log_snr() - above->log_snr());
 }
 
+double Schedule::path_time(double below, double above, double log_snr) const {
+    while (true) {
+        const double middle = (below + above) / 2;
+        if (middle <= below || middle >= above) return below;  // nothing is between them
+        (path_->level(middle / double(steps())).log_snr() >= log_snr ? below : above) = middle;
+    }
+}
+
 Schedule make_schedule(const ScheduleOptions& options) {
-    const auto betas = look_up("schedule", schedules(), options.kind)(options.steps);
+    const ScheduleKind& kind = look_up("schedule", schedules(), options.kind);
+    check(options, kind);
+    if (kind.path) return Schedule(kind.path(options), options.steps);
+    const auto betas = kind.betas(options.steps);
     return Schedule(options.zero_terminal_snr ? to_pure_noise(betas) : betas, options.zero_terminal_snr);
 }
 

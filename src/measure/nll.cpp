@@ -47,8 +47,8 @@ Fields fields(NllOptions& options) {
 Nll measure_nll(const Model& model, const Tensor& bytes, const NllOptions& options, torch::Device device) {
     const Denoiser estimate = denoiser(model);
     const int64_t start = grid_start(model.schedule, options.max_ratio);
-    const Grid chain = make_grid(model.schedule, "uniform", start, options.max_ratio);
-    const Grid grid = likelihood_grid(model.schedule, options.ode_steps, options.max_ratio);
+    const Grid chain = normalised(make_grid(model.schedule, "uniform", start, options.max_ratio));
+    const Grid grid = normalised(likelihood_grid(model.schedule, options.ode_steps, options.max_ratio));
     const auto measured = [&](const std::string& what, const auto& measure) {
         return over_groups(what, bytes, device, [&](const Tensor& some, int64_t first) {
             return measure(some, Draws{options.seed, first});

@@ -1,11 +1,13 @@
 #include "diffuse/nets/unet.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
@@ -18,6 +20,7 @@ namespace {
 namespace nn = torch::nn;
 
 constexpr int64_t kHeadChannels = 32;
+constexpr int64_t kLowest = 0;  ///< among the resolutions of attention: the lowest one, whatever it is
 
 /// At least 8 channels a group, at most 32 groups.
 nn::GroupNorm group_norm(int64_t channels) {
@@ -53,15 +56,13 @@ void check(const UNetOptions& options, const ImageShape& shape) {
             options.patch_size, halvings + 1, unit, shape.height, shape.width, nearest(shape.height),
             nearest(shape.width)));
     }
+    std::vector<int64_t> heights;
+    for (int64_t level = 0; level <= halvings; ++level) heights.push_back(shape.height / options.patch_size >> level);
     for (const int64_t resolution : options.attention_resolutions) {
-        bool found = false;
-        for (int64_t level = 0; level <= halvings; ++level)
-            found |= shape.height / options.patch_size >> level == resolution;
-        if (!found) {
-            throw Error(
-                fmt::format("config: model.attention_resolutions has {}, but no level of this network is {} high",
-                            resolution, resolution));
-        }
+        if (resolution == kLowest || std::ranges::find(heights, resolution) != heights.end()) continue;
+        throw Error(
+            fmt::format("config: model.attention_resolutions has {}, but the levels of this network are {} high",
+                        resolution, fmt::join(heights, ", ")));
     }
 }
 
@@ -192,6 +193,8 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch
       options(chosen),
       channels(chosen.base_channels),
       resolution(shape.height / chosen.patch_size) {
+    const int64_t lowest = resolution >> (chosen.channel_multipliers.size() - 1);
+    std::ranges::replace(options.attention_resolutions, kLowest, lowest);
     const int64_t base = chosen.base_channels, pixels = shape.channels * chosen.patch_size * chosen.patch_size;
     time1 = register_module("time1", nn::Linear(base, 4 * base));
     time2 = register_module("time2", nn::Linear(4 * base, 4 * base));
@@ -293,8 +296,8 @@ Fields fields(UNetOptions& o) {
         {"channel_multipliers", List{&o.channel_multipliers, 1, 32, 1, 8},
          "channels of each level, in base_channels; each level halves the resolution"},
         {"blocks_per_level", Number<int64_t>{&o.blocks_per_level, 1, 16}, "residual blocks a level on the way down"},
-        {"attention_resolutions", List{&o.attention_resolutions, 1, 1024, 0, 8},
-         "heights of feature maps that get self-attention, e.g. [7]"},
+        {"attention_resolutions", List{&o.attention_resolutions, 0, 1024, 0, 8},
+         "heights of feature maps that get self-attention, e.g. [7]; 0: the lowest"},
         {"dropout", Number<double>{&o.dropout, 0, 0.9}, "probability of dropout inside the residual blocks"},
         {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"},
         {"classes", NumberOrAuto{&o.classes, 0, 1000},

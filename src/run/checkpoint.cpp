@@ -42,6 +42,8 @@ std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
             {"window_loss", to_text(Json(training.window.loss))},
             {"window_grad_norm", to_text(Json(training.window.grad_norm))},
             {"window_steps", to_text(Json(training.window.steps))},
+            {"window_level_loss", to_text(Json(training.window.level_loss))},
+            {"window_level_count", to_text(Json(training.window.level_count))},
             {"data", training.data},
             {"about_data", training.about_data},
             {"class_names", to_text(Json(checkpoint.class_names))},
@@ -78,10 +80,13 @@ public:
         if (!json("loss").is_null()) training.loss = number("loss");
         training.window = {number("window_loss"), number("window_grad_norm"),
                            whole(json("window_steps"), "window_steps")};
+        read_bins("window_level_loss", training.window.level_loss);
+        read_bins("window_level_count", training.window.level_count);
         training.data = text("data");
         training.machine = text("machine");
         if (metadata_.contains("about_data")) training.about_data = text("about_data");
         if (metadata_.contains("class_names")) checkpoint.class_names = names(json("class_names"));
+        require(int64_t(checkpoint.class_names.size()) <= checkpoint.config.unet.classes.value_or(0), "class_names");
     }
 
 private:
@@ -109,6 +114,15 @@ private:
     int64_t whole(const Json& value, const std::string& key) const {
         require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT64_MAX}, key);
         return value.get<int64_t>();
+    }
+    void read_bins(const std::string& key, std::array<double, kLevelBins>& bins) const {
+        if (!metadata_.contains(key)) return;  // of an older program
+        const Json value = json(key);
+        require(value.is_array() && value.size() == bins.size(), key);
+        for (size_t i = 0; i < bins.size(); ++i) {
+            require(value[i].is_number(), key);
+            bins[i] = value[i].get<double>();
+        }
     }
     std::vector<std::string> names(const Json& value) const {
         require(value.is_array(), "class_names");

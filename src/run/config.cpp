@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
@@ -16,11 +18,15 @@ constexpr uintmax_t kMaxBytes = 1 << 20;
 /// What each key allows alone, but not together.
 Config checked_together(Config config) {
     check(config.sample);
+    // What these refuse is found out before a run begins.
+    make_parameterization(config.parameterization);
+    training_levels(/*seed=*/0, /*step=*/0, /*batch=*/1, make_schedule(config.schedule), config.train.levels);
     const std::string &prediction = config.parameterization.prediction, &weighting = config.train.weighting;
-    if (weighting == "v" && prediction == "eps") {
-        throw Error(
-            "config: train.weighting \"v\" is 1 / alpha^2 of the error of eps, nearly all of it at t = T; set "
-            "model.prediction to \"v\" or \"x0\", or another weighting");
+    if ((weighting == "v" || weighting == "flow" || weighting == "edm") && prediction == "eps") {
+        throw Error(fmt::format(
+            "config: train.weighting \"{}\" is about 1 / alpha^2 of the error of eps, nearly all of it at t = "
+            "T; set model.prediction to \"v\", \"flow\", \"edm\" or \"x0\", or another weighting",
+            weighting));
     }
     if (!config.schedule.zero_terminal_snr) return config;
     if (prediction == "eps") {
@@ -121,6 +127,18 @@ Config with_settings(const Config& config, const std::vector<std::string>& setti
     return apply_settings(to_json(config), settings);
 }
 
+namespace {
+
+/// Of pictures in [-1, 1], to four digits, so that it is the same on every machine.
+double root_mean_square(const torch::Tensor& bytes) {
+    const auto counts = torch::bincount(bytes.flatten(), {}, 256).to(torch::kFloat64);
+    const auto values = torch::arange(256, torch::kFloat64) / 127.5 - 1;
+    const double mean = (counts * values.square()).sum().item<double>() / double(bytes.numel());
+    return std::round(1e4 * std::sqrt(mean)) / 1e4;
+}
+
+}  // namespace
+
 Config with_classes(Config config, const Dataset& dataset) {
     const int64_t classes = config.unet.classes.value_or(dataset.classes);
     if (classes > 0 && dataset.classes == 0) {
@@ -133,8 +151,13 @@ Config with_classes(Config config, const Dataset& dataset) {
                         classes, dataset.classes - 1, dataset.classes));
     }
     config.unet.classes = classes;
-    check_guidance(config.sample,
-                   condition_of(config.sample, {classes, dataset.class_names}, 1));  // before hours are spent
+    if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
+        config.parameterization.sigma_data = root_mean_square(dataset.images);
+    }
+    check_guidance(
+        config.sample,
+        condition_of(config.sample, {classes, classes > 0 ? dataset.class_names : std::vector<std::string>()},
+                     1));  // before hours are spent
     return config;
 }
 

@@ -11,15 +11,13 @@
 #include "diffuse/run/model.hpp"
 
 namespace diffuse {
-namespace {
-
-constexpr int64_t kDefaultSteps = 20;
-
-}  // namespace
+namespace {}  // namespace
 
 const SolverKind& SampleOptions::solver_kind() const { return look_up("solver", solvers(), solver); }
 
-bool SampleOptions::stochastic() const { return solver_kind().stochastic || eta.value_or(0) > 0; }
+bool SampleOptions::stochastic() const {
+    return solver_kind().stochastic || eta.value_or(solver_kind().default_eta) > 0;
+}
 
 Fields fields(SampleOptions& o) {
     using Integer = Number<std::optional<int64_t>>;
@@ -29,15 +27,30 @@ Fields fields(SampleOptions& o) {
         {.key = "steps",
          .value = Integer{&o.steps, 1, 100'000},
          .meaning = "steps of the grid",
-         .by_default = "20, of ddpm every level"},
+         .by_default = "20; ddpm every level, euler-maruyama and reverse-diffusion 200, pc 100, langevin 50"},
         {"nfe", Integer{&o.nfe, 1, 1'000'000},
          "largest number of network evaluations of an image, which decides the steps"},
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
-        {.key = "eta", .value = Real{&o.eta, 0, 1}, .meaning = "ddim: share of ddpm's noise", .by_default = "0"},
+        {.key = "shift",
+         .value = Real{&o.shift, 1e-3, 1e3},
+         .meaning = "shift of the spacing flow; above 1: finer near noise",
+         .by_default = "1"},
+        {.key = "eta",
+         .value = Real{&o.eta, 0, 1},
+         .meaning = "share of the process's noise, from ODE to SDE, of ddim and euler-maruyama",
+         .by_default = "0 of ddim, 1 of euler-maruyama"},
+        {.key = "snr",
+         .value = Real{&o.snr, 0, 10},
+         .meaning = "pc: signal-to-noise ratio of its Langevin steps",
+         .by_default = "0.16"},
+        {.key = "churn",
+         .value = Real{&o.churn, 0, 1e6},
+         .meaning = "edm-sde: S_churn, noise added on the whole way",
+         .by_default = "40"},
         {.key = "clip_x0",
          .value = &o.clip_x0,
          .meaning = "clamp the predicted image to [-1, 1] at each step",
-         .by_default = "for ddpm and eta above 0"},
+         .by_default = "for stochastic solvers and eta above 0"},
         {.key = "max_ratio",
          .value = Real{&o.max_ratio, 0, std::numeric_limits<double>::infinity()},
          .meaning = "largest sigma / alpha of a grid, where it begins; inf: at T",
@@ -71,7 +84,7 @@ Fields fields(SampleOptions& o) {
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "
          "groups of 8, and never changes a picture; on a GPU another number may change their last digits"}};
-    const std::set<std::string> of_sampling = {"eta", "clip_x0", "threshold"};
+    const std::set<std::string> of_sampling = {"eta", "snr", "churn", "clip_x0", "threshold"};
     const auto foreign = [&](const Field& field) { return of_sampling.contains(field.key); };
     if (o.direction == Direction::kEncoding) std::erase_if(all, foreign);
     return all;
@@ -94,6 +107,7 @@ std::string known_classes(const Classes& known) {
 
 /// A class by its name, or by its number where no name is a number.
 int64_t class_of(const std::string& word, const Classes& known) {
+    if (known.count == 0) throw Error(fmt::format("class {}: {}", word, known_classes(known)));
     const auto found = std::ranges::find(known.names, word);
     if (found != known.names.end()) return found - known.names.begin();
     const bool by_number =
@@ -137,6 +151,9 @@ int64_t cycle_of(const SampleOptions& options, const Classes& known) {
 
 SampleOptions without_idle(SampleOptions options) {
     if (!options.solver_kind().takes_eta) options.eta.reset();
+    if (options.solver != "pc") options.snr.reset();
+    if (options.solver != "edm-sde") options.churn.reset();
+    if (options.spacing != "flow") options.shift.reset();
     if (options.guidance != 1) return options;
     options.guidance_interval.reset();
     options.negative_class.reset();
@@ -156,7 +173,16 @@ void check(const SampleOptions& options) {
         throw Error("guidance leads away from a guide or from negative_class, not from both; leave one of them out");
     }
     if (options.eta && !options.solver_kind().takes_eta) {
-        throw Error(fmt::format("eta belongs to ddim; the solver is {}", options.solver));
+        throw Error(fmt::format("eta belongs to ddim and euler-maruyama; the solver is {}", options.solver));
+    }
+    if (options.snr && options.solver != "pc") {
+        throw Error(fmt::format("snr belongs to pc; the solver is {}", options.solver));
+    }
+    if (options.churn && options.solver != "edm-sde") {
+        throw Error(fmt::format("churn belongs to edm-sde; the solver is {}", options.solver));
+    }
+    if (options.shift && options.spacing != "flow") {
+        throw Error(fmt::format("shift belongs to the spacing flow; the spacing is {}", options.spacing));
     }
     if (options.direction == Direction::kEncoding && options.stochastic()) {
         throw Error(
@@ -186,11 +212,11 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
     const int64_t all = grid_start(schedule, options.max_ratio);
     int64_t steps = std::min(all, steps_for(options.solver_kind(), *options.nfe, options.direction));
     while (true) {
-        const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio);
+        const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio, options.shift.value_or(1));
         if (evaluations_along(options, grid) <= *options.nfe) return grid;
         if (--steps == 0) {
             throw Error(fmt::format("{} evaluations have room for no guided step of {}; --nfe {} or more has",
-                                    *options.nfe, options.solver, 2 * options.solver_kind().evaluations));
+                                    *options.nfe, options.solver, 2 * options.solver_kind().last_evaluations));
         }
     }
 }
@@ -208,8 +234,9 @@ void check_guidance(const SampleOptions& options, const Condition& condition) {
 Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
     if (options.nfe) return grid_for_nfe(options, schedule);
     const int64_t all = grid_start(schedule, options.max_ratio);
-    const int64_t by_default = options.solver_kind().stochastic ? all : std::min(kDefaultSteps, all);
-    return make_grid(schedule, options.spacing, options.steps.value_or(by_default), options.max_ratio);
+    const int64_t chosen = options.solver_kind().default_steps, by_default = chosen == 0 ? all : std::min(chosen, all);
+    return make_grid(schedule, options.spacing, options.steps.value_or(by_default), options.max_ratio,
+                     options.shift.value_or(1));
 }
 
 }  // namespace diffuse

@@ -77,13 +77,19 @@ StepDenoiser assembled(const SampleOptions& options, const Model& model, const s
 }  // namespace
 
 Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
-    return {.solver = [make = options.solver_kind().make, eta = options.eta.value_or(0)] { return make(eta); },
+    const Grid grid = make_grid(options, model.schedule);
+    SolverOptions of_solver(options.eta.value_or(options.solver_kind().default_eta));
+    of_solver.schedule = std::make_shared<Schedule>(model.schedule);
+    of_solver.steps = std::ssize(grid) - 1;
+    of_solver.snr = options.snr.value_or(of_solver.snr);
+    of_solver.churn = options.churn.value_or(of_solver.churn);
+    return {.solver = [make = options.solver_kind().make, of_solver] { return make(of_solver); },
             .denoiser =
                 [options, model, reference = reference_of(options, model, device)](std::atomic<int64_t>& evaluations,
                                                                                    const Condition& condition) {
                     return assembled(options, model, reference, evaluations, condition);
                 },
-            .grid = make_grid(options, model.schedule),
+            .grid = grid,
             .device = device,
             .threads = at::get_num_threads(),
             .max_in_flight = options.batch};

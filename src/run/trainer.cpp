@@ -4,11 +4,13 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
+#include "diffuse/base/parallel.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/data/png.hpp"
@@ -25,6 +27,7 @@
 namespace diffuse {
 namespace {
 
+constexpr int64_t kMaxValidation = 1024, kValidationGroup = 16;
 constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25;
 
 /// As many that each column shows one class, where that is possible.
@@ -39,12 +42,21 @@ struct Speed {
     Stopwatch watch;
 };
 
+/// The first test images.
+Dataset held_out(const DatasetOptions& options) {
+    Dataset test = load_dataset(options, Split::kTest);
+    const int64_t count = std::min(kMaxValidation, test.size());
+    test.images = test.images.narrow(0, 0, count);
+    if (test.labels.defined()) test.labels = test.labels.narrow(0, 0, count);
+    return test;
+}
+
 class Trainer {
 public:
     Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
             const RunFolder& folder)
         : config_(config),
-          class_names_(dataset.class_names),
+          class_names_(*config.unet.classes > 0 ? dataset.class_names : std::vector<std::string>()),
           about_data_(dataset.about),
           shape_(dataset.shape()),
           device_(device),
@@ -55,6 +67,7 @@ public:
           threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
           labels_(*config.unet.classes > 0 ? dataset.labels : torch::Tensor()),
+          validation_(config.train.validate_every > 0 ? std::optional(held_out(config.dataset)) : std::nullopt),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
@@ -102,7 +115,7 @@ public:
         while (step_ < train.steps && !stop()) {
             take_step();
             const bool last = step_ == train.steps;
-            if (due(train.log_every) || last) log_metrics();
+            if (due(train.log_every) || due(train.validate_every) || last) log_metrics();
             if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples(progress);
             if (due(train.checkpoint_every) || last) save();
             progress.update(step_, [&] { return status(); });
@@ -117,8 +130,8 @@ private:
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
         const auto order = order_.indices(position, batch_size), indices = to_device(order, device_);
         const Condition labels = labels_of(order, position);
-        const auto levels = training_levels(seed_, step_, batch_size, schedule_);
-        const auto [loss, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
+        const auto levels = training_levels(seed_, step_, batch_size, schedule_, config_.train.levels);
+        const auto [losses, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
             const auto bytes = images_.index_select(0, indices.narrow(0, first, count));
             const auto x0 = to_signed(config_.dataset.flip ? flipped(bytes, seed_, position + first) : bytes);
@@ -130,7 +143,7 @@ private:
         });
         ++step_;
         ++speed_.steps;
-        update_weights(loss, gradient);
+        update_weights(losses, gradient, levels);
     }
 
     /// What the network is told of a batch, the images `order`.
@@ -141,15 +154,24 @@ private:
         return to_device(labels, device_);
     }
 
-    void update_weights(const torch::Tensor& loss, const torch::Tensor& gradient) {
+    void update_weights(const torch::Tensor& losses, const torch::Tensor& gradient,
+                        const std::vector<NoiseLevel>& levels) {
         // At once, as a GPU has to be waited for.
-        const auto loss_and_norm = torch::stack({loss, gradient.norm()}).cpu();
-        const double step_loss = loss_and_norm[0].item<double>(), norm = loss_and_norm[1].item<double>();
+        const auto numbers = torch::cat({losses, gradient.norm().unsqueeze(0)}).cpu().to(torch::kFloat64);
+        const double* each = numbers.data_ptr<double>();
+        const double step_loss = std::accumulate(each, each + levels.size(), 0.0) / double(levels.size());
+        const double norm = each[levels.size()];
         if (!std::isfinite(step_loss) || !std::isfinite(norm)) return skip_bad_step();
         bad_in_a_row_ = 0;
         optimizer_.step(gradient, clip_factor(norm, config_.train.gradient_clip), learning_rate_(step_),
                         muon_learning_rate_(step_), ema_decay(config_.train.ema_decay, step_),
                         [&](int64_t count, const auto& work) { replicas_.for_each(count, work); });
+        for (size_t i = 0; i < levels.size(); ++i) {
+            const double part = (levels[i].t - 1) / double(schedule_.steps());
+            const size_t bin = std::min(kLevelBins - 1, size_t(part * double(kLevelBins)));
+            window_.level_loss[bin] += each[i];
+            ++window_.level_count[bin];
+        }
         window_.loss += step_loss;
         window_.grad_norm += norm;
         ++window_.steps;
@@ -175,6 +197,37 @@ private:
         return double(speed_.steps * config_.train.batch_size) / speed_.watch.seconds();
     }
 
+    /// The mean loss of each part of the levels; null where the window has none of it.
+    nlohmann::ordered_json level_losses() const {
+        nlohmann::ordered_json losses;
+        for (size_t i = 0; i < kLevelBins; ++i) {
+            const double count = window_.level_count[i];
+            losses.push_back(count > 0 ? nlohmann::ordered_json(window_.level_loss[i] / count) : nullptr);
+        }
+        return losses;
+    }
+
+    /// The mean loss of the averaged network on held-out images, always at the same levels and noise.
+    double validate() const {
+        const torch::NoGradGuard no_grad;
+        const int64_t count = validation_->size();
+        const auto levels = training_levels(seed_, /*step=*/0, count, schedule_, config_.train.levels);
+        auto losses = torch::empty({count});
+        for_each_group(count, kValidationGroup, device_, threads_, [&](int64_t first, int64_t size) {
+            const torch::NoGradGuard on_this_thread;
+            const auto eps = normal_images(seed_, Purpose::kValidationNoise, first, size, shape_.sizes(), /*draw=*/0);
+            const bool labelled = labels_.defined() && validation_->labels.defined();
+            const auto labels = labelled ? to_device(validation_->labels.narrow(0, first, size), device_) : Condition();
+            const Batch batch{to_device(to_signed(validation_->images.narrow(0, first, size)), device_),
+                              to_device(eps, device_),
+                              {levels.begin() + first, levels.begin() + first + size},
+                              labels};
+            losses.narrow(0, first, size)
+                .copy_(objective_([this](const NetworkInput& input) { return average_(input); }, batch));
+        });
+        return losses.mean().item<double>();
+    }
+
     std::string status() const {
         if (window_.steps == 0 || speed_.steps == 0) return last_status_;
         return fmt::format("loss {:.4f}  {:.0f} images/s", mean_loss(), images_per_second());
@@ -187,6 +240,8 @@ private:
         line["step"] = step_;
         line["images"] = step_ * config_.train.batch_size;
         line["loss"] = mean_loss();
+        line["level_loss"] = level_losses();
+        if (validation_ && step_ % config_.train.validate_every == 0) line["validation_loss"] = validate();
         line["grad_norm"] = window_.grad_norm / double(window_.steps);
         line["learning_rate"] = learning_rate_(step_);
         line["bad_steps"] = bad_steps_;
@@ -263,6 +318,7 @@ private:
     const uint64_t seed_;
     const int64_t threads_;
     const torch::Tensor images_, labels_;
+    const std::optional<Dataset> validation_;  // test images
     DataOrder order_;
     const Schedule schedule_;
     const Parameterization parameterization_;

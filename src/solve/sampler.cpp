@@ -71,13 +71,16 @@ private:
             sampler_.progress(++done_, groups_ * steps());
         };
         const auto solver = sampler_.solver();
-        if (sampler_.second_states.defined()) *solver->second_state() = part(sampler_.second_states, first);
-        const auto start = part(x_, first);
+        if (sampler_.second_states.defined()) {
+            *solver->second_state() = part(sampler_.second_states, first) * scale_of(sampler_.grid.front());
+        }
+        const auto start = part(x_, first) * scale_of(sampler_.grid.front());
         if (first == 0) record(0, start, size);
         const auto end = integrate(*solver, denoiser(first, evaluations_), start, sampler_.grid, noise, observe);
         guard.finish();
-        keep(result_.x, end, first, size);
-        if (solver->second_state()) keep(result_.second_states, *solver->second_state(), first, size);
+        const double scale = scale_of(sampler_.grid.back());
+        keep(result_.x, end / scale, first, size);
+        if (solver->second_state()) keep(result_.second_states, *solver->second_state() / scale, first, size);
     }
 
     /// That of a group, so that solvers need to know nothing of conditions.
@@ -100,7 +103,7 @@ private:
         if (!sampler_.record || step == steps()) return;
         const NoiseLevel &level = sampler_.grid[size_t(step)], &next = sampler_.grid[size_t(step) + 1];
         const auto x0 = denoiser(/*first=*/0, not_counted_)(level, next)(state, level).x0;
-        sampler_.record(state.narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
+        sampler_.record((state / scale_of(level)).narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
     }
 
     const Sampler& sampler_;

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace diffuse {
 
@@ -18,13 +21,48 @@ torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
     return result;
 }
 
-std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule) {
+namespace {
+
+/// Mean and standard deviation of log(sigma / alpha) by default; none for the uniform density of t.
+const Table<std::optional<std::pair<double, double>>>& level_densities() {
+    static const Table<std::optional<std::pair<double, double>>> table = {
+        {"uniform", std::nullopt}, {"log-normal", {{-1.2, 1.2}}}, {"logit-normal", {{0, 1}}}};
+    return table;
+}
+
+/// x with a share `fraction` of the standard normal distribution below it.
+double normal_quantile(double fraction) {
+    return std::numbers::sqrt2 * torch::erfinv(torch::tensor(2 * fraction - 1, torch::kFloat64)).item<double>();
+}
+
+/// The level at this log(sigma / alpha), or the schedule's nearest end.
+NoiseLevel level_at(const Schedule& schedule, double log_ratio) {
+    return schedule.at(schedule.time_at(-2 * log_ratio));
+}
+
+}  // namespace
+
+std::vector<std::string> level_density_names() { return names(level_densities()); }
+
+std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule,
+                                        const LevelDensity& density) {
+    const auto& normal = look_up("density of levels", level_densities(), density.kind);
+    if (!normal && (density.mean || density.std)) {
+        throw Error("config: train.levels_mean and levels_std belong to log-normal and logit-normal train.levels");
+    }
     const double offset = Random({seed, Purpose::kTrainingTime, uint64_t(step)}).uniform();
     std::vector<NoiseLevel> levels;
     for (int64_t i = 0; i < batch; ++i) {
         const double fraction = std::fmod(offset + double(i) / double(batch), 1.0);
-        const int64_t t = std::min(schedule.steps(), 1 + int64_t(fraction * double(schedule.steps())));
-        levels.push_back(schedule.at(double(t)));
+        if (normal) {
+            const double std = density.std.value_or(normal->second);
+            levels.push_back(
+                level_at(schedule, density.mean.value_or(normal->first) + std * normal_quantile(fraction)));
+        } else {
+            const int64_t t = std::min(schedule.steps(), 1 + int64_t(fraction * double(schedule.steps())));
+            levels.push_back(schedule.at(double(t)));
+        }
+        levels.back() = normalised(levels.back());
     }
     return levels;
 }

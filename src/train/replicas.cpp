@@ -25,12 +25,13 @@ Replicas::Replicas(const std::function<UNet()>& make, const std::function<Parame
 Replicas::Result Replicas::run(const PartLoss& part_loss) {
     for_each(std::ssize(replicas_), [&](int64_t i) { run_part(size_t(i), part_loss); });
     const torch::NoGradGuard no_grad;
-    auto& [network, gradient, loss] = replicas_.front();
-    for (size_t i = 1; i < replicas_.size(); ++i) {
-        gradient.add_(replicas_[i].gradient);
-        loss.add_(replicas_[i].loss);
+    const auto& gradient = replicas_.front().gradient;
+    std::vector<torch::Tensor> losses;
+    for (size_t i = 0; i < replicas_.size(); ++i) {
+        if (i > 0) gradient.add_(replicas_[i].gradient);
+        losses.push_back(replicas_[i].losses);
     }
-    return {loss, gradient};
+    return {torch::cat(losses), gradient};
 }
 
 void Replicas::for_each(int64_t count, const std::function<void(int64_t)>& work) {
@@ -38,13 +39,13 @@ void Replicas::for_each(int64_t count, const std::function<void(int64_t)>& work)
 }
 
 void Replicas::run_part(size_t i, const PartLoss& part_loss) {
-    auto& [network, gradient, part] = replicas_[i];
+    auto& [network, gradient, losses] = replicas_[i];
     const int64_t parts = std::ssize(replicas_), index = int64_t(i);
     const int64_t first = batch_size_ * index / parts, count = batch_size_ * (index + 1) / parts - first;
-    const auto loss = part_loss(network, first, count) * (double(count) / double(batch_size_));
+    const auto found = part_loss(network, first, count);
     gradient.zero_();
-    loss.backward();
-    part = loss.detach();
+    (found.sum() / double(batch_size_)).backward();
+    losses = found.detach();
 }
 
 }  // namespace diffuse

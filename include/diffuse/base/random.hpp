@@ -27,6 +27,7 @@ enum class Purpose : uint8_t {
     kBoundNoise = 10,
     kProbe = 11,
     kLabelDropout = 12,
+    kValidationNoise = 13,
 };
 
 struct Key {

@@ -45,6 +45,10 @@ struct Dataset {
     ImageShape shape() const { return {images.size(1), images.size(2), images.size(3)}; }
 };
 
+/// The labels of a data set as the numbers that another one's classes have, by their names; known.count for those that
+/// it does not know. Not defined where the data have none.
+torch::Tensor labels_as(const Dataset& dataset, const Classes& known);
+
 enum class Split { kTrain, kTest };
 
 /// Whether the data are read from the files of a folder, not drawn.

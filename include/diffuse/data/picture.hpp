@@ -13,6 +13,7 @@ namespace diffuse {
 struct PictureHead {
     std::string format;  ///< "PNG" or "JPEG"
     int64_t height = 0, width = 0;
+    bool grey = false;  ///< it has no channels for colours
 };
 
 /// PNG and JPEG files, told apart by their bytes. Both throw Error, beginning with `name`, for bytes that are neither,

@@ -29,8 +29,9 @@ torch::Tensor decode_png(std::string_view bytes, const std::string& name);
 /// Throws Error when it is not one or is damaged.
 struct PngHead {
     int64_t width = 0, height = 0;
-    PngTexts texts;
-    std::string exif;  ///< of the chunk eXIf, without the header that JPEG files have before it
+    PngTexts texts = {};
+    std::string exif;   ///< of the chunk eXIf, without the header that JPEG files have before it
+    bool grey = false;  ///< it has no channels for colours, nor a palette
 };
 PngHead read_png_head(const std::filesystem::path& path);
 PngHead png_head(std::string_view bytes, const std::string& name);

@@ -18,14 +18,15 @@ Network counted(Network network, std::atomic<int64_t>& evaluations);
 
 /// A network's output at x, float32 [N, ...], these levels, one for each example or one for all, and this condition.
 /// The one place where a level becomes network input: it is told by the time at which the schedule has its log-SNR.
+/// Levels are `normalised` ones, and x is at those.
 torch::Tensor network_output(const Network& network, const Parameterization& parameterization, const Schedule& schedule,
                              const torch::Tensor& x, std::span<const NoiseLevel> levels,
                              const Condition& condition = {});
 
-/// The denoiser of a trained network, for examples of this condition alone: [N], on the network's device. The network
-/// runs in float32, the rest in x's type; no graph for gradients is recorded unless x requires them. The network was
-/// never trained below t = 1: asked there, as in the first step of encoding, it answers with its eps at t = 1, and x0 =
-/// (x - sigma eps) / alpha (Ho et al. 2020, eq. 15).
+/// The denoiser of a trained network, at levels of any scale, for examples of this condition alone: [N], on the
+/// network's device. The network runs in float32, the rest in x's type; no graph for gradients is recorded unless x
+/// requires them. The network was never trained below t = 1: asked there, as in the first step of encoding, it answers
+/// with its eps at t = 1, and x0 = (x - sigma eps) / alpha (Ho et al. 2020, eq. 15).
 Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule,
                           const Condition& condition = {});
 

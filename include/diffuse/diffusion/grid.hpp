@@ -26,15 +26,21 @@ int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio = {
 /// quadratic: t_i = S (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
 /// Between S and 1, before the last step to 0: log-snr: at equal distances in log-SNR (Lu et al. 2022,
 /// arXiv:2206.00927, section 3.4). karras: at equal distances in r^(1/7), r = sigma / alpha (Karras et al. 2022,
-/// arXiv:2206.00364, eq. 5). Throws Error for an unknown spacing, or when steps is not in 1 .. S.
+/// arXiv:2206.00364, eq. 5). edm: the same from r = 80 to 0.002, or the nearest ends that there are (table 1). flow: at
+/// equal distances in the time u = r / (1 + r) of the linear path, down to data, with u' = shift u / (1 + (shift - 1)
+/// u) instead (Esser et al. 2024, arXiv:2403.03206, eq. 23). Throws Error for an unknown spacing, when steps is not in
+/// 1 .. S, or where levels would fall together.
 Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps,
-               std::optional<double> max_ratio = {});
+               std::optional<double> max_ratio = {}, double shift = 1);
 
 /// `steps` + 1 levels from t = 1 up to `grid_start`, at equal distances in log-SNR, for the ODE's likelihood. Only
 /// t = 1 where grids begin there.
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio = {});
 
 std::vector<std::string> spacing_names();
+
+/// The same levels, each normalised (level.hpp).
+Grid normalised(Grid grid);
 
 /// The same levels in the opposite order.
 Grid reversed(Grid grid);

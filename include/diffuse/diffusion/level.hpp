@@ -10,6 +10,12 @@ struct NoiseLevel {
     double log_snr() const;                         ///< 2 log(alpha / sigma); infinite for data
 };
 
+/// sqrt(alpha^2 + sigma^2): the standard deviation of x_t for data of unit variance; 1 for variance-preserving levels.
+double scale_of(const NoiseLevel& level);
+/// The level over its scale, variance-preserving: the same ratio, of x / scale. Networks and likelihoods see these, so
+/// that a network serves every path (Karras et al. 2022, arXiv:2206.00364, section 5).
+NoiseLevel normalised(const NoiseLevel& level);
+
 /// The variance-preserving level, alpha^2 + sigma^2 = 1, of a log-SNR: alpha^2 = sigmoid(log_snr).
 NoiseLevel level_of_log_snr(double log_snr, double t);
 

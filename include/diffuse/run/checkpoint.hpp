@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,10 +11,14 @@
 
 namespace diffuse {
 
+/// A part of the trained levels: t from T i / 10 to T (i + 1) / 10.
+inline constexpr size_t kLevelBins = 10;
+
 /// Sums since the last line of metrics.
 struct MetricsWindow {
     double loss = 0, grad_norm = 0;
     int64_t steps = 0;
+    std::array<double, kLevelBins> level_loss{}, level_count{};  ///< of examples, by their level
 };
 
 /// What only a continued training needs. There is no generator in it: all that is drawn is a function of (seed, step).

@@ -39,8 +39,8 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 /// A config with such settings applied to it.
 Config with_settings(const Config& config, const std::vector<std::string>& settings);
 
-/// With model.classes as the data set has, where that is "auto". Throws Error where it is too few for the data's
-/// labels, or above 0 for data without.
+/// With what is left to the data set: model.classes where that is "auto", model.sigma_data of prediction edm. Throws
+/// Error where it is too few for the data's labels, or above 0 for data without.
 Config with_classes(Config config, const Dataset& dataset);
 
 /// What changes in a run that is resumed with another config. Throws Error naming a key that cannot change in mid-run:

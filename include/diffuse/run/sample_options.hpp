@@ -17,7 +17,7 @@ struct SampleOptions {
     std::string solver = "unipc";  ///< the best at 10 to 20 network evaluations (docs/solvers.md)
     std::optional<int64_t> steps, nfe;
     std::string spacing = "uniform";
-    std::optional<double> max_ratio, eta;
+    std::optional<double> max_ratio, eta, snr, churn, shift;
     std::optional<bool> clip_x0;
     std::string weights = "ema";
     std::string classes = "all";  ///< what is drawn (`condition_of`)

@@ -33,11 +33,12 @@ struct Samples {
     int64_t nfe = 0;              ///< network evaluations for each example, all that are counted
 };
 
-/// Takes x (float32 [N, ...], on the CPU) along the grid. Example i of the result depends on x[i], its condition, i
-/// and the seed alone, bit for bit: examples go in groups of one fixed size (the last one padded), each from first step
-/// to last on one thread, so that no kernel ever sees another shape or thread count. A group has 8 images of MNIST's
-/// size, and more of fewer numbers. On a GPU `max_in_flight` is that size, and another one may change the last digits.
-/// The state is kept in double. Throws Error (exit code 1) when an example is no longer finite.
+/// Takes x (float32 [N, ...], on the CPU) along the grid. What goes in and comes out is over the level's scale
+/// (`scale_of`), so that noise is standard normal on every path. Example i of the result depends on x[i], its
+/// condition, i and the seed alone, bit for bit: examples go in groups of one fixed size (the last one padded), each
+/// from first step to last on one thread, so that no kernel ever sees another shape or thread count. A group has 8
+/// images of MNIST's size, and more of fewer numbers. On a GPU `max_in_flight` is that size, and another one may change
+/// the last digits. The state is kept in double. Throws Error (exit code 1) when an example is no longer finite.
 Samples run(const Sampler& sampler, const torch::Tensor& x);
 
 /// Standard normal noise for examples first .. first + count - 1; draw 0 is what sampling starts from, others are

@@ -50,14 +50,41 @@ std::unique_ptr<Solver> make_reversible();
 /// Zhao et al. 2023: UniPC of order 2.
 std::unique_ptr<Solver> make_unipc();
 
-/// A row of the table of solvers. `make` takes DDIM's eta; the others have no use for it.
+/// Euler-Maruyama on Anderson's reverse SDE of a schedule's process, or by eta = 0 Euler on its ODE.
+std::unique_ptr<Solver> make_euler_maruyama(std::shared_ptr<const Schedule> schedule, double eta);
+/// Song et al. 2021: the reverse of a discretised process.
+std::unique_ptr<Solver> make_reverse_diffusion();
+/// The same, with Langevin steps at each level that correct it.
+std::unique_ptr<Solver> make_predictor_corrector(double snr);
+/// Song & Ermon 2019: annealed Langevin dynamics, so many steps a level.
+std::unique_ptr<Solver> make_langevin(int64_t steps, double step_size);
+/// Karras et al. 2022: Heun's method after noise was added.
+struct Churn {
+    double amount = 40, min = 0.05, max = 50,
+           noise = 1.003;  ///< table 5's S_churn, S_tmin, S_tmax and S_noise (ImageNet)
+};
+std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps);
+
+/// What solvers are made with.
+struct SolverOptions {
+    SolverOptions(double chosen_eta = 0) : eta(chosen_eta) {}  // NOLINT: most take nothing else
+    double eta;
+    std::shared_ptr<const Schedule> schedule = {};  ///< for those on an SDE of a schedule's
+    int64_t steps = 1;                              ///< of the whole grid
+    double snr = 0.16;                              ///< of predictor-corrector
+    double churn = 40;                              ///< of edm-sde
+};
+
+/// A row of the table of solvers.
 struct SolverKind {
-    std::function<std::unique_ptr<Solver>(double eta)> make;
+    std::function<std::unique_ptr<Solver>(const SolverOptions& options)> make;
     int64_t evaluations = 1;        ///< of the network in each step
     int64_t first_evaluations = 1;  ///< in the first one of encoding, from sigma = 0
     int64_t last_evaluations = 1;   ///< in the last one of sampling, to sigma = 0
     bool takes_eta = false;
-    bool stochastic = false;  ///< with eta = 0
+    double default_eta = 0;
+    int64_t default_steps = 20;  ///< of a grid; 0: every level
+    bool stochastic = false;     ///< has no way back from data, whatever eta
 };
 const Table<SolverKind>& solvers();
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
@@ -26,9 +28,21 @@ private:
     std::vector<int64_t> order_;  // of that epoch
 };
 
-/// The level of each image of a batch: its t is uniform over 1 .. T, but stratified over the batch, which makes the
-/// loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
-std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule);
+/// Which levels are trained how often. uniform: t is uniform over 1 .. T. log-normal: log(sigma / alpha) is normal
+/// (Karras et al. 2022, arXiv:2206.00364, table 1: mean -1.2, standard deviation 1.2). logit-normal: the same, as the
+/// logit of flow's time is log(sigma / alpha) (Esser et al. 2024, arXiv:2403.03206, section 3.1: mean 0, standard
+/// deviation 1).
+struct LevelDensity {
+    std::string kind = "uniform";
+    std::optional<double> mean, std;
+};
+std::vector<std::string> level_density_names();
+
+/// The level of each image of a batch, `normalised`: of this density between the schedule's ends, but stratified over
+/// the batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
+/// appendix I.1). Throws Error for mean and std of the uniform one.
+std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule,
+                                        const LevelDensity& density = {});
 
 /// The labels of the images at positions first .. first + count - 1, int64 [count]: those given, but for a share
 /// `dropout` of them, which are `none` (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "diffuse/base/fields.hpp"
+#include "diffuse/train/batch.hpp"
 
 namespace diffuse {
 
@@ -10,6 +11,7 @@ struct TrainOptions {
     int64_t steps = 5000;
     int64_t batch_size = 64;
     std::string weighting = "simple";
+    LevelDensity levels;
     std::string optimizer = "muon";
     double learning_rate = 1e-3;
     double muon_learning_rate = 5e-3;
@@ -23,6 +25,7 @@ struct TrainOptions {
     double ema_decay = 0.999;
     int64_t max_bad_steps = 10;
     int64_t log_every = 50;
+    int64_t validate_every = 0;
     int64_t sample_every = 1000;
     int64_t checkpoint_every = 1000;
     int64_t keep_checkpoints = 0;

@@ -18,11 +18,12 @@ public:
     Replicas(const std::function<UNet()>& make, const std::function<Parameters(const UNet&)>& parameters,
              const torch::Tensor& weights, int64_t batch_size);
 
-    /// Mean loss of the examples first .. first + count - 1 of a batch.
+    /// Losses of the examples first .. first + count - 1 of a batch, [count].
     using PartLoss = std::function<torch::Tensor(UNet& network, int64_t first, int64_t count)>;
-    /// Loss and gradient, a flat vector, of the whole batch. They are good until the next call.
+    /// Losses of the whole batch, [batch_size], and the gradient of their mean, a flat vector. They are good until the
+    /// next call.
     struct Result {
-        torch::Tensor loss, gradient;
+        torch::Tensor losses, gradient;
     };
     Result run(const PartLoss& part_loss);
 
@@ -32,7 +33,7 @@ public:
 private:
     struct Replica {
         UNet network;
-        torch::Tensor gradient, loss;
+        torch::Tensor gradient, losses;
     };
     void run_part(size_t i, const PartLoss& part_loss);
 

@@ -1,0 +1,55 @@
+#include <cmath>
+
+#include "diffuse/solve/solver.hpp"
+
+namespace diffuse {
+namespace {
+
+/// The reverse-diffusion sampler (Song et al. 2021, arXiv:2011.13456, eq. 46): where the process steps by
+/// x_t = a x_s + b z, its reverse steps by x_s = x_t - (a - 1) x_t + b^2 score + b z. Here a = alpha_t / alpha_s and
+/// b^2 = sigma_t^2 - a^2 sigma_s^2, for any two levels.
+torch::Tensor reverse_step(const Prediction& prediction, const torch::Tensor& x, const NoiseLevel& from,
+                           const NoiseLevel& to, const Noise& noise) {
+    if (to.sigma == 0) return prediction.x0;
+    const double a = from.alpha / to.alpha, b2 = from.sigma * from.sigma - a * a * to.sigma * to.sigma;
+    return (2 - a) * x - b2 / from.sigma * prediction.eps + std::sqrt(b2) * noise(0);
+}
+
+class ReverseDiffusion : public Solver {
+public:
+    torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to,
+                       const Noise& noise) override {
+        return reverse_step(denoiser(x, from), x, from, to, noise);
+    }
+};
+
+/// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin dynamics
+/// at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each example alone.
+class PredictorCorrector : public Solver {
+public:
+    explicit PredictorCorrector(double snr) : snr_(snr) {}
+
+    torch::Tensor step(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to,
+                       const Noise& noise) override {
+        const auto predicted = reverse_step(denoiser(x, from), x, from, to, noise);
+        if (to.sigma == 0) return predicted;
+        const auto score = -denoiser(predicted, to).eps / to.sigma, z = noise(1);
+        const auto h = 2 * (snr_ * norm(z) / norm(score)).square();
+        return predicted + h * score + (2 * h).sqrt() * z;
+    }
+
+private:
+    static torch::Tensor norm(const torch::Tensor& x) {
+        std::vector<int64_t> shape(size_t(x.dim()), 1);
+        shape[0] = x.size(0);
+        return x.flatten(1).norm(2, 1).view(shape);
+    }
+    double snr_;
+};
+
+}  // namespace
+
+std::unique_ptr<Solver> make_reverse_diffusion() { return std::make_unique<ReverseDiffusion>(); }
+std::unique_ptr<Solver> make_predictor_corrector(double snr) { return std::make_unique<PredictorCorrector>(snr); }
+
+}  // namespace diffuse
