@@ -258,23 +258,37 @@ done
 [ ! -s err--quiet.txt ] || fail "eval --quiet: $(cat err--quiet.txt)"
 grep -q "^debug: .*step 30: LibTorch" err--verbose.txt || fail "eval --verbose: $(cat err--verbose.txt)"
 
-# other processes: each trains, resumes with the loss of each level and of held-out images, and draws by solvers of its own
-for process in "ve edm log-normal edm" "flow flow logit-normal flow" "vp v uniform v" "cosine-vp v uniform v" "sub-vp eps uniform simple"; do
-    read -r kind prediction levels weighting <<<"$process"
+# other processes: training with the loss of each level and of held-out images, the way there and back, a likelihood
+while read -r kind prediction levels weighting; do
     train --set schedule.kind=$kind --set model.prediction=$prediction --set train.levels=$levels --set train.weighting=$weighting \
         --set train.validate_every=15 --set train.sample_every=0 --out process-$kind >/dev/null 2>err.txt || fail "training on $kind: $(cat err.txt)"
     python3 -c "
 import json
 last = [json.loads(line) for line in open('process-$kind/metrics.jsonl')][-1]
 assert len(last['level_loss']) == 10 and last['validation_loss'] > 0, last" || fail "losses of $kind: $(tail -n 1 process-$kind/metrics.jsonl)"
-    for solver in "euler-maruyama --steps 5" "reverse-diffusion --steps 5" "pc --steps 3" "langevin --steps 2" "edm-sde --steps 3" "heun --spacing edm --steps 3" "ddim --spacing flow --shift 2 --steps 3"; do
-        # shellcheck disable=SC2086  # options
-        "$diffuse" sample --checkpoint process-$kind --solver $solver --num 2 --out s.png --quiet >/dev/null 2>err.txt || fail "$solver on $kind: $(cat err.txt)"
-    done
     "$diffuse" encode --checkpoint process-$kind --input 'digits:test[0:2]' --solver reversible --steps 6 --out k.safetensors --json --quiet >k.json
     python3 -c "import json; trip = json.load(open('k.json')); assert trip['roundtrip_mse'] < 1e-9 and trip['latent_std'] < 3, trip" || fail "encoding on $kind: $(cat k.json)"
     "$diffuse" eval --checkpoint process-$kind --metric nll --num 2 --ode-steps 2 --json --quiet >/dev/null 2>err.txt || fail "nll on $kind: $(cat err.txt)"
-done
+done <<'END'
+ve edm log-normal edm
+flow flow logit-normal flow
+vp v uniform v
+cosine-vp v uniform v
+sub-vp eps uniform simple
+END
+# and the solvers of their SDEs, and their spacings
+while read -r kind solver; do
+    # shellcheck disable=SC2086  # options
+    "$diffuse" sample --checkpoint process-$kind --solver $solver --num 2 --out s.png --quiet >/dev/null 2>err.txt || fail "$solver on $kind: $(cat err.txt)"
+done <<'END'
+ve langevin --steps 2
+ve edm-sde --steps 3
+ve heun --spacing edm --steps 3
+flow ddim --spacing flow --shift 2 --steps 3
+vp pc --steps 3
+cosine-vp reverse-diffusion --steps 5
+sub-vp euler-maruyama --steps 5
+END
 
 # a folder of pictures: in colour, not square, a class for each sub-folder
 export XDG_CACHE_HOME=$folder/cache
