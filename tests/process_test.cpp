@@ -20,8 +20,8 @@ Denoiser gaussian(double variance) {
     };
 }
 
-/// What a step makes of the variance of Gaussian data: on a linear denoiser it is x' = A x + B_1 z_1 + B_2 z_2 + ..., whose
-/// numbers are read off by giving it a one in each place.
+/// What a step makes of the variance of Gaussian data: on a linear denoiser it is x' = A x + B_1 z_1 + B_2 z_2 + ...,
+/// whose numbers are read off by giving it a one in each place.
 double variance_after(Solver& solver, const Denoiser& denoiser, double variance, const NoiseLevel& from,
                       const NoiseLevel& to, int64_t noises = 1) {
     const auto step = [&](double x, int64_t one_at) {
@@ -136,7 +136,7 @@ TEST(Process, StochasticSolversHaveTheVarianceOfTheDataInTheLimitOnEveryPath) {
 TEST(Langevin, HasTheBiasOfTheUnadjustedAlgorithm) {
     const NoiseLevel level = level_of_ratio(0.5), same = level_of_ratio(0.5);
     const double data = 0.3, v = data + 0.25, h = 0.1 * 0.25;  // step_size r^2
-    double variance = 1;                                        // in y = x / alpha
+    double variance = 1;                                       // in y = x / alpha
     for (int i = 0; i < 400; ++i) {
         const auto solver = make_langevin(1, 0.1);
         const double alpha2 = level.alpha * level.alpha;
@@ -196,8 +196,10 @@ TEST(Spacing, EdmAndFlowHaveTheLevelsOfTheirPapers) {
     const Schedule edm = make_schedule({.kind = "edm", .steps = 100'000});
     const Grid grid = make_grid(edm, "edm", 18);
     for (int64_t i = 0; i < 18; ++i) {  // Karras et al. 2022, eq. 5
-        const double expected = std::pow(std::pow(80, 1 / 7.0) + double(i) / 17 * (std::pow(0.002, 1 / 7.0) - std::pow(80, 1 / 7.0)), 7);
-        EXPECT_NEAR(grid[size_t(i)].sigma, expected, 2e-3 * expected) << i;  // edm's own t = 1 lies a little above 0.002
+        const double expected =
+            std::pow(std::pow(80, 1 / 7.0) + double(i) / 17 * (std::pow(0.002, 1 / 7.0) - std::pow(80, 1 / 7.0)), 7);
+        EXPECT_NEAR(grid[size_t(i)].sigma, expected, 2e-3 * expected)
+            << i;  // edm's own t = 1 lies a little above 0.002
     }
     const Schedule flow = make_schedule({.kind = "flow"});
     const Grid shifted = make_grid(flow, "flow", 10, std::numeric_limits<double>::infinity(), 3);
@@ -205,7 +207,8 @@ TEST(Spacing, EdmAndFlowHaveTheLevelsOfTheirPapers) {
         const double u = 1 - double(i) / 10;
         EXPECT_NEAR(shifted[size_t(i)].sigma, 3 * u / (1 + 2 * u), 1e-9) << i;
     }
-    expect_contains(error_of([&] { make_grid(make_schedule({.kind = "ve"}), "flow", 1000); }), "too many for the spacing");
+    expect_contains(error_of([&] { make_grid(make_schedule({.kind = "ve"}), "flow", 1000); }),
+                    "too many for the spacing");
 }
 
 TEST(Prediction, OfEdmWithUnitDataIsMinusVAndAllGiveBackWhatTheyWereMadeOf) {
@@ -213,7 +216,8 @@ TEST(Prediction, OfEdmWithUnitDataIsMinusVAndAllGiveBackWhatTheyWereMadeOf) {
     const auto eps = normal({4, 3}, {1, Purpose::kSamplingNoise, 2}).to(torch::kFloat64);
     for (const double ratio : {0.01, 0.7, 30.0}) {
         const NoiseLevel level = level_of_ratio(ratio);
-        const auto alpha = torch::tensor(level.alpha, torch::kFloat64), sigma = torch::tensor(level.sigma, torch::kFloat64);
+        const auto alpha = torch::tensor(level.alpha, torch::kFloat64),
+                   sigma = torch::tensor(level.sigma, torch::kFloat64);
         const auto x = level.alpha * x0 + level.sigma * eps;
         for (const auto& name : prediction_names()) {
             ParameterizationOptions options{.prediction = name};

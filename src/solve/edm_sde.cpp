@@ -38,6 +38,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps) { return std::make_unique<EdmSde>(churn, steps); }
+std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps) {
+    return std::make_unique<EdmSde>(churn, steps);
+}
 
 }  // namespace diffuse

@@ -5,8 +5,8 @@
 namespace diffuse {
 namespace {
 
-/// Euler-Maruyama on the reverse-time SDE dx = [f x - (1 + eta^2) / 2 g^2 score] dt + eta g dw (Anderson 1982; Song et al.
-/// 2021, arXiv:2011.13456, eqs. 6 and 13), with score = -eps / sigma: eta = 1 is Anderson's, eta = 0 the
+/// Euler-Maruyama on the reverse-time SDE dx = [f x - (1 + eta^2) / 2 g^2 score] dt + eta g dw (Anderson 1982; Song et
+/// al. 2021, arXiv:2011.13456, eqs. 6 and 13), with score = -eps / sigma: eta = 1 is Anderson's, eta = 0 the
 /// probability-flow ODE, and all between have the same marginals (Zhang & Chen 2023, arXiv:2204.13902, eq. 4). The step
 /// to data, which has no score, ends in its mean.
 class EulerMaruyama : public Solver {

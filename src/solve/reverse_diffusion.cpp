@@ -23,8 +23,9 @@ public:
     }
 };
 
-/// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin dynamics
-/// at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each example alone.
+/// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin
+/// dynamics at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each
+/// example alone.
 class PredictorCorrector : public Solver {
 public:
     explicit PredictorCorrector(double snr) : snr_(snr) {}
