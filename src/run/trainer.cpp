@@ -42,9 +42,10 @@ struct Speed {
     Stopwatch watch;
 };
 
-/// The first test images.
-Dataset held_out(const DatasetOptions& options) {
+/// The first test images, with the labels that the network knows them by.
+Dataset held_out(const DatasetOptions& options, const Classes& known) {
     Dataset test = load_dataset(options, Split::kTest);
+    test.labels = labels_as(test, known);
     const int64_t count = std::min(kMaxValidation, test.size());
     test.images = test.images.narrow(0, 0, count);
     if (test.labels.defined()) test.labels = test.labels.narrow(0, 0, count);
@@ -67,7 +68,9 @@ public:
           threads_(at::get_num_threads()),
           images_(dataset.images.to(device)),
           labels_(*config.unet.classes > 0 ? dataset.labels : torch::Tensor()),
-          validation_(config.train.validate_every > 0 ? std::optional(held_out(config.dataset)) : std::nullopt),
+          validation_(config.train.validate_every > 0
+                          ? std::optional(held_out(config.dataset, {*config.unet.classes, class_names_}))
+                          : std::nullopt),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
