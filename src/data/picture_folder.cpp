@@ -280,8 +280,7 @@ void clean_cache(const fs::path& folder) {
 void write_cache(const fs::path& file, const Dataset& dataset) {
     if (dataset.images.nbytes() > kMaxCacheBytes) return;
     try {
-        std::error_code error;
-        fs::create_directories(file.parent_path(), error);
+        create_folder(file.parent_path());
         TensorFile content{{{"images", dataset.images}}, {{"about", dataset.about}}};
         if (dataset.labels.defined()) content.tensors["labels"] = dataset.labels;
         write_tensor_file(file, content);

@@ -20,13 +20,14 @@ Tensor network_output(const Network& network, const Parameterization& parameteri
     const auto on_device = [&](const std::vector<double>& values) {
         return to_device(torch::tensor(values, torch::kFloat64).to(torch::kFloat32), x.device());
     };
-    std::vector<double> times, scales;
-    for (const auto& level : levels) {
-        times.push_back(schedule.time_at(level.log_snr()));
-        scales.push_back(1 / std::hypot(level.sigma, level.alpha * parameterization.sigma_data));
-    }
+    std::vector<double> times;
+    for (const auto& level : levels) times.push_back(schedule.time_at(level.log_snr()));
     auto input = x;
     if (parameterization.sigma_data != 1) {
+        std::vector<double> scales;
+        for (const auto& level : levels) {
+            scales.push_back(1 / std::hypot(level.sigma, level.alpha * parameterization.sigma_data));
+        }
         std::vector<int64_t> shape(size_t(x.dim()), 1);
         shape[0] = std::ssize(scales);
         input = x * on_device(scales).view(shape);

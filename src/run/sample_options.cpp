@@ -149,11 +149,34 @@ int64_t cycle_of(const SampleOptions& options, const Classes& known) {
     return std::max<int64_t>(1, std::ssize(cycle(options, known)));
 }
 
+namespace {
+
+/// An option that only some choices take notice of.
+struct Owned {
+    const char *name, *owners;
+    std::optional<double> SampleOptions::*value;
+    bool (*has_owner)(const SampleOptions& options);
+    const char* kind;  ///< what is chosen: "solver"
+    std::string SampleOptions::*choice;
+};
+const std::vector<Owned>& owned_options() {
+    using O = SampleOptions;
+    static const std::vector<Owned> all = {
+        {"eta", "ddim and euler-maruyama", &O::eta, [](const O& o) { return o.solver_kind().takes_eta; }, "solver",
+         &O::solver},
+        {"snr", "pc", &O::snr, [](const O& o) { return o.solver == "pc"; }, "solver", &O::solver},
+        {"churn", "edm-sde", &O::churn, [](const O& o) { return o.solver == "edm-sde"; }, "solver", &O::solver},
+        {"shift", "the spacing flow", &O::shift, [](const O& o) { return o.spacing == "flow"; }, "spacing",
+         &O::spacing}};
+    return all;
+}
+
+}  // namespace
+
 SampleOptions without_idle(SampleOptions options) {
-    if (!options.solver_kind().takes_eta) options.eta.reset();
-    if (options.solver != "pc") options.snr.reset();
-    if (options.solver != "edm-sde") options.churn.reset();
-    if (options.spacing != "flow") options.shift.reset();
+    for (const auto& owned : owned_options()) {
+        if (!owned.has_owner(options)) (options.*owned.value).reset();
+    }
     if (options.guidance != 1) return options;
     options.guidance_interval.reset();
     options.negative_class.reset();
@@ -172,17 +195,10 @@ void check(const SampleOptions& options) {
     if (!options.guide.empty() && options.negative_class) {
         throw Error("guidance leads away from a guide or from negative_class, not from both; leave one of them out");
     }
-    if (options.eta && !options.solver_kind().takes_eta) {
-        throw Error(fmt::format("eta belongs to ddim and euler-maruyama; the solver is {}", options.solver));
-    }
-    if (options.snr && options.solver != "pc") {
-        throw Error(fmt::format("snr belongs to pc; the solver is {}", options.solver));
-    }
-    if (options.churn && options.solver != "edm-sde") {
-        throw Error(fmt::format("churn belongs to edm-sde; the solver is {}", options.solver));
-    }
-    if (options.shift && options.spacing != "flow") {
-        throw Error(fmt::format("shift belongs to the spacing flow; the spacing is {}", options.spacing));
+    for (const auto& owned : owned_options()) {
+        if (!(options.*owned.value) || owned.has_owner(options)) continue;
+        throw Error(
+            fmt::format("{} belongs to {}; the {} is {}", owned.name, owned.owners, owned.kind, options.*owned.choice));
     }
     if (options.direction == Direction::kEncoding && options.stochastic()) {
         throw Error(
