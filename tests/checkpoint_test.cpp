@@ -62,9 +62,13 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     file.metadata["config"] = config.dump();
     write_tensor_file(folder / "old", file);
     const Config old = load_checkpoint(folder / "old").config;
-    EXPECT_FALSE(old.parameterization.input_skip);
+    EXPECT_EQ(old.parameterization.input_skip, "none");
     EXPECT_EQ(old.unet.classes, 0);
     EXPECT_EQ(old.train.optimizer, "adamw");
+    config["model"]["input_skip"] = true;
+    file.metadata["config"] = config.dump();
+    write_tensor_file(folder / "less old", file);
+    EXPECT_EQ(load_checkpoint(folder / "less old").config.parameterization.input_skip, "plain");
 }
 
 TEST(CheckpointTest, MakesANetworkOfTheAveragedOrTheRawWeights) {

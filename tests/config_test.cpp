@@ -45,13 +45,19 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
         settings.insert(settings.begin(), "schedule.zero_terminal_snr=true");
         return error_of([&] { with_settings(Config{}, settings); });
     };
-    expect_contains(error_with({}), "set model.prediction to \"v\"");
+    expect_contains(error_with({"model.input_skip=none"}), "set model.input_skip to \"scaled\"");
+    expect_contains(error_with({}), "needs train.weighting \"v\"");
     expect_contains(error_with({"model.prediction=v"}), "needs train.weighting \"v\"");
     expect_contains(error_with({"model.prediction=x0", "train.weighting=min-snr"}), "needs train.weighting \"v\"");
-    expect_contains(error_of([] { with_settings(Config{}, {"train.weighting=v"}); }), "nearly all of it at t = T");
-    const std::vector<std::string> good = {"schedule.zero_terminal_snr=true", "model.prediction=v",
-                                           "train.weighting=v"};
-    EXPECT_TRUE(with_settings(Config{}, good).schedule.zero_terminal_snr);
+    expect_contains(error_of([] {
+                        with_settings(Config{}, {"model.input_skip=plain", "train.weighting=v"});
+                    }),
+                    "nearly all of it at t = T");
+    for (const std::string prediction : {"eps", "v", "x0"}) {
+        const Config good = with_settings(
+            Config{}, {"schedule.zero_terminal_snr=true", "model.prediction=" + prediction, "train.weighting=v"});
+        EXPECT_TRUE(good.schedule.zero_terminal_snr);
+    }
     expect_contains(error_in({{"schedule", {{"zero_terminal_snr", 1}}}}),
                     "schedule.zero_terminal_snr is 1; expected true or false");
 }

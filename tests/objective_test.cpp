@@ -9,7 +9,7 @@ namespace diffuse {
 namespace {
 
 const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
-const Parameterization kEps = make_parameterization({.input_skip = false});
+const Parameterization kEps = make_parameterization({.input_skip = "none"});
 
 /// A batch whose examples all are at level t.
 Batch at_level(double t, const torch::Tensor& x0, const torch::Tensor& eps, const Schedule& schedule = kSchedule) {
@@ -117,7 +117,8 @@ TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
         return network_denoiser(zero, make_parameterization(options), kSchedule)(x, kSchedule.at(1000)).eps;
     };
     EXPECT_TRUE(torch::equal(eps_of({}), x));
-    EXPECT_EQ(eps_of({.input_skip = false}).abs().max().item<float>(), 0);
+    EXPECT_TRUE(torch::equal(eps_of({.input_skip = "plain"}), x));
+    EXPECT_EQ(eps_of({.input_skip = "none"}).abs().max().item<float>(), 0);
     EXPECT_FALSE(torch::equal(eps_of({.prediction = "v"}), x));  // for eps alone
 }
 
@@ -152,7 +153,7 @@ TEST(Weighting, IsThatOfEpsWhateverTheNetworkPredicts) {
             for (const double t : {3, 200, 600, 990}) batch.levels.push_back(schedule.at(t));
             double eps_loss = 0;
             for (const auto& name : prediction_names()) {
-                const Parameterization meaning = make_parameterization({name, /*input_skip=*/false});
+                const Parameterization meaning = make_parameterization({name, /*input_skip=*/"none"});
                 // A network whose eps is wrong by a tenth at every pixel, however it says so.
                 const Network network = [&](const NetworkInput&) {
                     const auto column = [&](double NoiseLevel::*member) {
@@ -184,7 +185,7 @@ double gradient_at(const Schedule& schedule, const std::string& prediction, cons
 
 TEST(Weighting, OfVTeachesInPureNoiseToo) {
     const Schedule pure = make_schedule({.kind = "cosine", .zero_terminal_snr = true});
-    for (const auto& prediction : {"v", "x0"}) {
+    for (const auto& prediction : {"v", "x0", "eps"}) {  // eps with the scaled skip
         // By the error of eps there is nothing to learn at t = T (alpha is 5e-5).
         EXPECT_LT(gradient_at(pure, prediction, "simple", 1000), 1e-7 * gradient_at(pure, prediction, "simple", 500));
         EXPECT_GT(gradient_at(pure, prediction, "v", 1000), 0.1 * gradient_at(pure, prediction, "v", 500));
@@ -198,7 +199,39 @@ TEST(Prediction, OfVAndX0HasAnAnswerWhereNothingOfThePictureIsLeft) {
     EXPECT_TRUE(torch::equal(by_v.x0, -output) && torch::equal(by_v.eps, x));
     const auto by_x0 = make_parameterization({.prediction = "x0"}).predict(output, x, noise);
     EXPECT_TRUE(torch::equal(by_x0.x0, output) && torch::equal(by_x0.eps, x));
-    EXPECT_ANY_THROW(make_parameterization({}).predict(output, x, noise));
+    const auto by_eps = make_parameterization({.input_skip = "scaled"}).predict(output, x, noise);
+    EXPECT_TRUE(torch::equal(by_eps.x0, -output) && torch::equal(by_eps.eps, x));
+    EXPECT_ANY_THROW(make_parameterization({.input_skip = "none"}).predict(output, x, noise));
+}
+
+TEST(Prediction, OfEpsIsTheSameWhateverTheInputSkip) {
+    const NoiseLevel level = level_of_ratio(3);
+    const auto x0 = torch::randn({2, 3}, torch::kFloat64), eps = torch::randn_like(x0);
+    const auto x = level.alpha * x0 + level.sigma * eps;
+    const auto alpha = torch::tensor(level.alpha, torch::kFloat64), sigma = torch::tensor(level.sigma, torch::kFloat64);
+    for (const std::string skip : {"none", "plain", "scaled"}) {
+        const Parameterization meaning = make_parameterization({.input_skip = skip});
+        const auto output = meaning.target(x0, eps, alpha, sigma);
+        const auto right = meaning.predict(output, x, level);
+        EXPECT_TRUE(torch::allclose(right.x0, x0, 0, 1e-12) && torch::allclose(right.eps, eps, 0, 1e-12)) << skip;
+        // A wrong output gives an x0 and an eps that still make x, and an error of eps of the size that is promised.
+        const auto wrong = meaning.predict(output + 0.1, x, level);
+        EXPECT_TRUE(torch::allclose(level.alpha * wrong.x0 + level.sigma * wrong.eps, x, 0, 1e-12)) << skip;
+        EXPECT_NEAR((wrong.eps - eps).mean().item<double>(), 0.1 * meaning.eps_error(level), 1e-12) << skip;
+    }
+}
+
+TEST(Prediction, OfEpsWithTheScaledSkipIsAsLargeAsThePictureAtEveryLevel) {
+    // Of data of unit variance the output has the variance 1 + (alpha / (1 + sigma))^2, from 2 at data to 1 at noise.
+    const auto x0 = normal({100'000}, {1, Purpose::kDigit, 0}), eps = normal({100'000}, {2, Purpose::kDigit, 0});
+    for (const double ratio : {1e-3, 1.0, 1e3}) {
+        const NoiseLevel level = level_of_ratio(ratio);
+        const auto alpha = torch::tensor(level.alpha), sigma = torch::tensor(level.sigma);
+        const double variance =
+            make_parameterization({}).target(x0, eps, alpha, sigma).to(torch::kFloat64).var().item<double>();
+        const double expected = 1 + std::pow(level.alpha / (1 + level.sigma), 2);
+        EXPECT_NEAR(variance, expected, 5 * expected * std::sqrt(2.0 / 100'000)) << ratio;  // five standard errors
+    }
 }
 
 TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
@@ -213,7 +246,7 @@ TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
     for (const auto& name : prediction_names()) {
         const Network network = [&](const NetworkInput&) { return outputs.at(name); };
         const auto prediction =
-            network_denoiser(network, make_parameterization({name, /*input_skip=*/false}), kSchedule)(x, level);
+            network_denoiser(network, make_parameterization({name, /*input_skip=*/"none"}), kSchedule)(x, level);
         EXPECT_TRUE(torch::allclose(prediction.eps, eps, 1e-10, 1e-10)) << name;
         EXPECT_TRUE(torch::allclose(prediction.x0, x0, 1e-10, 1e-10)) << name;
     }

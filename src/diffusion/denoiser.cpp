@@ -32,8 +32,7 @@ Tensor network_output(const Network& network, const Parameterization& parameteri
         shape[0] = std::ssize(scales);
         input = x * on_device(scales).view(shape);
     }
-    const auto output = network({input, on_device(times), condition});
-    return parameterization.input_skip ? output + x : output;
+    return network({input, on_device(times), condition});
 }
 
 Denoiser network_denoiser(Network network, const Parameterization& parameterization, const Schedule& schedule,

@@ -33,15 +33,39 @@ Parameterization edm(double sigma_data) {
             .sigma_data = sigma_data};
 }
 
+/// x0 and eps at x of what is said of eps alone.
+Prediction of_eps(const Tensor& eps, const Tensor& x, const NoiseLevel& level) {
+    TORCH_INTERNAL_ASSERT(level.alpha > 0, "eps says nothing of x0 where alpha is 0");
+    return {(x - level.sigma * eps) / level.alpha, eps};
+}
+
+/// Prediction eps, by what is added to the output.
+const Table<Parameterization>& input_skips() {
+    static const Table<Parameterization> table = {
+        {"none",
+         {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
+          .predict = of_eps,
+          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+        {"plain",
+         {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
+                       const Tensor& sigma) { return eps - (alpha * x0 + sigma * eps); },
+          .predict = [](const Tensor& output, const Tensor& x,
+                        const NoiseLevel& level) { return of_eps(x + output, x, level); },
+          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+        {"scaled",  // (1 - sigma) / alpha = alpha / (1 + sigma)
+         {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
+                       const Tensor& sigma) { return alpha / (1 + sigma) * eps - x0; },
+          .predict = [](const Tensor& output, const Tensor& x, const NoiseLevel& level) -> Prediction {
+              return {level.alpha / (1 + level.sigma) * x - level.sigma * output, x + level.alpha * output};
+          },
+          .eps_error = [](const NoiseLevel& level) { return level.alpha; }}},
+    };
+    return table;
+}
+
 const Table<Parameterization>& predictions() {
     static const Table<Parameterization> table = {
-        {"eps",
-         {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
-          .predict = [](const Tensor& eps, const Tensor& x, const NoiseLevel& level) -> Prediction {
-              TORCH_INTERNAL_ASSERT(level.alpha > 0, "eps says nothing of x0 where alpha is 0");
-              return {(x - level.sigma * eps) / level.alpha, eps};
-          },
-          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+        {"eps", look_up("input skip", input_skips(), "none")},
         {"x0",
          {.target = [](const Tensor& x0, const Tensor&, const Tensor&, const Tensor&) { return x0; },
           .predict = [](const Tensor& x0, const Tensor& x, const NoiseLevel& level) -> Prediction {
@@ -74,8 +98,8 @@ std::vector<std::string> prediction_names() { return names(predictions()); }
 Fields fields(ParameterizationOptions& options) {
     return {{"prediction", Choice{&options.prediction, prediction_names()},
              "meaning of the network's output; the loss is the error of eps for all"},
-            {"input_skip", &options.input_skip,
-             "input added to the output, with prediction eps (near pure noise, eps is x)"},
+            {"input_skip", Choice{&options.input_skip, names(input_skips())},
+             "what is added to the output F with prediction eps; scaled: eps = x + alpha F; plain: x + F"},
             {.key = "sigma_data",
              .value = Number<std::optional<double>>{&options.sigma_data, 1e-3, 1e3},
              .meaning = "root mean square of the data that prediction edm expects; null: measured when a run begins"}};
@@ -87,9 +111,8 @@ Parameterization make_parameterization(const ParameterizationOptions& options) {
             fmt::format("config: model.sigma_data belongs to model.prediction edm; it is {}", options.prediction));
     }
     if (options.sigma_data) return edm(*options.sigma_data);
-    Parameterization result = look_up("prediction", predictions(), options.prediction);
-    result.input_skip = options.input_skip && options.prediction == "eps";
-    return result;
+    if (options.prediction == "eps") return look_up("input skip", input_skips(), options.input_skip);
+    return look_up("prediction", predictions(), options.prediction);
 }
 
 }  // namespace diffuse

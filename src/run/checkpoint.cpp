@@ -97,9 +97,13 @@ private:
             const bool present = config.is_object() && config.contains(section) && config[section].is_object();
             if (present && !config[section].contains(key)) config[section][key] = value;
         };
-        was("model", "input_skip", false);
+        was("model", "input_skip", "none");
         was("model", "classes", 0);
         was("train", "optimizer", "adamw");
+        if (config.is_object() && config.contains("model") && config["model"].is_object()) {
+            Json& skip = config["model"]["input_skip"];  // once there were but two
+            if (skip.is_boolean()) skip = skip.get<bool>() ? "plain" : "none";
+        }
         return config;
     }
     void require(bool holds, const std::string& key) const {

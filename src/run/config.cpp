@@ -22,17 +22,18 @@ Config checked_together(Config config) {
     make_parameterization(config.parameterization);
     training_levels(/*seed=*/0, /*step=*/0, /*batch=*/1, make_schedule(config.schedule), config.train.levels);
     const std::string &prediction = config.parameterization.prediction, &weighting = config.train.weighting;
-    if ((weighting == "v" || weighting == "flow" || weighting == "edm") && prediction == "eps") {
+    const bool bare_eps = prediction == "eps" && config.parameterization.input_skip != "scaled";
+    if ((weighting == "v" || weighting == "flow" || weighting == "edm") && bare_eps) {
         throw Error(fmt::format(
             "config: train.weighting \"{}\" is about 1 / alpha^2 of the error of eps, nearly all of it at t = "
-            "T; set model.prediction to \"v\", \"flow\", \"edm\" or \"x0\", or another weighting",
+            "T; set model.input_skip to \"scaled\", another model.prediction, or another weighting",
             weighting));
     }
     if (!config.schedule.zero_terminal_snr) return config;
-    if (prediction == "eps") {
+    if (bare_eps) {
         throw Error(
             "config: schedule.zero_terminal_snr leaves nothing of the picture at t = T, and eps says nothing of x0 "
-            "there; set model.prediction to \"v\" or \"x0\"");
+            "there; set model.input_skip to \"scaled\", or model.prediction to \"v\" or \"x0\"");
     }
     if (weighting != "v") {
         throw Error(fmt::format(
