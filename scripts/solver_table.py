@@ -1,7 +1,7 @@
 """Writes one table of docs/solvers.md, between its markers, from what scripts/measure kept; with the table "fid" its
 plot too, beside the page.
 
-    python3 scripts/solver_table.py fid|roundtrip|combinations docs/solvers.md RESULT.json...
+    python3 scripts/solver_table.py fid|spacings|roundtrip|combinations docs/solvers.md RESULT.json...
 
 A row, or some rows, for each file, in their order. Needs nothing but Python.
 """
@@ -34,6 +34,15 @@ def fid_table(results):
     shown = lambda row, least: f"**{row['fid']:.1f}**" if row["fid"] == least else f"{row['fid']:.1f}"
     lines = [[*names] + [shown(*pair) for pair in zip(entries, best)] for names, entries in rows.items()]
     return note(results, "each") + markdown(["solver", "spacing"] + [f"NFE {nfe}" for nfe in nfes], lines)
+
+
+def spacings_table(results):
+    """A row for each solver, a column for each spacing."""
+    rows, _ = fid_rows(results)
+    solvers, spacings = ([*dict.fromkeys(names)] for names in zip(*rows))
+    lines = [[solver] + [f"{rows[solver, spacing][0]['fid']:.1f}" for spacing in spacings] +
+             [str(rows[solver, spacings[0]][0]["nfe"])] for solver in solvers]
+    return note(results, "each") + markdown(["solver", *spacings, "NFE"], lines)
 
 
 def roundtrip_table(results):
@@ -95,7 +104,7 @@ def main(name, page, *files):
     page = pathlib.Path(page)
     results = {pathlib.Path(file).stem.rsplit("-", 1)[0] if name == "combinations" else file:
                json.loads(pathlib.Path(file).read_text()) for file in files}
-    table = {"fid": fid_table, "roundtrip": roundtrip_table, "combinations": combinations_table}[name](results)
+    table = {"fid": fid_table, "spacings": spacings_table, "roundtrip": roundtrip_table, "combinations": combinations_table}[name](results)
     text, found = re.subn(f"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + table + "\n" + m[2],
                           page.read_text(), flags=re.S)
     assert found == 1, f"{page} has no place for the table {name}"

@@ -291,7 +291,18 @@ flow ddim --spacing flow --shift 2 --steps 3
 vp pc --steps 3
 cosine-vp reverse-diffusion --steps 5
 sub-vp euler-maruyama --steps 5
+flow dopri5 --tolerance 0.01
+ve dopri5 --tolerance 0.1 --spacing edm --steps 2
 END
+[ "$("$diffuse" sample --checkpoint process-ve --solver langevin --spacing log-snr --show-grid --json | json '.__len__()')" -gt 60 ] || fail "NCSNv2's levels"
+# an ODE to a tolerance: evaluations as many as it takes, more for a smaller one, and a way back
+loose=$("$diffuse" sample --checkpoint process-vp --solver dopri5 --tolerance 0.01 --num 2 --out s.png --json --quiet | json "['nfe']")
+tight=$("$diffuse" sample --checkpoint process-vp --solver dopri5 --tolerance 1e-5 --num 2 --out s.png --json --quiet | json "['nfe']")
+[ "$loose" -lt "$tight" ] || fail "dopri5 took $loose and $tight evaluations"
+"$diffuse" encode --checkpoint process-vp --input 'digits:test[0:2]' --solver dopri5 --tolerance 1e-5 --out k.safetensors --json --quiet >k.json
+python3 -c "import json; trip = json.load(open('k.json')); assert trip['roundtrip_mse'] < 1e-5, trip" || fail "encoding by dopri5: $(cat k.json)"
+"$diffuse" eval --checkpoint process-vp --metric nll --num 2 --tolerance 0.01 --json --quiet >nll.json || fail "nll to a tolerance"
+python3 -c "import json; rows = json.load(open('nll.json'))['rows']; assert rows[0]['nfe'] > 7 and rows[0]['bits_per_dim'] > 0, rows" || fail "nll to a tolerance: $(cat nll.json)"
 
 # a folder of pictures: in colour, not square, a class for each sub-folder
 export XDG_CACHE_HOME=$folder/cache

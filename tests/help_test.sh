@@ -89,10 +89,11 @@ for name, words in re.findall(r"^  (--[a-z0-9-]+) \S+((?:.*\n)(?: {26}.*\n)*)", 
 END
 }
 "$diffuse" train --config tiny.json --threads 1 --out run --quiet >/dev/null
-for solver in unipc ddim ddpm euler-maruyama pc edm-sde; do
+for solver in unipc ddim ddpm dopri5 euler-maruyama pc edm-sde; do
     case $solver in
     ddim) also="--eta 0 --steps 20" ;;
     ddpm) also="--clip-x0 --steps 1000" ;;
+    dopri5) also="--no-clip-x0 --tolerance 0.0001 --steps 1" ;;
     euler-maruyama) also="--clip-x0 --eta 1 --steps 200" ;;
     pc) also="--clip-x0 --snr 0.16 --steps 100" ;;
     edm-sde) also="--clip-x0 --churn 40 --steps 20" ;;
@@ -101,7 +102,7 @@ for solver in unipc ddim ddpm euler-maruyama pc edm-sde; do
     "$diffuse" sample --checkpoint run --solver $solver --num 2 --quiet --out a.png --save-tensors a.safetensors >/dev/null
     # shellcheck disable=SC2046,SC2086  # options and their values
     "$diffuse" sample --checkpoint run --solver $solver --num 2 --quiet --out b.png --save-tensors b.safetensors \
-        $(defaults sample "--solver --num --out --eta --snr --churn --shift --max-ratio") $also >/dev/null
+        $(defaults sample "--solver --num --out --eta --snr --churn --tolerance --shift --max-ratio") $also >/dev/null
     python3 - <<'END' || fail "a documented default of sample is not in effect ($solver)"
 import struct
 def data(path):

@@ -12,33 +12,12 @@ namespace {
 
 const std::vector<std::string> kPaths = {"vp", "sub-vp", "ve", "edm", "flow", "cosine-vp"};
 
-/// The exact denoiser of N(0, variance) at levels of any scale.
-Denoiser gaussian(double variance) {
-    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        const double total = level.alpha * level.alpha * variance + level.sigma * level.sigma;
-        return {x * (level.alpha * variance / total), x * (level.sigma / total)};
-    };
-}
-
-/// What a step makes of the variance of Gaussian data: on a linear denoiser it is x' = A x + B_1 z_1 + B_2 z_2 + ...,
-/// whose numbers are read off by giving it a one in each place.
-double variance_after(Solver& solver, const Denoiser& denoiser, double variance, const NoiseLevel& from,
-                      const NoiseLevel& to, int64_t noises = 1) {
-    const auto step = [&](double x, int64_t one_at) {
-        const Noise noise = [&](int64_t k) { return torch::full({1, 1}, k == one_at ? 1.0 : 0.0, torch::kFloat64); };
-        return solver.step(denoiser, torch::full({1, 1}, x, torch::kFloat64), from, to, noise).item<double>();
-    };
-    double after = std::pow(step(1, -1), 2) * variance;
-    for (int64_t k = 0; k < noises; ++k) after += std::pow(step(0, k), 2);
-    return after;
-}
-
 double variance_along(const std::string& name, double eta, const Schedule& schedule, double data_variance,
                       const Grid& grid) {
     double variance = 1;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule, eta));
-        variance = variance_after(*solver, gaussian(data_variance), variance, grid[i], grid[i + 1]);
+        variance = variance_after(*solver, centred_gaussian(data_variance), variance, grid[i], grid[i + 1]);
     }
     return variance;
 }
@@ -125,12 +104,21 @@ TEST(Process, StochasticSolversHaveTheVarianceOfTheDataInTheLimitOnEveryPath) {
             double variance = std::pow(scale_of(grid.front()), 2);
             const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule, 1));
             for (size_t i = 0; i + 1 < grid.size(); ++i) {
-                variance = variance_after(*solver, gaussian(0.25), variance, grid[i], grid[i + 1]);
+                variance = variance_after(*solver, centred_gaussian(0.25), variance, grid[i], grid[i + 1]);
             }
             // what is left of methods of order 1 after 4,000 steps, and of a start that is not quite the marginal
             EXPECT_NEAR(variance, 0.25, 0.005) << name << " on " << kind;
         }
     }
+}
+
+TEST(Langevin, LevelsFollowTheRuleOfNcsn) {
+    // By a bisection of its own of the rule (a page of Python); the paper has 232 levels for 50 to 0.01 at 3,072.
+    EXPECT_NEAR(ncsn_factor(784), 1.08197, 5e-6);
+    EXPECT_EQ(ncsn_levels(784, 50, 0.01), 109);
+    EXPECT_NEAR(ncsn_factor(3072), 1.0398, 5e-5);
+    EXPECT_EQ(ncsn_levels(3072, 50, 0.01), 219);
+    EXPECT_EQ(ncsn_levels(784, 1, 1), 1);
 }
 
 TEST(Langevin, HasTheBiasOfTheUnadjustedAlgorithm) {
@@ -140,7 +128,7 @@ TEST(Langevin, HasTheBiasOfTheUnadjustedAlgorithm) {
     for (int i = 0; i < 400; ++i) {
         const auto solver = make_langevin(1, 0.1);
         const double alpha2 = level.alpha * level.alpha;
-        variance = variance_after(*solver, gaussian(data), variance * alpha2, level, same) / alpha2;
+        variance = variance_after(*solver, centred_gaussian(data), variance * alpha2, level, same) / alpha2;
     }
     EXPECT_NEAR(variance, v / (1 - h / (2 * v)), 1e-9);
 }
@@ -154,11 +142,11 @@ TEST(EdmSde, VarianceFollowsAlgorithm2) {
     const double noise = 1.003 * std::sqrt(raised * raised - from * from);
     const auto solver = make_edm_sde({.amount = churn}, int64_t(steps));
     const NoiseLevel high{1, from}, low{1, to};
-    EXPECT_NEAR(variance_after(*solver, gaussian(s2), 3, high, low), heun * heun * (3 + noise * noise), 1e-12);
+    EXPECT_NEAR(variance_after(*solver, centred_gaussian(s2), 3, high, low), heun * heun * (3 + noise * noise), 1e-12);
     const auto none = make_edm_sde({.amount = 0}, int64_t(steps));
     const auto heuns = make_heun();
-    EXPECT_NEAR(variance_after(*none, gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}),
-                variance_after(*heuns, gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}), 1e-12);
+    EXPECT_NEAR(variance_after(*none, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}),
+                variance_after(*heuns, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}), 1e-12);
 }
 
 TEST(PredictorCorrector, StepsByTheNormsOfEachExampleAlone) {
@@ -169,7 +157,7 @@ TEST(PredictorCorrector, StepsByTheNormsOfEachExampleAlone) {
             const auto all = normal({5, 1, 4, 4}, {3, Purpose::kSamplingNoise, uint64_t(2 + k)}).to(torch::kFloat64);
             return all.narrow(0, first, some.size(0));
         };
-        return make_predictor_corrector(0.16)->step(gaussian(0.25), some, vp.at(700), vp.at(650), noise);
+        return make_predictor_corrector(0.16)->step(centred_gaussian(0.25), some, vp.at(700), vp.at(650), noise);
     };
     EXPECT_TRUE(torch::allclose(step(x, 0).narrow(0, 2, 2), step(x.narrow(0, 2, 2), 2), 0, 1e-14));
 }
@@ -177,7 +165,7 @@ TEST(PredictorCorrector, StepsByTheNormsOfEachExampleAlone) {
 TEST(Flow, EulerInItsTimeIsDdimAndFollowsTheExactSolution) {
     const Schedule flow = make_schedule({.kind = "flow"});
     const auto x = normal({8, 2}, {5, Purpose::kSamplingNoise, 1}).to(torch::kFloat64);
-    const Denoiser data = gaussian(0.25);
+    const Denoiser data = centred_gaussian(0.25);
     const Grid grid = make_grid(flow, "flow", 20);
     auto state = x;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {  // dx/du = eps - x0

@@ -73,7 +73,8 @@ struct MixtureData {
             const auto away = x.unsqueeze(1) - level.alpha * means;
             const auto share = torch::softmax(weights.log() - away.square().sum(-1) / (2 * variance), 1);
             const auto eps = level.sigma / variance * (share.unsqueeze(-1) * away).sum(1);
-            return {(x - level.sigma * eps) / level.alpha, eps};
+            const auto x0 = means + level.alpha * std * std / variance * away;  // of each; alpha may be 0
+            return {(share.unsqueeze(-1) * x0).sum(1), eps};
         };
     }
     /// The probability-flow ODE's solution, by the classical Runge-Kutta method in steps of 1/400 of r = sigma /
@@ -115,6 +116,27 @@ inline Grid spaced_in_ratio(double first, double last, int64_t steps) {
         grid.push_back({alpha, r * alpha, double(2 + i)});
     }
     return grid;
+}
+
+/// The exact denoiser of N(0, variance) at levels of any scale.
+inline Denoiser centred_gaussian(double variance) {
+    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        const double total = level.alpha * level.alpha * variance + level.sigma * level.sigma;
+        return {x * (level.alpha * variance / total), x * (level.sigma / total)};
+    };
+}
+
+/// What a step makes of the variance of Gaussian data: on a linear denoiser it is x' = A x + B_1 z_1 + B_2 z_2 + ...,
+/// whose numbers are read off by giving it a one in each place.
+inline double variance_after(Solver& solver, const Denoiser& denoiser, double variance, const NoiseLevel& from,
+                             const NoiseLevel& to, int64_t noises = 1) {
+    const auto step = [&](double x, int64_t one_at) {
+        const Noise noise = [&](int64_t k) { return torch::full({1, 1}, k == one_at ? 1.0 : 0.0, torch::kFloat64); };
+        return solver.step(denoiser, torch::full({1, 1}, x, torch::kFloat64), from, to, noise).item<double>();
+    };
+    double after = std::pow(step(1, -1), 2) * variance;
+    for (int64_t k = 0; k < noises; ++k) after += std::pow(step(0, k), 2);
+    return after;
 }
 
 inline void ignore_step(int64_t, const torch::Tensor&) {}

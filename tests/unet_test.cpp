@@ -156,6 +156,7 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
         {{.base_channels = 8, .channel_multipliers = {1, 2, 3}, .blocks_per_level = 2}, {3, 28, 28}},
         {{.base_channels = 24, .channel_multipliers = {2, 1}, .attention_resolutions = {16, 8}}, {1, 16, 32}},
         {{.base_channels = 8, .channel_multipliers = {1, 1}, .patch_size = 4}, {2, 32, 32}},
+        {{.base_channels = 8, .channel_multipliers = {1, 2}, .patch_size = 2, .fourier_features = {7, 8}}, {2, 8, 8}},
     };
     for (const auto& [config, shape] : cases) {
         const auto x = images(shape);
@@ -165,6 +166,21 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
         EXPECT_EQ(y.sizes(), x.sizes());
         EXPECT_TRUE(y.isfinite().all().item<bool>());
     }
+}
+
+TEST(UNet, FourierFeaturesRepeatWithTheGreyLevels) {
+    // 2^7 pi x has a period of 2 / 128 in x, two of 128 levels in [-1, 1]; 2^8 pi x of one.
+    const auto x = images({2, 3, 4}, 1);
+    const auto seen = fourier_features(x, {7, 8});
+    EXPECT_EQ(seen.sizes(), torch::IntArrayRef({1, 10, 3, 4}));
+    EXPECT_TRUE(torch::equal(seen.narrow(1, 0, 2), x));
+    const auto angle = M_PI * 128 * x.to(torch::kFloat64);
+    // float32's rounding of an angle of some hundreds
+    EXPECT_TRUE(torch::allclose(seen.narrow(1, 2, 2).to(torch::kFloat64), angle.sin(), 0, 1e-3));
+    EXPECT_TRUE(torch::allclose(seen.narrow(1, 8, 2).to(torch::kFloat64), (2 * angle).cos(), 0, 1e-3));
+    EXPECT_TRUE(
+        torch::allclose(fourier_features(x + 2.0 / 128, {7, 8}).narrow(1, 2, 8), seen.narrow(1, 2, 8), 0, 2e-3));
+    EXPECT_TRUE(torch::equal(fourier_features(x, {}), x));
 }
 
 TEST(UNet, PredictsZeroWhenNew) {

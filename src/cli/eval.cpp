@@ -161,20 +161,23 @@ Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::D
     const auto bytes = test_examples(options, checkpoint, 128).images;
     NllOptions nll = options.nll;
     nll.max_ratio = options.sampling.max_ratio;
+    nll.tolerance = options.sampling.tolerance;
     nll.seed = uint64_t(options.seed);
     const Nll bits = measure_nll(make_model(checkpoint, options.sampling.weights, device), bytes, nll, device);
     Report report;
     report.head["metric"] = "bits per dimension of the test images, 256 grey values";
     report.head["images"] = bytes.size(0);
     report.head["ode"] = fmt::format(
-        "from t = 1 to {}, {} Hutchinson probes of signs, heun in {} steps; once from the dequantised "
+        "from t = 1 to {}, {} Hutchinson probes of signs, {}; once from the dequantised "
         "picture, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
-        bits.start, nll.probes, bits.ode_steps);
+        bits.start, nll.probes,
+        nll.tolerance ? fmt::format("dopri5 with a tolerance of {}", *nll.tolerance)
+                      : fmt::format("heun in {} steps", bits.ode_steps));
     report.head["variational"] =
         fmt::format("all {} terms from t = {} on, one draw each, discrete decoder", bits.start + 1, bits.start);
-    report.add(mean_and_error("ode-uniform", bits.dequantised_ode, bits.ode_nfe()));
-    report.add(mean_and_error("ode", bits.ode, bits.ode_nfe() + 1));
-    report.add(mean_and_error("variational", bits.variational, bits.start));
+    report.add(mean_and_error("ode-uniform", bits.dequantised_ode, bits.dequantised_nfe));
+    report.add(mean_and_error("ode", bits.ode, bits.ode_nfe));
+    report.add(mean_and_error("variational", bits.variational, bits.variational_nfe));
     return report;
 }
 
@@ -204,6 +207,7 @@ const Table<Metric>& metrics() {
                                                   "--threshold",
                                                   "--negative-class",
                                                   "--guide",
+                                                  "--tolerance",
                                                   "--plot"};
     static const std::set<std::string> by_class = [] {
         auto options = drawing;
@@ -213,11 +217,14 @@ const Table<Metric>& metrics() {
     static const Table<Metric> table = {
         {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
         {"features", {report_features, {"--features", "--reference"}, {}, /*of_checkpoint=*/false}},
-        {"nll", {report_nll, {"--num", "--data", "--weights", "--max-ratio", "--seed", "--probes", "--ode-steps"}}},
+        {"nll",
+         {report_nll,
+          {"--num", "--data", "--weights", "--max-ratio", "--seed", "--probes", "--ode-steps", "--tolerance"}}},
         {"pr", {report_pr, drawing, {"precision", "recall"}}},
         {"roundtrip",
          {report_roundtrip,
-          {"--num", "--data", "--weights", "--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch"}}}};
+          {"--num", "--data", "--weights", "--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch",
+           "--tolerance"}}}};
     return table;
 }
 
@@ -285,6 +292,15 @@ void take_defaults(Options& options, const CLI::App& command, const Checkpoint& 
     if (command.count("--spacings") == 0) options.spacings = {options.sampling.spacing};
 }
 
+/// Refuses a tolerance that no row takes notice of.
+void check_tolerance(const Options& options, const CLI::App& command) {
+    if (command.count("--tolerance") == 0 || options.metric == "nll") return;
+    const auto adaptive = [](const std::string& solver) { return look_up("solver", solvers(), solver).adaptive; };
+    if (std::ranges::none_of(options.solvers, adaptive)) {
+        throw Error("--tolerance belongs to dopri5, which is not among the solvers");
+    }
+}
+
 void run(Options options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
@@ -297,6 +313,7 @@ void run(Options options, const CLI::App& command) {
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = metric.of_checkpoint ? load_to_run(options.checkpoint, device) : Checkpoint{};
     if (metric.options.contains("--guidance")) take_defaults(options, command, checkpoint);
+    check_tolerance(options, command);
     if (options.guidance.empty()) options.guidance = {options.sampling.guidance};
     const Report report = metric.report(options, checkpoint, device);
     if (!options.plot.empty()) write_figure(options.plot, figure_of(report, options, metric.plotted));
@@ -340,8 +357,8 @@ void add_eval(CLI::App& app) {
     add_lists(*command, *options);
     Fields shared;
     for (auto& field : fields(options->sampling)) {
-        const std::set<std::string> keys = {"max_ratio",        "clip_x0",   "weights", "batch",         "class",
-                                            "guidance_rescale", "threshold", "guide",   "negative_class"};
+        const std::set<std::string> keys = {"max_ratio",        "clip_x0",   "weights", "batch",          "class",
+                                            "guidance_rescale", "threshold", "guide",   "negative_class", "tolerance"};
         if (keys.contains(field.key)) shared.push_back(std::move(field));
     }
     add_options(*command, shared, kHow);

@@ -222,7 +222,9 @@ void run(Options options) {
     const std::string warning = settle(options, file, checkpoint);
     check_outputs({options.out, options.tensors, options.trajectory}, {options.sampling.guide});
     if (options.show_grid) {
-        return show_grid(make_grid(options.sampling, make_schedule(checkpoint.config.schedule)), options.json);
+        const Grid grid =
+            make_grid(options.sampling, make_schedule(checkpoint.config.schedule), checkpoint.shape.numel());
+        return show_grid(grid, options.json);
     }
     const Drawing drawing = file ? drawing_of_file(options, *file, checkpoint) : drawing_of_noise(options, checkpoint);
     if (!warning.empty()) log::warn(warning);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "diffuse/base/table.hpp"
 
@@ -136,6 +137,25 @@ Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t ste
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {
     const int64_t start = grid_start(schedule, max_ratio);
     return reversed(spaced_in(kLogarithmic, schedule, start, start > 1 ? steps + 1 : 1));
+}
+
+double ncsn_factor(int64_t dimensions) {
+    const auto below = [](double z) { return std::erfc(-z / std::numbers::sqrt2) / 2; };
+    const auto shared = [&](double factor) {
+        const double away = std::sqrt(2 * double(dimensions)) * (factor - 1);
+        return below(away + 3 * factor) - below(away - 3 * factor);
+    };
+    double low = 1, high = 16;  // from all to nothing, whatever the dimensions
+    while (high - low > 1e-14 * low) {
+        const double middle = (low + high) / 2;
+        (shared(middle) > 0.5 ? low : high) = middle;
+    }
+    return low;
+}
+
+int64_t ncsn_levels(int64_t dimensions, double first_ratio, double last_ratio) {
+    const double distance = std::abs(std::log(first_ratio / last_ratio));
+    return 1 + std::llround(distance / std::log(ncsn_factor(dimensions)));
 }
 
 std::vector<std::string> spacing_names() { return names(spacings()); }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/ops/conv1x1.hpp"
@@ -196,9 +197,10 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch
     const int64_t lowest = resolution >> (chosen.channel_multipliers.size() - 1);
     std::ranges::replace(options.attention_resolutions, kLowest, lowest);
     const int64_t base = chosen.base_channels, pixels = shape.channels * chosen.patch_size * chosen.patch_size;
+    const int64_t inputs = pixels * (1 + 2 * int64_t(chosen.fourier_features.size()));
     time1 = register_module("time1", nn::Linear(base, 4 * base));
     time2 = register_module("time2", nn::Linear(4 * base, 4 * base));
-    stem = register_module("stem", Conv3x3(pixels, base));
+    stem = register_module("stem", Conv3x3(inputs, base));
     std::vector<int64_t> skips = {base};
     build_down(skips);
     middle = {make_block("middle0", channels, channels, resolution),
@@ -273,7 +275,8 @@ torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
 
 torch::Tensor UNet::Modules::forward(const NetworkInput& input) {
     const auto embedding = embed(input);
-    auto h = stem(ConvInput{torch::pixel_unshuffle(input.x, options.patch_size)});
+    const auto seen = fourier_features(input.x, options.fourier_features);
+    auto h = stem(ConvInput{torch::pixel_unshuffle(seen, options.patch_size)});
     std::vector<torch::Tensor> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
         for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
@@ -300,8 +303,20 @@ Fields fields(UNetOptions& o) {
          "heights of feature maps that get self-attention, e.g. [7]; 0: the lowest"},
         {"dropout", Number<double>{&o.dropout, 0, 0.9}, "probability of dropout inside the residual blocks"},
         {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"},
+        {"fourier_features", List{&o.fourier_features, 0, 10, 0, 8},
+         "n of further inputs, sin and cos of 2^n pi x, for likelihoods: e.g. [7, 8], a period of two grey levels and "
+         "one"},
         {"classes", NumberOrAuto{&o.classes, 0, 1000},
          "number of labels that the network is told; 0: none; auto: as the data set has"}};
+}
+
+torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t>& numbers) {
+    if (numbers.empty()) return x;
+    std::vector<torch::Tensor> parts = {x};
+    for (const auto& wave : {torch::sin, torch::cos}) {
+        for (const int64_t n : numbers) parts.push_back(wave(x * (std::numbers::pi * double(int64_t{1} << n))));
+    }
+    return torch::cat(parts, 1);
 }
 
 UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device) {

@@ -27,7 +27,8 @@ Fields fields(SampleOptions& o) {
         {.key = "steps",
          .value = Integer{&o.steps, 1, 100'000},
          .meaning = "steps of the grid",
-         .by_default = "20; ddpm every level, euler-maruyama and reverse-diffusion 200, pc 100, langevin 50"},
+         .by_default = "20; ddpm every level, dopri5 1, euler-maruyama and reverse-diffusion 200, pc 100, langevin 50 "
+                       "or, on log-snr, as many as NCSNv2's rule takes"},
         {"nfe", Integer{&o.nfe, 1, 1'000'000},
          "largest number of network evaluations of an image, which decides the steps"},
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
@@ -47,6 +48,10 @@ Fields fields(SampleOptions& o) {
          .value = Real{&o.churn, 0, 1e6},
          .meaning = "edm-sde: S_churn, noise added on the whole way",
          .by_default = "40"},
+        {.key = "tolerance",
+         .value = Real{&o.tolerance, 1e-10, 1},
+         .meaning = "largest error of a step of dopri5, beside 1 + the size of the state",
+         .by_default = "0.0001"},
         {.key = "clip_x0",
          .value = &o.clip_x0,
          .meaning = "clamp the predicted image to [-1, 1] at each step",
@@ -166,6 +171,8 @@ const std::vector<Owned>& owned_options() {
          &O::solver},
         {"snr", "pc", &O::snr, [](const O& o) { return o.solver == "pc"; }, "solver", &O::solver},
         {"churn", "edm-sde", &O::churn, [](const O& o) { return o.solver == "edm-sde"; }, "solver", &O::solver},
+        {"tolerance", "dopri5", &O::tolerance, [](const O& o) { return o.solver_kind().adaptive; }, "solver",
+         &O::solver},
         {"shift", "the spacing flow", &O::shift, [](const O& o) { return o.spacing == "flow"; }, "spacing",
          &O::spacing}};
     return all;
@@ -186,6 +193,10 @@ SampleOptions without_idle(SampleOptions options) {
 }
 
 void check(const SampleOptions& options) {
+    if (options.nfe && options.solver_kind().adaptive) {
+        throw Error(fmt::format("{} takes as many evaluations as its tolerance needs; say tolerance instead of nfe",
+                                options.solver));
+    }
     if (options.steps && options.nfe) throw Error("both steps and nfe are given; leave one of them out");
     const bool shapes_guidance =
         !options.guide.empty() || options.negative_class || options.guidance_interval || options.guidance_rescale > 0;
@@ -239,6 +250,20 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
 
 }  // namespace
 
+namespace {
+
+/// The solver's, as far as the schedule has so many levels.
+int64_t default_steps(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
+    const int64_t all = grid_start(schedule, options.max_ratio), chosen = options.solver_kind().default_steps;
+    if (chosen == 0) return all;
+    // NCSNv2's rule is for levels at equal factors from one another.
+    const bool by_rule = options.solver == "langevin" && options.spacing == "log-snr";
+    const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
+    return std::min(by_rule ? ncsn_levels(dimensions, ratio(all), ratio(1)) : chosen, all);
+}
+
+}  // namespace
+
 void check_guidance(const SampleOptions& options, const Condition& condition) {
     if (condition.defined() || options.guidance == 1 || !options.guide.empty()) return;
     throw Error(
@@ -247,12 +272,10 @@ void check_guidance(const SampleOptions& options, const Condition& condition) {
                     options.guidance));
 }
 
-Grid make_grid(const SampleOptions& options, const Schedule& schedule) {
+Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
     if (options.nfe) return grid_for_nfe(options, schedule);
-    const int64_t all = grid_start(schedule, options.max_ratio);
-    const int64_t chosen = options.solver_kind().default_steps, by_default = chosen == 0 ? all : std::min(chosen, all);
-    return make_grid(schedule, options.spacing, options.steps.value_or(by_default), options.max_ratio,
-                     options.shift.value_or(1));
+    const int64_t steps = options.steps.value_or(default_steps(options, schedule, dimensions));
+    return make_grid(schedule, options.spacing, steps, options.max_ratio, options.shift.value_or(1));
 }
 
 }  // namespace diffuse

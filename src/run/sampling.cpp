@@ -77,12 +77,13 @@ StepDenoiser assembled(const SampleOptions& options, const Model& model, const s
 }  // namespace
 
 Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
-    const Grid grid = make_grid(options, model.schedule);
+    const Grid grid = make_grid(options, model.schedule, model.shape.numel());
     SolverOptions of_solver(options.eta.value_or(options.solver_kind().default_eta));
     of_solver.schedule = std::make_shared<Schedule>(model.schedule);
     of_solver.steps = std::ssize(grid) - 1;
     of_solver.snr = options.snr.value_or(of_solver.snr);
     of_solver.churn = options.churn.value_or(of_solver.churn);
+    of_solver.tolerance = options.tolerance.value_or(of_solver.tolerance);
     return {.solver = [make = options.solver_kind().make, of_solver] { return make(of_solver); },
             .denoiser =
                 [options, model, reference = reference_of(options, model, device)](std::atomic<int64_t>& evaluations,
@@ -92,6 +93,7 @@ Sampler make_sampler(const SampleOptions& options, const Model& model, torch::De
             .grid = grid,
             .device = device,
             .threads = at::get_num_threads(),
+            .one_by_one = options.solver_kind().adaptive,
             .max_in_flight = options.batch};
 }
 

@@ -7,6 +7,7 @@
 
 #include "diffuse/base/random.hpp"
 #include "diffuse/data/dataset.hpp"
+#include "solve/adaptive.hpp"
 #include "solve/ode.hpp"
 
 namespace diffuse {
@@ -85,23 +86,58 @@ Tensor dequantised(const Tensor& bytes, const Draws& draws) {
     return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
 }
 
+namespace {
+
+/// x on its way, and log p(start) - log p(x).
+struct Way {
+    Tensor x, gained;
+};
+
+/// One step of Heun's method.
+Way heun_step(const Denoiser& denoiser, const Way& way, const NoiseLevel& from, const NoiseLevel& to,
+              const std::vector<Tensor>& probes) {
+    const OdeForm ode(from, to);
+    const double h = ode.variable(to) - ode.variable(from), dimensions = double(way.x[0].numel());
+    const auto y = way.x / ode.scale(from);
+    const auto first = flow_at(denoiser, ode, way.x, from, probes);
+    const auto second = flow_at(denoiser, ode, ode.scale(to) * (y + h * first.slope), to, probes);
+    return {ode.scale(to) * (y + h / 2 * (first.slope + second.slope)),
+            way.gained + h / 2 * (first.divergence + second.divergence) +
+                dimensions * std::log(ode.scale(to) / ode.scale(from))};
+}
+
+/// As many steps of Dormand and Prince's as the tolerance needs, of x and of the nats of each dimension.
+Way adaptive_steps(const Denoiser& denoiser, const Way& way, const NoiseLevel& from, const NoiseLevel& to,
+                   const std::vector<Tensor>& probes, double tolerance) {
+    const OdeForm ode(from, to);
+    const double dimensions = double(way.x[0].numel());
+    const Slope slope = [&](double variable, const State& state) -> State {
+        const NoiseLevel level = ode.level(variable);
+        const auto flow = flow_at(denoiser, ode, ode.scale(level) * state[0], level, probes);
+        return {flow.slope, flow.divergence / dimensions};
+    };
+    const State end = dormand_prince(slope, {way.x / ode.scale(from), torch::zeros_like(way.gained)},
+                                     ode.variable(from), ode.variable(to), tolerance);
+    return {ode.scale(to) * end[0], way.gained + dimensions * (end[1] + std::log(ode.scale(to) / ode.scale(from)))};
+}
+
+}  // namespace
+
 Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor& start, int64_t probe_count,
-                       const Draws& draws) {
-    const double dimensions = double(start[0].numel());
+                       const Draws& draws, std::optional<double> tolerance) {
     const auto probes = make_probes(start, probe_count, draws);
-    Tensor x = start, gained = torch::zeros({start.size(0)}, start.options());  // log p(start) - log p(x)
+    Way way{start, torch::zeros({start.size(0)}, start.options())};
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
-        const NoiseLevel &from = grid[i], &to = grid[i + 1];
-        const OdeForm ode(from, to);
-        const double h = ode.variable(to) - ode.variable(from);
-        const auto y = x / ode.scale(from);
-        const auto first = flow_at(denoiser, ode, x, from, probes);
-        const auto second = flow_at(denoiser, ode, ode.scale(to) * (y + h * first.slope), to, probes);
-        x = ode.scale(to) * (y + h / 2 * (first.slope + second.slope));
-        gained +=
-            h / 2 * (first.divergence + second.divergence) + dimensions * std::log(ode.scale(to) / ode.scale(from));
+        if (!tolerance) {
+            way = heun_step(denoiser, way, grid[i], grid[i + 1], probes);
+            continue;
+        }
+        const Grid parts = parts_of_way(grid[i], grid[i + 1]);
+        for (size_t k = 0; k + 1 < parts.size(); ++k) {
+            way = adaptive_steps(denoiser, way, parts[k], parts[k + 1], probes, *tolerance);
+        }
     }
-    return standard_log_density(x) + gained;
+    return standard_log_density(way.x) + way.gained;
 }
 
 ReconstructionTerm reconstruction_term(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
@@ -121,9 +157,9 @@ Tensor bits_per_dim(const Tensor& log_density, int64_t dimensions) {
 }
 
 Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid& grid, const Tensor& bytes, int64_t probes,
-                 const Draws& draws) {
+                 const Draws& draws, std::optional<double> tolerance) {
     const ReconstructionTerm first = reconstruction_term(denoiser, chain, bytes, draws);
-    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, draws);
+    const auto log_density = ode_log_density(denoiser, grid, first.x, probes, draws, tolerance);
     return -(first.log_decoder + log_density - first.log_q) * bits_per_nat(bytes);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "diffuse/diffusion/denoiser.hpp"
+#include "diffuse/diffusion/grid.hpp"
 #include "diffuse/diffusion/schedule.hpp"
 
 namespace diffuse {
@@ -19,5 +20,12 @@ struct OdeForm {
     torch::Tensor slope(const Prediction& prediction) const { return in_ratio ? prediction.eps : prediction.x0; }
     NoiseLevel level(double variable) const { return level_of_ratio(in_ratio ? variable : 1 / variable); }
 };
+
+/// The way between two levels in parts, none of which crosses r = 1: in each, one form is the smoother all along. For
+/// methods of long ways.
+inline Grid parts_of_way(const NoiseLevel& from, const NoiseLevel& to) {
+    if ((from.ratio() - 1) * (to.ratio() - 1) < 0) return {from, level_of_ratio(1), to};
+    return {from, to};
+}
 
 }  // namespace diffuse

@@ -17,8 +17,8 @@ from unittest import mock
 import diffusers
 import numpy as np
 import torch
-from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler,
-                       IPNDMScheduler, UniPCMultistepScheduler)
+from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EDMEulerScheduler,
+                       FlowMatchEulerDiscreteScheduler, HeunDiscreteScheduler, IPNDMScheduler, UniPCMultistepScheduler)
 
 BETAS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 TRAILING = {"timestep_spacing": "trailing"}
@@ -37,6 +37,14 @@ def denoiser(x, alpha, sigma):
     away = x[:, None, :] - alpha * MEANS
     share = torch.softmax(WEIGHTS.log() - away.square().sum(-1) / (2 * variance), dim=1)
     return sigma / variance * (share[:, :, None] * away).sum(1)
+
+
+def clean(x, alpha, sigma):
+    """E[x0 | x], also where alpha is 0."""
+    variance = (alpha * DEVIATION) ** 2 + sigma**2
+    away = x[:, None, :] - alpha * MEANS
+    share = torch.softmax(WEIGHTS.log() - away.square().sum(-1) / (2 * variance), dim=1)
+    return (share[:, :, None] * (MEANS + alpha * DEVIATION**2 / variance * away)).sum(1)
 
 
 def draw_noise(steps):
@@ -157,6 +165,32 @@ def ipndm(solver, options, steps, note):
     return case(solver, scheduler, options, steps, levels, trajectory, note, orders=orders)
 
 
+def edm_euler(solver, options, steps, note):
+    scheduler = EDMEulerScheduler(**options)
+    scheduler.set_timesteps(steps)
+    sigmas, data, x, trajectory = scheduler.sigmas, scheduler.config.sigma_data, START * scheduler.sigmas[0], []
+    for i, k in enumerate(scheduler.timesteps):
+        # It takes what is left of D by its preconditioning (Karras et al. 2022, table 1).
+        total = sigmas[i] ** 2 + data**2
+        said = (clean(x, 1, sigmas[i]) - data**2 / total * x) / (sigmas[i] * data / total.sqrt())
+        x = scheduler.step(said, k, x).prev_sample
+        trajectory.append(x)
+    levels = [*range(steps, -1, -1)], torch.ones(steps + 1), sigmas
+    return {**case(solver, scheduler, options, steps, levels, trajectory, note), "start": START * sigmas[0]}
+
+
+def flow_euler(solver, options, steps, note):
+    scheduler = FlowMatchEulerDiscreteScheduler(**options)
+    scheduler.set_timesteps(steps)
+    sigmas, x, trajectory = scheduler.sigmas, START, []
+    for i, k in enumerate(scheduler.timesteps):
+        x0 = clean(x, 1 - sigmas[i], sigmas[i])
+        x = scheduler.step((x - x0) / sigmas[i], k, x).prev_sample  # eps - x0 = (x - x0) / sigma
+        trajectory.append(x)
+    levels = [*range(steps, -1, -1)], 1 - sigmas, sigmas
+    return case(solver, scheduler, options, steps, levels, trajectory, note)
+
+
 def cases():
     small = ("Standard deviation of the posterior, sigma_s / sigma_t sqrt(1 - (alpha_t / alpha_s)^2). diffusers never "
              "lets the variance fall below 1e-20: its last step, to data, adds 1e-10 of noise where none belongs.")
@@ -203,6 +237,14 @@ def cases():
                "not equal: orders 1, 2, 3, then 4, up to and with the step to sigma = 0.")
     for steps in (5, 10, 20):
         yield ipndm("ipndm", {}, steps, uniform)
+
+
+    edm = "Levels are its own: alpha 1, sigma from 80 to 0.002 with rho 7, then 0; times only count the steps."
+    for steps in (5, 18):
+        yield edm_euler("euler, edm", {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}, steps, edm)
+    straight = "Levels are its own: alpha 1 - sigma, sigma from 1, where alpha is 0; times only count the steps."
+    for shift in (1.0, 3.0):
+        yield flow_euler(f"euler, flow, shift {shift:g}", {"shift": shift}, 10, straight)
 
 
 def plain(value):

@@ -11,6 +11,7 @@ namespace diffuse {
 struct ImageShape {
     int64_t channels = 1, height = 28, width = 28;
     bool operator==(const ImageShape&) const = default;
+    int64_t numel() const { return channels * height * width; }
     std::array<int64_t, 3> sizes() const { return {channels, height, width}; }
 };
 std::string to_string(const ImageShape& shape);  ///< "1x28x28"

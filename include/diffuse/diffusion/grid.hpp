@@ -37,6 +37,13 @@ Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t ste
 /// t = 1 where grids begin there.
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio = {});
 
+/// The factor between neighbouring noise levels of annealed Langevin dynamics on examples of so many numbers, by which
+/// half of what one level draws is typical of the next: Phi(sqrt(2 D) (g - 1) + 3 g) - Phi(sqrt(2 D) (g - 1) - 3 g) =
+/// 1/2 (NCSNv2: Song & Ermon 2020, arXiv:2006.09011, section 3.2).
+double ncsn_factor(int64_t dimensions);
+/// How many levels lead from one ratio sigma / alpha to another, both counted, at factors nearest to that one.
+int64_t ncsn_levels(int64_t dimensions, double first_ratio, double last_ratio);
+
 std::vector<std::string> spacing_names();
 
 /// The same levels, each normalised (level.hpp).

@@ -10,6 +10,7 @@ namespace diffuse {
 struct NllOptions {
     int64_t ode_steps = 50, probes = 1;
     std::optional<double> max_ratio;  ///< see grid.hpp
+    std::optional<double> tolerance;  ///< of dopri5, instead of ode_steps of heun
     uint64_t seed = 0;                ///< random seed for all noise
 };
 /// Those that the options of sampling have not.
@@ -19,9 +20,9 @@ Fields fields(NllOptions& options);
 /// images on, as if they were x_1; the bound by the ODE from x_1 on; the variational bound.
 struct Nll {
     torch::Tensor dequantised_ode, ode, variational;
-    int64_t start = 0;      ///< t where grids begin
-    int64_t ode_steps = 0;  ///< as taken: none where grids begin at t = 1
-    int64_t ode_nfe() const { return 2 * ode_steps; }
+    int64_t start = 0;                                              ///< t where grids begin
+    int64_t ode_steps = 0;                                          ///< as taken: none where grids begin at t = 1
+    int64_t dequantised_nfe = 0, ode_nfe = 0, variational_nfe = 0;  ///< network evaluations an image, their mean
 };
 
 /// bytes: uint8 [N, C, H, W], on the CPU. An image's figures depend on its index and the seed alone: images go in

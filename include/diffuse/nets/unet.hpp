@@ -22,6 +22,7 @@ struct UNetOptions {
     std::vector<int64_t> attention_resolutions;
     double dropout = 0;
     int64_t patch_size = 1;
+    std::vector<int64_t> fourier_features;  ///< n: sin and cos of 2^n pi x (`fourier_features`)
     std::optional<int64_t> classes;  ///< that examples may be said to be of; none: as the data have, not yet known
 };
 Fields fields(UNetOptions& options);
@@ -61,6 +62,11 @@ private:
     struct Modules;
     std::shared_ptr<Modules> modules_;
 };
+
+/// x and behind its channels the sines, then the cosines of 2^n pi x for each n (Kingma et al. 2021, arXiv:2107.00630,
+/// appendix C): a network reads differences of less than a grey level off them, which is where most of the bits of a
+/// likelihood are. x: [N, C, H, W] -> [N, C (1 + 2 numbers), H, W].
+torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t>& numbers);
 
 /// Sinusoidal embedding of times, as in Ho et al. 2020 (after Vaswani et al. 2017, section 3.5): cosines and sines of
 /// t times `size`/2 frequencies from 1 down to almost 1/10000. t: [N] -> [N, size].

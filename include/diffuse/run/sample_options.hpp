@@ -17,7 +17,7 @@ struct SampleOptions {
     std::string solver = "unipc";  ///< the best at 10 to 20 network evaluations (docs/solvers.md)
     std::optional<int64_t> steps, nfe;
     std::string spacing = "uniform";
-    std::optional<double> max_ratio, eta, snr, churn, shift;
+    std::optional<double> max_ratio, eta, snr, churn, tolerance, shift;
     std::optional<bool> clip_x0;
     std::string weights = "ema";
     std::string classes = "all";  ///< what is drawn (`condition_of`)
@@ -56,7 +56,7 @@ void check(const SampleOptions& options);
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
 void check_guidance(const SampleOptions& options, const Condition& condition);
 
-/// The levels down to data. Throws Error where the schedule has not so many.
-Grid make_grid(const SampleOptions& options, const Schedule& schedule);
+/// The levels down to data, for examples of so many numbers. Throws Error where the schedule has not so many.
+Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions);
 
 }  // namespace diffuse

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "diffuse/diffusion/denoiser.hpp"
 #include "diffuse/diffusion/grid.hpp"
 
@@ -21,11 +23,12 @@ torch::Tensor dequantised(const torch::Tensor& bytes, const Draws& draws);
 
 /// log p(x) at the grid's first level, by the instantaneous change of variables along the probability-flow ODE (Chen et
 /// al. 2018, arXiv:1806.07366, theorem 1; Song et al. 2021, arXiv:2011.13456, eq. 39) up to the grid's last level,
-/// where p is taken to be standard normal; by Heun's method. The divergence is Hutchinson's estimate v^T J v over
+/// where p is taken to be standard normal; by Heun's method, or with a `tolerance` by Dormand and Prince's in steps of
+/// its own (`make_dopri5`), which are the same for all of x. The divergence is Hutchinson's estimate v^T J v over
 /// `probes` vectors v of signs, or with probes = 0 the exact trace. `grid` goes up and does not touch sigma = 0. x:
 /// float64 [N, C, H, W] -> float64 [N], in nats.
 torch::Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const torch::Tensor& x, int64_t probes,
-                              const Draws& draws);
+                              const Draws& draws, std::optional<double> tolerance = {});
 
 /// Bits per dimension of dequantised bytes (see `dequantised`) with this log density in nats.
 torch::Tensor bits_per_dim(const torch::Tensor& log_density, int64_t dimensions);
@@ -44,7 +47,7 @@ ReconstructionTerm reconstruction_term(const Denoiser& denoiser, const Grid& cha
 /// at one draw of x_1 (Song et al. 2021, arXiv:2101.09258, appendix B), with `ode_log_density`'s p(x_1). `grid` goes
 /// up from the chain's lowest noisy level. It shares its first level with `variational_bound` at the same draws.
 torch::Tensor ode_bound(const Denoiser& denoiser, const Grid& chain, const Grid& grid, const torch::Tensor& bytes,
-                        int64_t probes, const Draws& draws);
+                        int64_t probes, const Draws& draws, std::optional<double> tolerance = {});
 
 /// The variational bound in bits per dimension of the chain that begins with N(0, 1) at its first level and goes down
 /// to data, all its terms, each at one draw of its noise (Ho et al. 2020, eq. 5): L_T, the KL divergence of the first

@@ -50,6 +50,10 @@ std::unique_ptr<Solver> make_reversible();
 /// Zhao et al. 2023: UniPC of order 2.
 std::unique_ptr<Solver> make_unipc();
 
+/// Dormand & Prince 1980: order 5 in steps of its own between two levels, as long as the tolerance allows. What is
+/// drawn together is stepped together, so examples that are to be independent of one another go alone.
+std::unique_ptr<Solver> make_dopri5(double tolerance);
+
 /// Euler-Maruyama on Anderson's reverse SDE of a schedule's process, or by eta = 0 Euler on its ODE.
 std::unique_ptr<Solver> make_euler_maruyama(std::shared_ptr<const Schedule> schedule, double eta);
 /// Song et al. 2021: the reverse of a discretised process.
@@ -73,6 +77,7 @@ struct SolverOptions {
     int64_t steps = 1;                              ///< of the whole grid
     double snr = 0.16;                              ///< of predictor-corrector
     double churn = 40;                              ///< of edm-sde
+    double tolerance = 1e-4;                        ///< of dopri5
 };
 
 /// A row of the table of solvers.
@@ -85,6 +90,7 @@ struct SolverKind {
     double default_eta = 0;
     int64_t default_steps = 20;  ///< of a grid; 0: every level
     bool stochastic = false;     ///< has no way back from data, whatever eta
+    bool adaptive = false;       ///< takes as many evaluations as an example needs, each of which goes alone
 };
 const Table<SolverKind>& solvers();
 
