@@ -40,8 +40,9 @@ def spacings_table(results):
     """A row for each solver, a column for each spacing."""
     rows, _ = fid_rows(results)
     solvers, spacings = ([*dict.fromkeys(names)] for names in zip(*rows))
-    lines = [[solver] + [f"{rows[solver, spacing][0]['fid']:.1f}" for spacing in spacings] +
-             [str(rows[solver, spacings[0]][0]["nfe"])] for solver in solvers]
+    entry = lambda solver, spacing: f"{rows[solver, spacing][0]['fid']:.1f}" if (solver, spacing) in rows else ""
+    lines = [[solver] + [entry(solver, spacing) for spacing in spacings] + [str(rows[solver, spacings[0]][0]["nfe"])]
+             for solver in solvers]
     return note(results, "each") + markdown(["solver", *spacings, "NFE"], lines)
 
 

@@ -77,11 +77,13 @@ void expect_errors_of_the_tolerance(const Data& data, const NoiseLevel& from, co
 }
 
 TEST(Dopri5, ErrsByItsToleranceOnGaussianData) {
-    expect_errors_of_the_tolerance(GaussianData{}, level_of_ratio(40), normal({50, 1, 1, 1}, {7, Purpose::kSamplingNoise, 0}).to(torch::kFloat64));
+    expect_errors_of_the_tolerance(GaussianData{}, level_of_ratio(40),
+                                   normal({50, 1, 1, 1}, {7, Purpose::kSamplingNoise, 0}).to(torch::kFloat64));
 }
 
 TEST(Dopri5, ErrsByItsToleranceOnAMixtureInThePlane) {
-    expect_errors_of_the_tolerance(MixtureData{}, level_of_ratio(3), normal({20, 2}, {7, Purpose::kSamplingNoise, 10}).to(torch::kFloat64));
+    expect_errors_of_the_tolerance(MixtureData{}, level_of_ratio(3),
+                                   normal({20, 2}, {7, Purpose::kSamplingNoise, 10}).to(torch::kFloat64));
 }
 
 TEST(Dopri5, GoesBackToWhereItCameFrom) {
@@ -100,8 +102,7 @@ TEST(Dopri5, OfAnExampleDoesNotDependOnItsNeighbours) {
     const auto drawn = [&](const torch::Tensor& some) {
         Sampler sampler{.solver = [] { return make_dopri5(1e-4); },
                         .denoiser = [&](std::atomic<int64_t>&, const Condition&) { return mixture.denoiser(); },
-                        .grid = {level_of_ratio(40), NoiseLevel{}},
-                        .one_by_one = true};
+                        .grid = {level_of_ratio(40), NoiseLevel{}}};
         return run(sampler, some).x;
     };
     EXPECT_TRUE(torch::equal(drawn(x).narrow(0, 2, 3), drawn(x.narrow(0, 2, 3))));
@@ -113,10 +114,10 @@ TEST(Likelihood, AlongTheAdaptiveWayIsTheDensityOfGaussianData) {
     const Grid grid = {level_of_ratio(1e-3), level_of_ratio(1e6)};
     const double variance = data.variance(grid.front());
     const auto at_first = grid.front().alpha * x;
-    const auto expected = (-0.5 * ((at_first - grid.front().alpha * data.mean).square() / variance) -
-                           0.5 * std::log(2 * M_PI * variance))
-                              .flatten(1)
-                              .sum(1);
+    const auto expected =
+        (-0.5 * ((at_first - grid.front().alpha * data.mean).square() / variance) - 0.5 * std::log(2 * M_PI * variance))
+            .flatten(1)
+            .sum(1);
     const auto found = ode_log_density(data.denoiser(), grid, at_first, /*probes=*/0, {}, /*tolerance=*/1e-8);
     // 1 / r of the last level is what p lacks of being standard normal there; the ODE's error is less.
     EXPECT_TRUE(torch::allclose(found, expected, 0, 1e-5));

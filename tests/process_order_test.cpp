@@ -55,8 +55,9 @@ TEST(ProcessOrder, OfTheVarianceIsThatOfTheory) {
     };
     // The weak order of Euler-Maruyama is 1 for any noise (Kloeden & Platen 1992, theorem 14.5.2); without churn
     // edm-sde is Heun's method.
-    const std::vector<Row> rows = {{"euler-maruyama", 1, 1}, {"euler-maruyama", 0.5, 1}, {"euler-maruyama", 0, 1},
-                                   {"reverse-diffusion", 0, 1}, {"ddpm", 0, 1}, {"edm-sde", 0, 2}};
+    const std::vector<Row> rows = {{"euler-maruyama", 1, 1}, {"euler-maruyama", 0.5, 1},
+                                   {"euler-maruyama", 0, 1}, {"reverse-diffusion", 0, 1},
+                                   {"ddpm", 0, 1},           {"edm-sde", 0, 2}};
     for (const auto& kind : {"vp", "sub-vp", "flow"}) {
         const Schedule schedule = make_schedule({.kind = kind});
         for (const auto& row : rows) {

@@ -93,7 +93,6 @@ Sampler make_sampler(const SampleOptions& options, const Model& model, torch::De
             .grid = grid,
             .device = device,
             .threads = at::get_num_threads(),
-            .one_by_one = options.solver_kind().adaptive,
             .max_in_flight = options.batch};
 }
 

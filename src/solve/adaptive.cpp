@@ -29,8 +29,8 @@ constexpr double kWeights[kStages][kStages - 1] = {
     {9017.0 / 3168, -355.0 / 33, 46732.0 / 5247, 49.0 / 176, -5103.0 / 18656},
     {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84}};
 /// The solution of order 5 without that of order 4.
-constexpr std::array<double, kStages> kError = {
-    71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
+constexpr std::array<double, kStages> kError = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
+                                                -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
 
 /// y + h (weights[0] slopes[0] + ...)
 State moved(const State& y, double h, const double* weights, const std::vector<State>& slopes) {
@@ -89,7 +89,8 @@ State dormand_prince(const Slope& slope, State y, double from, double to, double
                                     tolerance),
                         kRunFailed);
         }
-        const double factor = kSafety * std::pow(error, -0.2);  // infinite where there is no error, NaN where y has none
+        const double factor =
+            kSafety * std::pow(error, -0.2);  // infinite where there is no error, NaN where y has none
         h = std::abs(signed_h) * (factor > kMaxShrink ? std::min(factor, kMaxGrowth) : kMaxShrink);
     }
     return y;

@@ -8,7 +8,8 @@ namespace diffuse {
 namespace {
 
 /// Dormand and Prince's method on the probability-flow ODE, in as many steps of its own between two levels as its
-/// tolerance needs, in each of the ODE's two forms where that one is the smoother. Down to sigma = 0 and up from it, it follows what the denoiser says there.
+/// tolerance needs, in each of the ODE's two forms where that one is the smoother. Down to sigma = 0 and up from it, it
+/// follows what the denoiser says there.
 class Dopri5 : public Solver {
 public:
     explicit Dopri5(double tolerance) : tolerance_(tolerance) {}
@@ -19,6 +20,8 @@ public:
         for (size_t i = 0; i + 1 < parts.size(); ++i) state = along(denoiser, state, parts[i], parts[i + 1]);
         return state;
     }
+
+    bool is_adaptive() const override { return true; }
 
 private:
     torch::Tensor along(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,

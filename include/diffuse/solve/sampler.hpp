@@ -19,7 +19,6 @@ struct Sampler {
     uint64_t seed = 0;                   ///< random seed for the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
     int64_t threads = 1;                 ///< on the CPU
-    bool one_by_one = false;             ///< examples go alone, as an adaptive solver needs
     int64_t max_in_flight = 0;           ///< examples worked on at once; 0: enough to keep the machine busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
     torch::Tensor second_states;  ///< of a reversible solver, to start from; not defined: copies of x
@@ -38,8 +37,9 @@ struct Samples {
 /// (`scale_of`), so that noise is standard normal on every path. Example i of the result depends on x[i], its
 /// condition, i and the seed alone, bit for bit: examples go in groups of one fixed size (the last one padded), each
 /// from first step to last on one thread, so that no kernel ever sees another shape or thread count. A group has 8
-/// images of MNIST's size, and more of fewer numbers. On a GPU `max_in_flight` is that size, and another one may change
-/// the last digits. The state is kept in double. Throws Error (exit code 1) when an example is no longer finite.
+/// images of MNIST's size, and more of fewer numbers; an adaptive solver takes each alone. On a GPU `max_in_flight` is
+/// that size, and another one may change the last digits. The state is kept in double. Throws Error (exit code 1) when
+/// an example is no longer finite.
 Samples run(const Sampler& sampler, const torch::Tensor& x);
 
 /// Standard normal noise for examples first .. first + count - 1; draw 0 is what sampling starts from, others are

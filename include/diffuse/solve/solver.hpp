@@ -25,6 +25,8 @@ public:
     /// The second state that a reversible method keeps beside x; null for all others. Not
     /// defined before the first step, when it becomes a copy of x unless it was set.
     virtual torch::Tensor* second_state() { return nullptr; }
+    /// Whether it chooses its steps by what it sees: examples that are to be independent of one another go alone then.
+    virtual bool is_adaptive() const { return false; }
 };
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;
