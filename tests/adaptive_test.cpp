@@ -88,7 +88,7 @@ TEST(Dopri5, ErrsByItsToleranceOnAMixtureInThePlane) {
 
 TEST(Dopri5, GoesBackToWhereItCameFrom) {
     const auto x = normal({20, 2}, {7, Purpose::kSamplingNoise, 11}).to(torch::kFloat64);
-    const NoiseLevel data{}, noise = level_of_ratio(40);
+    const NoiseLevel noise = level_of_ratio(40);
     const MixtureData mixture;
     const auto latents = make_dopri5(1e-8)->step(mixture.denoiser(), x, level_of_ratio(1e-3), noise, {});
     const auto back = make_dopri5(1e-8)->step(mixture.denoiser(), latents, noise, level_of_ratio(1e-3), {});
