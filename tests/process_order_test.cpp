@@ -35,8 +35,8 @@ double slope_of(const std::vector<int64_t>& counts, const std::function<double(i
 }
 
 /// The error of the variance at the end of a way that begins with that of noisy data, which the exact process keeps.
-double weak_error(const Schedule& schedule, const std::string& name, double eta, int64_t steps) {
-    const Grid grid = at_times(schedule, 900, 100, steps);
+double weak_error(const Schedule& schedule, const std::string& name, double eta, int64_t steps, double last = 100) {
+    const Grid grid = at_times(schedule, 900, last, steps);
     SolverOptions options = on_schedule(schedule, eta);
     options.churn = 0;
     double variance = marginal(grid.front());
@@ -67,6 +67,25 @@ TEST(ProcessOrder, OfTheVarianceIsThatOfTheory) {
             EXPECT_NEAR(order, row.order, 0.15) << row.solver << " with eta " << row.eta << " on " << kind;
         }
     }
+}
+
+// On ve, sigma = sigma_min q^u, Euler-Maruyama's variance at the end is off by h log(q) v^2 [1/V - c/V^2] between the
+// ends' variances V = c + sigma^2 (c that of the data, v the last V), to first order in h: of order 1 where the way
+// ends amid the noise, while from noise without bound to data without noise the whole term is zero.
+TEST(ProcessOrder, OfEulerMaruyamaOnVeIsOneAndItsFirstTermIsZeroOverTheWholeWay) {
+    const Schedule ve = make_schedule({.kind = "ve"});
+    const double log_q = std::log(50 / 0.01);
+    const auto term = [&](double last, int64_t steps) {
+        const auto part = [](double v) { return 1 / v - kData / (v * v); };
+        const double v = marginal(ve.at(last)), h = (900 - last) / 1000 / double(steps);
+        return h * log_q * v * v * (part(v) - part(marginal(ve.at(900))));
+    };
+    const double half_way = 460;  // sigma = 0.50, the standard deviation of the data
+    for (const int64_t steps : {1600, 3200}) {
+        const double error = weak_error(ve, "euler-maruyama", 1, steps, half_way);
+        EXPECT_NEAR(error / std::abs(term(half_way, steps)), 1, 20.0 / double(steps)) << steps;  // the next term
+    }
+    EXPECT_LT(std::abs(term(100, 1)), 0.02 * std::abs(term(half_way, 1)));
 }
 
 // The noise does not depend on the state, and for such an SDE Euler-Maruyama has the strong order 1 instead of 1/2

@@ -96,6 +96,27 @@ TEST(Process, VariancesOnGaussianDataAreThoseOfTheRecursions) {
     EXPECT_NEAR(variance_along("euler-maruyama", 1, vp, 1e-4, uniform_to(vp, 100, next_to_data)), 0.003958, 6e-7);
 }
 
+// Heun's method on dx/dt itself, in the process's time, which no solver of ours takes: what it needs of the process.
+TEST(Process, HeunInTheProcesssTimeHasTheVarianceOfTheRecursion) {
+    const Schedule vp = make_schedule({.kind = "vp"});
+    const auto slope = [&](double x, double t) {
+        const Sde sde = vp.sde(t);
+        const NoiseLevel level = t < 1 ? NoiseLevel{} : vp.at(t);
+        return sde.f * x + sde.g2 / (2 * (level.alpha * level.alpha * 0.25 + level.sigma * level.sigma)) * x;
+    };
+    const auto variance = [&](int64_t steps) {
+        double x = 1;
+        const double h = -1000.0 / double(steps);
+        for (int64_t left = steps; left > 0; --left) {
+            const double t = 1000.0 * double(left) / double(steps), first = slope(x, t);
+            x += h / 2 * (first + slope(x + h * first, std::max(1000.0 * double(left - 1) / double(steps), 1e-9)));
+        }
+        return x * x;
+    };
+    EXPECT_NEAR(variance(100), 0.250146, 6e-7);
+    EXPECT_NEAR(variance(1000), 0.250010, 6e-7);
+}
+
 TEST(Process, StochasticSolversHaveTheVarianceOfTheDataInTheLimitOnEveryPath) {
     for (const auto& kind : kPaths) {
         const Schedule schedule = make_schedule({.kind = kind, .steps = 100'000});
