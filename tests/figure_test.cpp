@@ -8,7 +8,7 @@ namespace diffuse {
 namespace {
 
 Figure some_figure() {
-    const Curve curve{"it's \"one\" $curve", {1, 2, 3}, {0.5, 0.25, 0.125}}, floor{"floor", {1, 3}, {0.1, 0.1}, true};
+    const Curve curve{"it's \"one\" $curve", {1, 2, 3}, {0.5, 0.25, 0.125}}, floor{"floor", {1, 3}, {0.1, 0.1}, Mark::kDashed};
     return {"a title", {{"steps", "error", {curve, floor}}, {"steps", "time", {curve}}}};
 }
 
@@ -25,8 +25,23 @@ TEST(Figure, IsAPictureWithItsPanelsSideBySide) {
     const TemporaryFolder folder;
     write_figure(folder / "a.png", some_figure());
     const PngHead head = read_png_head(folder / "a.png");
-    EXPECT_EQ(head.width, 2 * 480);
-    EXPECT_EQ(head.height, 400);
+    EXPECT_EQ(head.width, 2 * 560);
+    EXPECT_EQ(head.height, 440);
+}
+
+TEST(Figure, LeavesItsNumbersAndAScriptThatDrawsThemAgain) {
+    const TemporaryFolder folder;
+    const Curve map{"", {0, 1, 0, 1}, {0, 0, 1, 1}, Mark::kHeat, {1, 2, 3, 4}};
+    const Curve arrows{"field, \"s\"", {0, 1}, {0, 1}, Mark::kArrows, {0.1, 0.2}, {0.3, 0.4}};
+    ASSERT_TRUE(save_figure(folder.path(), "b", {"maps", {{"x", "y", {map, arrows}}}}));
+    EXPECT_EQ(read_file(folder / "b.csv", 1 << 20),
+              "panel,curve,x,y,u,v\n1,,0,0,1,\n1,,1,0,2,\n1,,0,1,3,\n1,,1,1,4,\n\n\n"
+              "1,\"field, \"\"s\"\"\",0,0,0.1,0.3\n1,\"field, \"\"s\"\"\",1,1,0.2,0.4\n");
+    const std::string svg = read_file(folder / "b.svg", 1 << 20);
+    std::filesystem::remove(folder / "b.svg");
+    ASSERT_EQ(std::system(("cd " + folder.path().string() + " && gnuplot b.gnuplot").c_str()), 0);
+    EXPECT_EQ(read_file(folder / "b.svg", 1 << 20), svg);
+    EXPECT_TRUE(path_exists(folder / "b.png"));
 }
 
 TEST(Figure, ThatCannotBeDrawnIsAnErrorWithGnuplotsWords) {

@@ -80,7 +80,7 @@ Curve make_curve(const Json& rows, const std::map<std::string, std::string>& whi
 /// What real images have, over the range of the other curves.
 Curve floor_curve(const std::vector<double>& x, const Report& report) {
     const double floor = report.head["floor"].get<double>();
-    return {"real images", {x.front(), x.back()}, {floor, floor}, /*dashed=*/true};
+    return {"real images", {x.front(), x.back()}, {floor, floor}, Mark::kDashed};
 }
 
 }  // namespace

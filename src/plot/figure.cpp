@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include "diffuse/base/error.hpp"
@@ -11,8 +13,15 @@
 namespace diffuse {
 namespace {
 
-constexpr int kPanelWidth = 480, kPanelHeight = 400;
+constexpr int kPanelWidth = 560, kPanelHeight = 440;
 constexpr uintmax_t kMaxBytes = 64 << 20;
+
+/// Okabe & Ito 2008, "Color universal design": told apart by the colour-blind too. Behind them greys.
+constexpr const char* kColours =
+    "do for [i=1:8] { set linetype i linewidth 2 pointtype 7 pointsize 0.7 linecolor rgb word('"
+    "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #888888', i) }\n"
+    "set linetype cycle 8\n"
+    "set palette defined (0 '#440154', 1 '#3b528b', 2 '#21918c', 3 '#5ec962', 4 '#fde725')\n";  // viridis
 
 /// A text as gnuplot reads it.
 std::string quoted(const std::string& text) {
@@ -21,56 +30,126 @@ std::string quoted(const std::string& text) {
     return result + "'";
 }
 
-std::string data_block(const std::string& name, const Curve& curve) {
-    std::string block = name + " << END\n";
-    for (size_t i = 0; i < curve.x.size(); ++i) block += fmt::format("{} {}\n", curve.x[i], curve.y[i]);
-    return block + "END\n";
+/// A text as a field of a CSV file.
+std::string csv_field(const std::string& text) {
+    if (text.find_first_of(",\"\n") == std::string::npos) return text;
+    std::string result = "\"";
+    for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c == '\n' ? ' ' : c);
+    return result + "\"";
 }
 
-std::string panel_script(const Panel& panel) {
-    std::string script;
+std::string with_clause(Mark mark) {
+    switch (mark) {
+        case Mark::kLine: return "3:4 with lines";
+        case Mark::kDashed: return "3:4 with lines dashtype 2";
+        case Mark::kPoints: return "3:4 with points";
+        case Mark::kDots: return "3:4 with points pointtype 7 pointsize 0.25";
+        case Mark::kHeat: return "3:4:5 with image";
+        case Mark::kArrows:
+            return "3:4:5:6 with vectors head size graph 0.012,25 filled linewidth 1 linecolor rgb '#444444'";
+        case Mark::kLinePoints: break;
+    }
+    return "3:4 with linespoints";
+}
+
+std::string title_clause(const Curve& curve) {
+    return curve.name.empty() ? "notitle" : "title " + quoted(curve.name);
+}
+
+/// A map fills its axes to the edge; curves keep away from it.
+std::string axes(const Panel& panel) {
+    const bool has_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
+    return fmt::format("set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\n{}",
+                       quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title),
+                       panel.log_x ? "set" : "unset", panel.log_y ? "set" : "unset",
+                       has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.03, graph 0.03",
+                       has_map ? "set autoscale fix\n" : "set autoscale\n");
+}
+
+/// `first`: the index of its first curve in the file.
+std::string panel_script(const Panel& panel, size_t first) {
     std::vector<std::string> curves;
     for (size_t i = 0; i < panel.curves.size(); ++i) {
-        const std::string name = fmt::format("$curve{}", i);
-        script += data_block(name, panel.curves[i]);
-        curves.push_back(fmt::format("{} with {} linewidth 2 title {}", name,
-                                     panel.curves[i].dashed ? "lines dashtype 2" : "linespoints pointtype 7",
-                                     quoted(panel.curves[i].name)));
+        curves.push_back(fmt::format("data index {} using {} {}", first + i, with_clause(panel.curves[i].mark),
+                                     title_clause(panel.curves[i])));
     }
-    script += fmt::format("set xlabel {}\nset ylabel {}\n", quoted(panel.x_label), quoted(panel.y_label));
-    return script + fmt::format("plot {}\n", fmt::join(curves, ", "));
+    return axes(panel) + fmt::format("plot {}\n", fmt::join(curves, ", \\\n     "));
 }
 
-std::string figure_script(const Figure& figure, bool svg, const std::string& output) {
-    std::string script = fmt::format(
-        "set terminal {} noenhanced size {},{} font 'Helvetica,12' background rgb 'white'\n"
-        "set output {}\n"
-        "set grid linecolor rgb '#dddddd'\nset offsets graph 0.03, graph 0.03, graph 0.03, graph 0.03\n"
-        "set key below\nset multiplot layout 1,{} title {}\n",
-        svg ? "svg" : "pngcairo", kPanelWidth * figure.panels.size(), kPanelHeight, quoted(output),
-        figure.panels.size(), quoted(figure.title));
-    for (const auto& panel : figure.panels) script += panel_script(panel);
-    return script + "unset multiplot\n";
+std::string figure_script(const Figure& figure, const std::string& name) {
+    std::string panels;
+    size_t curves = 0;
+    for (const auto& panel : figure.panels) {
+        panels += panel_script(panel, curves);
+        curves += panel.curves.size();
+    }
+    return fmt::format(
+        "# Draws {0}.svg and {0}.png from {0}.csv, in this folder:  gnuplot {0}.gnuplot\n"
+        "data = '{0}.csv'\nset datafile separator ','\nset encoding utf8\n{1}"
+        "set grid linecolor rgb '#dddddd' linewidth 1\nset key below\n"
+        "do for [kind in 'svg pngcairo'] {{\n"
+        "set terminal kind noenhanced size {2},{3} font 'Helvetica,15' background rgb 'white'\n"
+        "set output kind eq 'svg' ? '{0}.svg' : '{0}.png'\n"
+        "set multiplot layout 1,{4} title {5}\n{6}unset multiplot\n}}\n",
+        name, kColours, kPanelWidth * figure.panels.size(), kPanelHeight, figure.panels.size(), quoted(figure.title),
+        panels);
+}
+
+/// Runs the script of a folder.
+void draw(const std::filesystem::path& folder, const std::string& name) {
+    const TemporaryFolder temporary;
+    const auto said = temporary / "said";
+    const std::string command = fmt::format("cd {} && gnuplot {}.gnuplot >{} 2>&1", shell_word(folder.string()), name,
+                                            shell_word(said.string()));
+    if (std::system(command.c_str()) != 0) {
+        throw Error(fmt::format("{}: gnuplot could not draw it: {}", (folder / name).string(), read_file(said, kMaxBytes)),
+                    kRunFailed);
+    }
 }
 
 }  // namespace
 
+std::string figure_csv(const Figure& figure) {
+    std::string text = "panel,curve,x,y,u,v\n";
+    bool is_first = true;
+    for (size_t p = 0; p < figure.panels.size(); ++p) {
+        for (const auto& curve : figure.panels[p].curves) {
+            if (!is_first) text += "\n\n";
+            is_first = false;
+            const auto extra = [](const std::vector<double>& numbers, size_t i) {
+                return i < numbers.size() ? fmt::format("{:.9g}", numbers[i]) : std::string();
+            };
+            for (size_t i = 0; i < curve.x.size(); ++i) {
+                text += fmt::format("{},{},{:.9g},{:.9g},{},{}\n", p + 1, csv_field(curve.name), curve.x[i], curve.y[i],
+                                    extra(curve.u, i), extra(curve.v, i));
+            }
+        }
+    }
+    return text;
+}
+
+bool has_gnuplot() {
+    static const bool there = std::system("command -v gnuplot >/dev/null 2>&1") == 0;
+    return there;
+}
+
 void require_gnuplot() {
-    if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) return;
+    if (has_gnuplot()) return;
     throw Error("plots are drawn by gnuplot, which is not there; install it (Debian: apt-get install gnuplot-nox)");
 }
 
+bool save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure) {
+    write_file(folder / (name + ".csv"), figure_csv(figure));
+    write_file(folder / (name + ".gnuplot"), figure_script(figure, name));
+    if (has_gnuplot()) draw(folder, name);
+    return has_gnuplot();
+}
+
 void write_figure(const std::filesystem::path& path, const Figure& figure) {
+    require_gnuplot();
     const TemporaryFolder folder;
-    const auto script = folder / "script", output = folder / "output", said = folder / "said";
-    write_file(script, figure_script(figure, file_ending(path) == ".svg", output.string()));
-    const std::string command =
-        fmt::format("gnuplot {} >{} 2>&1", shell_word(script.string()), shell_word(said.string()));
-    if (std::system(command.c_str()) != 0) {
-        throw Error(fmt::format("{}: gnuplot could not draw it: {}", path.string(), read_file(said, kMaxBytes)),
-                    kRunFailed);
-    }
-    write_file(path, read_file(output, kMaxBytes));
+    save_figure(folder.path(), "figure", figure);
+    write_file(path, read_file(folder / ("figure" + file_ending(path)), kMaxBytes));
 }
 
 }  // namespace diffuse

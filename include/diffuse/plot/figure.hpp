@@ -6,17 +6,23 @@
 
 namespace diffuse {
 
-/// A curve through points (x, y), each marked; dashed curves have no marks.
+/// How numbers are drawn: lines through marked points, bare lines, points with a name; a map of colours; arrows.
+enum class Mark { kLinePoints, kLine, kDashed, kPoints, kDots, kHeat, kArrows };
+
+/// Points (x, y) and how they are drawn. By convention a formula is a line, what was measured is points.
 struct Curve {
     std::string name;
     std::vector<double> x, y;
-    bool dashed = false;
+    Mark mark = Mark::kLinePoints;
+    std::vector<double> u = {}, v = {};  ///< of a map, u: its values; of arrows: how far they go in x and in y
 };
 
 /// One pair of axes.
 struct Panel {
     std::string x_label, y_label;
     std::vector<Curve> curves;
+    bool log_x = false, log_y = false;
+    std::string title = {};
 };
 
 /// Panels side by side, under a title.
@@ -25,10 +31,18 @@ struct Figure {
     std::vector<Panel> panels;
 };
 
-/// Draws it by gnuplot, as .svg or .png as the path ends. Throws Error where gnuplot cannot draw it or the file cannot
-/// be written.
+/// Its numbers, a row for each point under the head "panel,curve,x,y,u,v"; two empty lines stand between curves.
+std::string figure_csv(const Figure& figure);
+
+/// Writes NAME.csv and NAME.gnuplot, which draws it, into a folder, and, where there is gnuplot, what that draws:
+/// NAME.svg and NAME.png. Returns whether there is. Throws Error where gnuplot cannot draw it or a file cannot be
+/// written.
+bool save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure);
+
+/// Draws it by gnuplot, as .svg or .png as the path ends, and nothing else. Throws Error as above.
 void write_figure(const std::filesystem::path& path, const Figure& figure);
 
+bool has_gnuplot();
 /// Throws Error where there is no gnuplot; for use before the work whose result is to be drawn.
 void require_gnuplot();
 
