@@ -3,16 +3,13 @@ plot too, beside the page.
 
     python3 scripts/solver_table.py fid|spacings|roundtrip|combinations docs/solvers.md RESULT.json...
 
-A row, or some rows, for each file, in their order. Needs nothing but Python.
+A row, or some rows, for each file, in their order. The plot is gnuplot's.
 """
 import json
-import math
 import pathlib
 import re
+import subprocess
 import sys
-
-COLOURS = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b79a20", "#b279a2", "#ff9da6", "#9d755d", "#555555",
-           "#1f9ed0", "#8cd17d"]
 
 
 def markdown(header, rows):
@@ -70,35 +67,29 @@ def note(results, each):
             f"{one['floor']:.1f}.\n\n")
 
 
-def plot(results):
-    """Four panels, one a spacing: FID against NFE, both on logarithmic axes."""
-    (rows, nfes), width, height, left, top = fid_rows(results), 330, 240, 46, 30
+def plot(results, svg):
+    """A panel for each spacing, by gnuplot: FID against NFE, both on logarithmic axes."""
+    rows, nfes = fid_rows(results)
     solvers, spacings = ([*dict.fromkeys(names)] for names in zip(*rows))
     low, high = (f(row["fid"] for entries in rows.values() for row in entries) for f in (min, max))
-    high = min(high, 8 * low)  # beyond it nothing is worth telling apart
-    x_of = lambda nfe: math.log(nfe / nfes[0]) / math.log(nfes[-1] / nfes[0]) * (width - left - 14)
-    y_of = lambda fid: (1 - math.log(min(fid, high) / low) / math.log(high / low)) * (height - top - 34)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width + 130}" height="{2 * height}" font-family="sans-serif" font-size="11">',
-           '<rect width="100%" height="100%" fill="white"/>']
-    ticks = [tick for tick in (5, 10, 20, 30, 50, 100, 200, 500, 1000) if low <= tick <= high]
-    for panel, spacing in enumerate(spacings):
-        out.append(f'<g transform="translate({panel % 2 * width + left},{panel // 2 * height + top})">')
-        out.append(f'<text x="{(width - left) / 2}" y="-10" text-anchor="middle" font-weight="bold">{spacing}</text>')
-        for nfe in nfes:
-            out.append(f'<line x1="{x_of(nfe):.1f}" x2="{x_of(nfe):.1f}" y1="0" y2="{y_of(low):.1f}" stroke="#eee"/>'
-                       f'<text x="{x_of(nfe):.1f}" y="{y_of(low) + 15:.1f}" text-anchor="middle">{nfe}</text>')
-        for tick in ticks:
-            out.append(f'<line x1="0" x2="{x_of(nfes[-1]):.1f}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}" stroke="#eee"/>'
-                       f'<text x="-6" y="{y_of(tick) + 4:.1f}" text-anchor="end">{tick}</text>')
-        for solver, colour in zip(solvers, COLOURS):
-            points = " ".join(f"{x_of(nfe):.1f},{y_of(row['fid']):.1f}" for nfe, row in zip(nfes, rows[solver, spacing]))
-            out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        out.append("</g>")
-    for i, (solver, colour) in enumerate(zip(solvers, COLOURS)):
-        y = top + 18 * i
-        out.append(f'<line x1="{2 * width + 10}" x2="{2 * width + 30}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
-                   f'<text x="{2 * width + 36}" y="{y + 4}">{solver}</text>')
-    return "\n".join(out + [f'<text x="{width}" y="{2 * height - 6}" text-anchor="middle">network evaluations (NFE); upwards: FID</text>', "</svg>\n"])
+    blocks, panels = [], []
+    for spacing in spacings:
+        curves = []
+        for i, solver in enumerate(solvers):
+            blocks.append("\n".join(f"{nfe} {row['fid']}" for nfe, row in zip(nfes, rows[solver, spacing])))
+            curves.append(f"$data index {len(blocks) - 1} with lines linetype {i + 1} title '{solver}'")
+        panels.append(f"set title '{spacing}'\nplot {', '.join(curves)}")
+    script = "\n".join([
+        "$data << END", "\n\n\n".join(blocks), "END",
+        f"set terminal svg noenhanced size 1120,1000 font 'Helvetica,15' background rgb 'white'\nset output '{svg}'",
+        "set linetype cycle 12\ndo for [i=1:12] { set linetype i linewidth 2 linecolor rgb word('#0072B2 #D55E00 #009E73 "
+        "#CC79A7 #E69F00 #56B4E9 #000000 #888888 #332288 #AA4499 #44AA99 #882255', i) }",
+        # beyond eight times the best nothing is worth telling apart
+        f"set logscale xy\nset xrange [{0.9 * nfes[0]}:{1.1 * nfes[-1]}]\nset yrange [{0.95 * low}:{min(high, 8 * low)}]",
+        f"set xtics ({', '.join(map(str, nfes))})\nset ytics (5, 10, 20, 30, 50, 100, 200, 500)",
+        "set xlabel 'network evaluations (NFE)'\nset ylabel 'FID'\nset grid linecolor rgb '#dddddd'\nset key below",
+        f"set multiplot layout {-(-len(spacings) // 2)},2", *panels, "unset multiplot\n"])
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
 def main(name, page, *files):
@@ -111,7 +102,7 @@ def main(name, page, *files):
     assert found == 1, f"{page} has no place for the table {name}"
     page.write_text(text)
     if name == "fid":
-        page.with_suffix(".svg").write_text(plot(results))
+        plot(results, page.with_suffix(".svg"))
 
 
 main(*sys.argv[1:])

@@ -8,7 +8,8 @@ namespace diffuse {
 namespace {
 
 Figure some_figure() {
-    const Curve curve{"it's \"one\" $curve", {1, 2, 3}, {0.5, 0.25, 0.125}}, floor{"floor", {1, 3}, {0.1, 0.1}, Mark::kDashed};
+    const Curve curve{"it's \"one\" $curve", {1, 2, 3}, {0.5, 0.25, 0.125}},
+        floor{"floor", {1, 3}, {0.1, 0.1}, Mark::kDashed};
     return {"a title", {{"steps", "error", {curve, floor}}, {"steps", "time", {curve}}}};
 }
 

@@ -50,7 +50,7 @@ run_all "$commands"
 mkdir examples
 cp -r configs examples
 cd examples
-examples=$(for command in "" train sample encode eval info help completion; do
+examples=$(for command in "" train sample encode eval info lab help completion; do
     # shellcheck disable=SC2086  # none, for the program itself
     "$diffuse" help $command | sed -n '/^Examples:/,$s/^  \(diffuse .*\)/\1/p'
 done)

@@ -10,6 +10,7 @@
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/diffusion/analytic.hpp"
 #include "diffuse/diffusion/denoiser.hpp"
 #include "diffuse/solve/sampler.hpp"
 #include "diffuse/solve/solver.hpp"
@@ -49,12 +50,7 @@ struct GaussianData {
     double mean = 0.3, std = 0.5;
 
     double variance(const NoiseLevel& level) const { return std::pow(level.alpha * std, 2) + std::pow(level.sigma, 2); }
-    Denoiser denoiser() const {
-        return [*this](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-            const auto eps = level.sigma / variance(level) * (x - level.alpha * mean);
-            return {(x - level.sigma * eps) / level.alpha, eps};
-        };
-    }
+    Denoiser denoiser() const { return gaussian_denoiser(mean, std); }
     /// The probability-flow ODE's exact solution: deviations from the mean scale like the marginal's.
     torch::Tensor flow(const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to) const {
         return to.alpha * mean + std::sqrt(variance(to) / variance(from)) * (x - from.alpha * mean);
@@ -67,16 +63,7 @@ struct MixtureData {
     torch::Tensor weights = torch::tensor({0.5, 0.3, 0.2}, torch::kFloat64);                       ///< [K]
     double std = 0.3;
 
-    Denoiser denoiser() const {
-        return [*this](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-            const double variance = std::pow(level.alpha * std, 2) + std::pow(level.sigma, 2);
-            const auto away = x.unsqueeze(1) - level.alpha * means;
-            const auto share = torch::softmax(weights.log() - away.square().sum(-1) / (2 * variance), 1);
-            const auto eps = level.sigma / variance * (share.unsqueeze(-1) * away).sum(1);
-            const auto x0 = means + level.alpha * std * std / variance * away;  // of each; alpha may be 0
-            return {(share.unsqueeze(-1) * x0).sum(1), eps};
-        };
-    }
+    Denoiser denoiser() const { return mixture_denoiser({means, torch::full_like(weights, std), weights}); }
     /// The probability-flow ODE's solution, by the classical Runge-Kutta method in steps of 1/400 of r = sigma /
     /// alpha.
     torch::Tensor flow(const torch::Tensor& x, const NoiseLevel& from, const NoiseLevel& to) const {
@@ -119,12 +106,7 @@ inline Grid spaced_in_ratio(double first, double last, int64_t steps) {
 }
 
 /// The exact denoiser of N(0, variance) at levels of any scale.
-inline Denoiser centred_gaussian(double variance) {
-    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        const double total = level.alpha * level.alpha * variance + level.sigma * level.sigma;
-        return {x * (level.alpha * variance / total), x * (level.sigma / total)};
-    };
-}
+inline Denoiser centred_gaussian(double variance) { return gaussian_denoiser(0, std::sqrt(variance)); }
 
 /// What a step makes of the variance of Gaussian data: on a linear denoiser it is x' = A x + B_1 z_1 + B_2 z_2 + ...,
 /// whose numbers are read off by giving it a one in each place.

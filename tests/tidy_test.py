@@ -6,7 +6,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LAYERS = "base ops diffusion data plot nets solve train run measure cli".split()  # lowest first
+LAYERS = "base ops diffusion data plot nets solve train run measure lab cli".split()  # lowest first
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_KEY = r"(?:seed|(?:dataset|schedule|model|train|sample)\.\w+)"
 

@@ -202,8 +202,8 @@ TEST(UNet, GivesOneTimeToAllImagesWhenThereIsOne) {
     const UNet unet = network(tiny());
     randomise(unet);
     const auto one = unet({images({}), torch::tensor({42.0f})}), three = unet({images({}), torch::full({3}, 42.0f)});
-    // The time layers run on other batch sizes, whose sums differ in the last digits: some hundred roundings (6e-8 each)
-    // of the largest number.
+    // The time layers run on other batch sizes, whose sums differ in the last digits: some hundred roundings (6e-8
+    // each) of the largest number.
     const auto away = [&](const torch::Tensor& other) {
         return ((one - other).abs().max() / one.abs().max()).item<float>();
     };

@@ -18,6 +18,7 @@ void add_sample(CLI::App& app, const std::string& command_line);
 void add_encode(CLI::App& app, const std::string& command_line);
 void add_eval(CLI::App& app);
 void add_info(CLI::App& app);
+void add_lab(CLI::App& app);
 void add_help(CLI::App& app);
 void add_completion(CLI::App& app);
 

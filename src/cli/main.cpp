@@ -170,6 +170,7 @@ void add_commands(CLI::App& app, const std::string& command_line) {
     add_encode(app, command_line);
     add_eval(app);
     add_info(app);
+    add_lab(app);
     add_help(app);
     add_completion(app);
     refuse_values_of_flags(app);

@@ -38,40 +38,53 @@ std::string csv_field(const std::string& text) {
     return result + "\"";
 }
 
-std::string with_clause(Mark mark) {
+/// Columns and style; a linetype sets width and point, so it stands before what says otherwise.
+std::string with_clause(Mark mark, const std::string& colour) {
     switch (mark) {
-        case Mark::kLine: return "3:4 with lines";
-        case Mark::kDashed: return "3:4 with lines dashtype 2";
-        case Mark::kPoints: return "3:4 with points";
-        case Mark::kDots: return "3:4 with points pointtype 7 pointsize 0.25";
-        case Mark::kHeat: return "3:4:5 with image";
+        case Mark::kLine:
+            return fmt::format("3:4 with lines {}", colour);
+        case Mark::kThin:
+            return fmt::format("3:4 with lines {} linewidth 0.7", colour);
+        case Mark::kDashed:
+            return fmt::format("3:4 with lines {} dashtype 2", colour);
+        case Mark::kPoints:
+            return fmt::format("3:4 with points {}", colour);
+        case Mark::kDots:
+            return fmt::format("3:4 with points {} pointsize 0.25", colour);
+        case Mark::kHeat:
+            return "3:4:5 with image";
         case Mark::kArrows:
-            return "3:4:5:6 with vectors head size graph 0.012,25 filled linewidth 1 linecolor rgb '#444444'";
-        case Mark::kLinePoints: break;
+            return fmt::format("3:4:5:6 with vectors head size graph 0.012,25 filled linewidth 1.2 {}", colour);
+        case Mark::kLinePoints:
+            break;
     }
-    return "3:4 with linespoints";
+    return fmt::format("3:4 with linespoints {}", colour);
 }
 
-std::string title_clause(const Curve& curve) {
-    return curve.name.empty() ? "notitle" : "title " + quoted(curve.name);
-}
+std::string title_clause(const Curve& curve) { return curve.name.empty() ? "notitle" : "title " + quoted(curve.name); }
 
 /// A map fills its axes to the edge; curves keep away from it.
 std::string axes(const Panel& panel) {
     const bool has_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
-    return fmt::format("set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\n{}",
-                       quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title),
-                       panel.log_x ? "set" : "unset", panel.log_y ? "set" : "unset",
-                       has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.03, graph 0.03",
-                       has_map ? "set autoscale fix\n" : "set autoscale\n");
+    return fmt::format("set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\n",
+                       quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title), panel.log_x ? "set" : "unset",
+                       panel.log_y ? "set" : "unset",
+                       has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.05, graph 0.05");
 }
 
 /// `first`: the index of its first curve in the file.
 std::string panel_script(const Panel& panel, size_t first) {
     std::vector<std::string> curves;
+    int colour = 0;
     for (size_t i = 0; i < panel.curves.size(); ++i) {
-        curves.push_back(fmt::format("data index {} using {} {}", first + i, with_clause(panel.curves[i].mark),
-                                     title_clause(panel.curves[i])));
+        const Curve& curve = panel.curves[i];
+        if (!curve.name.empty()) ++colour;
+        const std::string colour_clause = curve.mark == Mark::kHeat ? ""
+                                          : curve.mark == Mark::kArrows
+                                              ? "linecolor rgb '#ffffff'"
+                                              : fmt::format("linetype {}", std::max(1, colour));
+        curves.push_back(fmt::format("data index {} using {} {}", first + i, with_clause(curve.mark, colour_clause),
+                                     title_clause(curve)));
     }
     return axes(panel) + fmt::format("plot {}\n", fmt::join(curves, ", \\\n     "));
 }
@@ -86,7 +99,7 @@ std::string figure_script(const Figure& figure, const std::string& name) {
     return fmt::format(
         "# Draws {0}.svg and {0}.png from {0}.csv, in this folder:  gnuplot {0}.gnuplot\n"
         "data = '{0}.csv'\nset datafile separator ','\nset encoding utf8\n{1}"
-        "set grid linecolor rgb '#dddddd' linewidth 1\nset key below\n"
+        "set grid linecolor rgb '#dddddd' linewidth 1\nset key below\nset format '%g'\nset autoscale fix\n"
         "do for [kind in 'svg pngcairo'] {{\n"
         "set terminal kind noenhanced size {2},{3} font 'Helvetica,15' background rgb 'white'\n"
         "set output kind eq 'svg' ? '{0}.svg' : '{0}.png'\n"
@@ -102,8 +115,9 @@ void draw(const std::filesystem::path& folder, const std::string& name) {
     const std::string command = fmt::format("cd {} && gnuplot {}.gnuplot >{} 2>&1", shell_word(folder.string()), name,
                                             shell_word(said.string()));
     if (std::system(command.c_str()) != 0) {
-        throw Error(fmt::format("{}: gnuplot could not draw it: {}", (folder / name).string(), read_file(said, kMaxBytes)),
-                    kRunFailed);
+        throw Error(
+            fmt::format("{}: gnuplot could not draw it: {}", (folder / name).string(), read_file(said, kMaxBytes)),
+            kRunFailed);
     }
 }
 

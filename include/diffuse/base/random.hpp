@@ -28,6 +28,7 @@ enum class Purpose : uint8_t {
     kProbe = 11,
     kLabelDropout = 12,
     kValidationNoise = 13,
+    kLab = 14,
 };
 
 struct Key {

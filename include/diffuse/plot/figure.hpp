@@ -6,12 +6,13 @@
 
 namespace diffuse {
 
-/// How numbers are drawn: lines through marked points, bare lines, points with a name; a map of colours; arrows.
-enum class Mark { kLinePoints, kLine, kDashed, kPoints, kDots, kHeat, kArrows };
+/// How numbers are drawn: lines through marked points, bare or thin lines, points, dots; a map of colours; arrows.
+enum class Mark { kLinePoints, kLine, kThin, kDashed, kPoints, kDots, kHeat, kArrows };
 
-/// Points (x, y) and how they are drawn. By convention a formula is a line, what was measured is points.
+/// Points (x, y) and how they are drawn. By convention a formula is a line, what was measured is points. A NaN ends a
+/// line; the next point begins another.
 struct Curve {
-    std::string name;
+    std::string name;  ///< empty: it has the colour of the one before, and no entry in the legend
     std::vector<double> x, y;
     Mark mark = Mark::kLinePoints;
     std::vector<double> u = {}, v = {};  ///< of a map, u: its values; of arrows: how far they go in x and in y

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "diffuse/base/fields.hpp"
+#include "diffuse/base/table.hpp"
+#include "diffuse/base/torch.hpp"
+#include "diffuse/plot/figure.hpp"
+
+/// The lab: experiments with diffusion, each a list of facts that are measured and of figures that show them.
+namespace diffuse {
+
+/// A fact of the mathematics and what was measured of it. What is expected comes from a formula, a quadrature or a
+/// publication, never from the code that is measured.
+struct Check {
+    std::string what;
+    double measured = 0, expected = 0, tolerance = 0;
+    std::string source;      ///< of what is expected
+    bool is_random = false;  ///< the tolerance is four standard errors of what was measured
+    double error() const;    ///< |measured - expected|
+    bool holds() const;      ///< the error is at most the tolerance; never of NaN
+};
+
+/// Pictures in rows of `columns`, uint8 [N, C, H, W].
+struct Sheet {
+    torch::Tensor images;
+    int64_t columns = 1;
+};
+
+/// A figure or a sheet of pictures: the name of its files, and what is to be seen.
+struct Exhibit {
+    std::string name, caption;
+    Figure figure = {};  ///< where there are panels
+    Sheet sheet = {};    ///< where there are images
+};
+
+struct Findings {
+    std::vector<Check> checks;
+    std::vector<Exhibit> exhibits;
+};
+
+/// A row of the table of experiments.
+struct Experiment {
+    std::string about;                 ///< a line
+    std::vector<std::string> story;    ///< paragraphs, with their formulas
+    std::vector<std::string> code;     ///< the files whose code is measured
+    nlohmann::ordered_json settings;   ///< keys and their defaults
+    std::vector<std::string> meaning;  ///< of each key
+    /// Throws Error for settings that are unknown or out of range.
+    std::function<void(const nlohmann::json& settings)> check_settings;
+    /// Does it: with other values for some settings, and random numbers from a seed. Throws Error as above.
+    std::function<Findings(const nlohmann::json& settings, uint64_t seed)> run;
+};
+const Table<Experiment>& experiments();
+
+/// Settings of the command line, "key=value" each, of which a value is JSON where it parses as JSON, else text. Throws
+/// Error for one without a key or given twice.
+nlohmann::json lab_settings(const std::vector<std::string>& settings);
+
+}  // namespace diffuse

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "diffuse/lab/experiment.hpp"
+
+namespace diffuse {
+
+/// An experiment that was done.
+struct Outcome {
+    std::string name;
+    Findings findings;
+    double seconds = 0;
+    std::vector<std::string> files = {};  ///< that were written of it
+};
+
+/// Writes all exhibits into a folder, each under EXPERIMENT-NAME: its numbers, its script and its picture. Returns the
+/// files.
+std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
+                                       const Findings& findings);
+
+/// {"name", "about", "seconds", "checks": [{"what", "measured", "expected", "error", "tolerance", "source", "random",
+/// "holds"}], "files"}; what is not finite is null.
+nlohmann::ordered_json to_json(const Outcome& outcome);
+
+/// A table of checks for a terminal.
+std::string to_table(const Outcome& outcome);
+
+/// All of it with stories and tables, as a page of Markdown.
+std::string to_markdown(const std::vector<Outcome>& outcomes);
+
+/// The same with the pictures that `save_exhibits` wrote, as one page of HTML that needs no other file.
+std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem::path& folder);
+
+}  // namespace diffuse

@@ -1,0 +1,156 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <chrono>
+
+#include "cli/common.hpp"
+#include "diffuse/base/device.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/lab/report.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct LabOptions {
+    std::string name, input, out = "lab";
+    std::vector<std::string> settings;
+    int64_t seed = 0;
+    bool markdown = false, json = false;
+};
+
+std::vector<std::string> lab_names() {
+    auto known = names(experiments());
+    known.emplace_back("all");
+    return known;
+}
+
+void list_experiments(bool as_json) {
+    Json json = Json::array();
+    std::string text;
+    for (const auto& [name, experiment] : experiments()) {
+        json.push_back({{"name", name}, {"about", experiment.about}, {"settings", experiment.settings}});
+        text += fmt::format("{:<14} {}\n", name, experiment.about);
+    }
+    text += fmt::format("{:<14} all of them, and one page of HTML with everything\n", "all");
+    print(as_json ? to_text(json) + "\n" : text);
+}
+
+Outcome run_one(const std::string& name, const LabOptions& options, nlohmann::json settings) {
+    const Experiment& experiment = look_up("experiment", experiments(), name);
+    if (options.name == "all") log::info(fmt::format("{}: {}", name, experiment.about));
+    const auto start = std::chrono::steady_clock::now();
+    Outcome outcome{name, experiment.run(settings, uint64_t(options.seed))};
+    outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    create_folder(options.out);
+    outcome.files = save_exhibits(options.out, name, outcome.findings);
+    return outcome;
+}
+
+std::string text_of(const std::vector<Outcome>& outcomes, const std::string& page) {
+    std::string text;
+    for (const auto& outcome : outcomes) {
+        text += to_table(outcome);
+        for (const auto& file : outcome.files) {
+            if (page.empty() || file.ends_with(".csv")) text += file + "\n";
+        }
+        text += "\n";
+    }
+    return page.empty() ? text : text + page + "\n";
+}
+
+void print_outcomes(const LabOptions& options, const std::vector<Outcome>& outcomes, const std::string& page) {
+    if (options.markdown) return print(to_markdown(outcomes));
+    if (!options.json) return print(text_of(outcomes, page));
+    Json json = Json::array();
+    for (const auto& outcome : outcomes) json.push_back(to_json(outcome));
+    print(to_text(json) + "\n");
+}
+
+/// Throws Error where a check failed, naming the first ones.
+void require_all(const std::vector<Outcome>& outcomes) {
+    std::vector<std::string> failed;
+    size_t count = 0;
+    for (const auto& outcome : outcomes) {
+        for (const auto& check : outcome.findings.checks) {
+            ++count;
+            if (!check.holds()) failed.push_back(fmt::format("{}: {}", outcome.name, check.what));
+        }
+    }
+    if (failed.empty()) return;
+    const size_t number = failed.size();
+    failed.resize(std::min<size_t>(number, 3));
+    throw Error(fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "), number > 3 ? "; ..." : ""), kRunFailed);
+}
+
+nlohmann::json settings_of(const LabOptions& options) {
+    auto settings = lab_settings(options.settings);
+    if (options.input.empty()) return settings;
+    if (options.name != "fourier") throw Error("--input is the picture of fourier; leave it out");
+    if (settings.contains("input")) throw Error("--input is given twice, once by --set; once is enough");
+    settings["input"] = options.input;
+    return settings;
+}
+
+void run_lab(const LabOptions& options, const CLI::App& command) {
+    if (options.name.empty()) {
+        for (const std::string option : {"--set", "--input", "--out", "--seed", "--markdown"}) {
+            if (command.count(option) > 0) throw Error(fmt::format("{} needs an experiment, e.g. diffuse lab heat", option));
+        }
+        return list_experiments(options.json);
+    }
+    const bool all = options.name == "all";
+    if (all && !options.settings.empty()) throw Error("--set is of one experiment; name it instead of all");
+    const auto settings = settings_of(options);
+    if (!all) look_up("experiment", experiments(), options.name).check_settings(settings);
+    if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
+    set_threads(1);  // tensors of some ten thousand numbers are not worth a second one
+    if (!has_gnuplot()) log::warn("no pictures, for want of gnuplot; install it (Debian: apt-get install gnuplot-nox)");
+    std::vector<Outcome> outcomes;
+    for (const auto& name : all ? names(experiments()) : std::vector<std::string>{options.name}) {
+        outcomes.push_back(run_one(name, options, settings));
+    }
+    std::string page;
+    if (all) {
+        write_file(std::filesystem::path(options.out) / "lab.html", to_html(outcomes, options.out));
+        page = display_path(std::filesystem::path(options.out) / "lab.html");
+    }
+    print_outcomes(options, outcomes, page);
+    require_all(outcomes);
+}
+
+}  // namespace
+
+void add_lab(CLI::App& app) {
+    auto options = std::make_shared<LabOptions>();
+    auto* command = app.add_subcommand("lab", "do an experiment with diffusion, and check it against its formulas");
+    command->add_option("name", options->name, "experiment, or all of them; none: the list")
+        ->check(known_name("experiment", lab_names()))
+        ->type_name("NAME")
+        ->group("What is done");
+    command->add_option("--set", options->settings, "one setting of the experiment with another value, e.g. paths=1000")
+        ->type_name("KEY=VALUE")
+        ->group(kHow);
+    command->add_option("--input", options->input, "PNG file of the picture of fourier; else a digit is drawn")
+        ->type_name("FILE")
+        ->group(kHow);
+    command->add_option("--seed", options->seed, "random seed for all that is drawn")
+        ->transform(range<int64_t>(0, std::numeric_limits<int64_t>::max()))
+        ->type_name("N")
+        ->group(kHow)
+        ->capture_default_str();
+    command->add_option("--out", options->out, "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, lab.html too")
+        ->type_name("DIR")
+        ->group(kWritten)
+        ->capture_default_str();
+    auto* markdown = command->add_flag("--markdown", options->markdown, "print stories and checks as a page of Markdown");
+    markdown->group(kWritten);
+    command->add_flag("--json", options->json, "print the checks as a JSON list of experiments")->group(kWritten)->excludes(markdown);
+    command->footer("diffuse lab\ndiffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
+    command->callback([options, command] { run_lab(*options, *command); });
+}
+
+}  // namespace diffuse::cli

@@ -1,0 +1,47 @@
+#include "diffuse/lab/experiment.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "lab/experiments.hpp"
+
+namespace diffuse {
+
+double Check::error() const { return std::abs(measured - expected); }
+
+bool Check::holds() const { return error() <= tolerance; }
+
+const Table<Experiment>& experiments() {
+    static const Table<Experiment> table = {
+        {"heat", lab::heat_experiment()},
+        {"fourier", lab::fourier_experiment()},
+        {"brownian", lab::brownian_experiment()},
+        {"ou", lab::ou_experiment()},
+        {"fokker-planck", lab::fokker_planck_experiment()},
+        {"kolmogorov", lab::kolmogorov_experiment()},
+        {"score", lab::score_experiment()},
+        {"vp-ve", lab::vp_ve_experiment()},
+        {"jarzynski", lab::jarzynski_experiment()},
+        {"ddpm-dsm", lab::ddpm_dsm_experiment()},
+        {"ito", lab::ito_experiment()},
+    };
+    return table;
+}
+
+nlohmann::json lab_settings(const std::vector<std::string>& settings) {
+    nlohmann::json result = nlohmann::json::object();
+    for (const auto& setting : settings) {
+        const size_t equals = setting.find('=');
+        if (equals == std::string::npos || equals == 0) {
+            throw Error(fmt::format("--set {}: expected key=value, e.g. paths=1000", setting));
+        }
+        const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
+        if (result.contains(key)) throw Error(fmt::format("--set {} is given twice; once is enough", key));
+        const auto value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+        result[key] = value.is_discarded() ? nlohmann::json(text) : value;
+    }
+    return result;
+}
+
+}  // namespace diffuse

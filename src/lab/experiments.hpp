@@ -1,0 +1,93 @@
+#pragma once
+
+#include "diffuse/lab/experiment.hpp"
+#include "diffuse/solve/integrate.hpp"
+
+/// What the files of experiments share.
+namespace diffuse::lab {
+
+Experiment brownian_experiment();
+Experiment ddpm_dsm_experiment();
+Experiment fokker_planck_experiment();
+Experiment fourier_experiment();
+Experiment heat_experiment();
+Experiment ito_experiment();
+Experiment jarzynski_experiment();
+Experiment kolmogorov_experiment();
+Experiment ou_experiment();
+Experiment score_experiment();
+Experiment vp_ve_experiment();
+
+/// An experiment of options that `fields` describes.
+template <class Options>
+Experiment experiment(std::string about, std::vector<std::string> story, std::vector<std::string> code,
+                      Findings (*run)(const Options& options, uint64_t seed)) {
+    const auto options_of = [](const nlohmann::json& settings) {
+        Options options;
+        read(fields(options), settings, "settings");
+        return options;
+    };
+    Options defaults;
+    std::vector<std::string> meaning;
+    for (const auto& field : fields(defaults)) meaning.push_back(field.meaning);
+    return {std::move(about),
+            std::move(story),
+            std::move(code),
+            to_json(fields(defaults)),
+            std::move(meaning),
+            [=](const nlohmann::json& settings) { options_of(settings); },
+            [=](const nlohmann::json& settings, uint64_t seed) { return run(options_of(settings), seed); }};
+}
+
+/// Independent random numbers of an experiment, one tensor after the other, in float64.
+class Draws {
+public:
+    explicit Draws(uint64_t seed) : seed_(seed) {}
+    torch::Tensor normal(torch::IntArrayRef shape);
+    torch::Tensor uniform(torch::IntArrayRef shape);  ///< over (0, 1)
+    torch::Tensor signs(torch::IntArrayRef shape);    ///< -1 or 1
+    StepNoise step_noise(torch::IntArrayRef shape);   ///< for a solver
+
+private:
+    uint64_t seed_, next_ = 0;
+};
+
+/// The mean of independent numbers, and its standard error.
+struct Mean {
+    double value = 0, standard_error = 0;
+};
+Mean mean_of(const torch::Tensor& numbers);
+
+/// That the mean of independent numbers is what it should be, to four standard errors.
+Check check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source);
+/// The same of their variance, by the squares of their distances from `mean`, which is known.
+Check check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected, std::string source);
+/// That something is true; measured and expected are 1.
+Check check_true(std::string what, bool is_true, std::string source);
+
+/// The slope of log y over log x by least squares: the order of a method from errors and step sizes.
+double slope(const std::vector<double>& x, const std::vector<double>& y);
+
+/// The distribution function of N(0, 1).
+double normal_cdf(double x);
+
+/// The integral of f over an interval, by Simpson's rule on so many pairs of steps.
+double integral(const std::function<double(double)>& f, double low, double high, int64_t pairs = 2000);
+
+/// Where f, which changes its sign between them, is zero, by bisection.
+double root(const std::function<double(double)>& f, double low, double high);
+
+/// `count` numbers at equal distances, both ends counted.
+std::vector<double> spaced(double low, double high, int64_t count);
+/// A function at each of these.
+std::vector<double> at_each(const std::vector<double>& x, const std::function<double(double)>& f);
+std::vector<double> numbers(const torch::Tensor& tensor);  ///< one-dimensional, or as one line
+
+/// Paths as thin lines; values: [paths, times]
+Curve paths_curve(const std::string& name, const std::vector<double>& times, const torch::Tensor& values);
+
+/// The density of numbers as a histogram of `bins` between two ends: middles and densities.
+std::pair<std::vector<double>, std::vector<double>> histogram(const torch::Tensor& numbers, double low, double high,
+                                                              int64_t bins);
+
+}  // namespace diffuse::lab

@@ -1,0 +1,188 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "lab/experiments.hpp"
+
+/// Work done on an overdamped particle in a harmonic trap, k = gamma = kT = 1, dx = -k (x - a) dt + sqrt(2) dW.
+namespace diffuse::lab {
+namespace {
+
+using std::numbers::pi;
+
+struct JarzynskiOptions {
+    int64_t paths = 20'000, steps = 200;
+};
+
+Fields fields(JarzynskiOptions& o) {
+    return {{"paths", Number<int64_t>{&o.paths, 2000, 100'000}, "paths"},
+            {"steps", Number<int64_t>{&o.steps, 50, 2000}, "steps in a unit of time"}};
+}
+
+/// The exact move in a resting trap for a time dt.
+torch::Tensor relax(const torch::Tensor& x, double centre, double stiffness, double dt, Draws& random) {
+    const double decay = std::exp(-stiffness * dt);
+    return centre + decay * (x - centre) + std::sqrt((1 - decay * decay) / stiffness) * random.normal(x.sizes());
+}
+
+/// Work on each path where the trap is dragged at a speed for a time: half a move, a push, half a move.
+torch::Tensor drag(const JarzynskiOptions& o, double speed, double time, Draws& random) {
+    const auto steps = int64_t(std::ceil(time * double(o.steps)));
+    const double dt = time / double(steps), push = speed * dt;
+    auto x = random.normal({o.paths}), work = torch::zeros({o.paths}, torch::kFloat64);
+    for (int64_t i = 0; i < steps; ++i) {
+        const double before = double(i) * push, after = before + push;
+        x = relax(x, before, 1, dt / 2, random);
+        work += ((x - after).square() - (x - before).square()) / 2;
+        x = relax(x, after, 1, dt / 2, random);
+    }
+    return work;
+}
+
+/// Work where the stiffness goes from one value to another, in equal steps; in no time where `time` is 0.
+torch::Tensor stiffen(const JarzynskiOptions& o, double from, double to, double time, Draws& random) {
+    const int64_t steps = time == 0 ? 1 : int64_t(std::ceil(time * double(o.steps)));
+    auto x = random.normal({o.paths}) / std::sqrt(from), work = torch::zeros({o.paths}, torch::kFloat64);
+    for (int64_t i = 0; i < steps; ++i) {
+        const double before = from + (to - from) * double(i) / double(steps);
+        const double after = from + (to - from) * double(i + 1) / double(steps), dt = time / double(steps);
+        if (time > 0) x = relax(x, 0, before, dt / 2, random);
+        work += (after - before) * x.square() / 2;
+        if (time > 0) x = relax(x, 0, after, dt / 2, random);
+    }
+    return work;
+}
+
+double mean_work(double speed, double time) { return speed * speed * (time + std::exp(-time) - 1); }
+
+void check_drag(Findings& f, const JarzynskiOptions& o, Draws& random) {
+    struct Row {
+        double speed, time;
+    };
+    for (const auto& [speed, time] : {Row{1, 1}, Row{1, 5}, Row{2, 2}}) {
+        const auto work = drag(o, speed, time, random);
+        const double mean = mean_work(speed, time);
+        const std::string how = fmt::format("speed {}, time {}", speed, time);
+        f.checks.push_back(check_mean("mean work of dragging, " + how, work, mean, "v² (tau + e^-tau - 1)"));
+        f.checks.push_back(check_variance("its variance, " + how, work, mean, 2 * mean, "2 <W>"));
+        if (mean < 1) f.checks.push_back(check_mean("mean of exp(-W), " + how, (-work).exp(), 1, "exp(-dF), dF = 0 (Jarzynski 1997)"));
+    }
+    // Crooks: E_F[1(W > a) exp(-W)] = exp(-dF) P_R(-W > a), of which the right side is known.
+    const auto there = drag(o, 1, 1, random);
+    const double gentle = mean_work(1, 1);
+    for (const double a : {-0.5, 0.5}) {
+        f.checks.push_back(check_mean(fmt::format("Crooks: mean of exp(-W) where W > {}, speed 1, time 1", a),
+                                      (there > a).to(torch::kFloat64) * (-there).exp(),
+                                      normal_cdf(-(a + gentle) / std::sqrt(2 * gentle)), "P(-W > a) of the way back (Crooks 1999)"));
+    }
+    const double speed = std::sqrt(8 / mean_work(1, 1));
+    const auto work = drag(o, speed, 1, random);
+    f.checks.push_back(check_mean("share of paths with W < 0 where <W> = 8", (work < 0).to(torch::kFloat64), normal_cdf(-2),
+                                  "Phi(-<W> / sqrt(2 <W>))"));
+    const auto batches = (-work.narrow(0, 0, o.paths / 100 * 100).view({-1, 100})).exp().mean(1).log().neg();
+    f.checks.push_back(check_true("100 paths miss dF = 0 by more than 1 there, most of the time", batches.median().item<double>() > 1,
+                                  "about e^8 paths are needed (Jarzynski 2006)"));
+}
+
+void check_stiffness(Findings& f, const JarzynskiOptions& o, Draws& random) {
+    const double factor = std::sqrt(0.5);  // exp(-dF), dF = log(2) / 2
+    const auto at_once = stiffen(o, 1, 2, 0, random), slow = stiffen(o, 1, 2, 5, random);
+    f.checks.push_back(check_mean("mean work of stiffness 1 to 2 at once", at_once, 0.5, "<x²> / 2"));
+    f.checks.push_back(check_mean("mean of exp(-W), at once", (-at_once).exp(), factor, "exp(-dF) = sqrt(1/2)"));
+    f.checks.push_back(check_mean("mean of exp(-W), in a time of 5", (-slow).exp(), factor, "exp(-dF) = sqrt(1/2)"));
+    f.checks.push_back(check_mean("mean of exp(-W) on the way back, in a time of 5", (-stiffen(o, 2, 1, 5, random)).exp(), 1 / factor,
+                                  "exp(dF) = sqrt(2)"));
+}
+
+double log_target(double x) { return -2 * std::pow(x * x - 1, 2); }
+constexpr double kPartition = 1.410915;  // int exp(-2 (x^2 - 1)^2), by quadrature
+
+/// Annealed importance sampling from N(0, 1) to the double well: log weights, five Metropolis moves a rung.
+torch::Tensor annealed_weights(int64_t particles, int64_t rungs, Draws& random) {
+    auto x = random.normal({particles}), weight = torch::zeros({particles}, torch::kFloat64);
+    const auto target = [](const torch::Tensor& at) { return -2 * (at.square() - 1).square(); };
+    const auto base = [](const torch::Tensor& at) { return -at.square() / 2; };
+    for (int64_t k = 1; k <= rungs; ++k) {
+        const double beta = double(k) / double(rungs);
+        weight += (target(x) - base(x)) / double(rungs);
+        const auto log_p = [&](const torch::Tensor& at) { return beta * target(at) + (1 - beta) * base(at); };
+        for (int move = 0; move < 5; ++move) {
+            const auto proposal = x + 0.7 * random.normal({particles});
+            x = torch::where(random.uniform({particles}).log() < log_p(proposal) - log_p(x), proposal, x);
+        }
+    }
+    return weight;
+}
+
+/// The effective share of the sample: (mean w)^2 / mean w^2.
+double effective_share(const torch::Tensor& log_weights) {
+    const auto w = (log_weights - log_weights.max()).exp();
+    return (w.mean().square() / w.square().mean()).item<double>();
+}
+
+void check_annealing(Findings& f, const JarzynskiOptions& o, Draws& random) {
+    f.checks.push_back({"partition function of the double well by quadrature", integral([](double x) { return std::exp(log_target(x)); }, -3, 3),
+                        kPartition, 1e-6, "1.410915"});
+    for (const int64_t rungs : {1, 20}) {
+        const auto weight = annealed_weights(o.paths / 2, rungs, random);
+        f.checks.push_back(check_mean(fmt::format("the same by annealed importance sampling, {} rungs", rungs),
+                                      std::sqrt(2 * pi) * weight.exp(), kPartition, "1.410915 (Neal 1998)"));
+    }
+}
+
+Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
+    Panel laws{"work W", "density", {}, false, false, "dragged at speed 1 (points: measured)"};
+    for (const double time : {1.0, 5.0}) {
+        const double mean = mean_work(1, time), std = std::sqrt(2 * mean);
+        const auto x = spaced(mean - 4 * std, mean + 4 * std, 161);
+        const auto [middle, density] = histogram(drag(o, 1, time, random), x.front(), x.back(), 40);
+        laws.curves.push_back({fmt::format("time {}: N(<W>, 2 <W>)", time), x, at_each(x, [=](double w) {
+                                   return std::exp(-std::pow((w - mean) / std, 2) / 2) / (std * std::sqrt(2 * pi));
+                               }), Mark::kLine});
+        laws.curves.push_back({"", middle, density, Mark::kPoints});
+    }
+    Panel estimates{"paths", "estimate of dF (0 is right)", {}, true, false, "-log mean exp(-W)"};
+    for (const double mean : {0.5, 2.0, 8.0}) {
+        const auto work = drag(o, std::sqrt(mean / mean_work(1, 1)), 1, random);
+        Curve curve{fmt::format("<W> = {}", mean), {}, {}};
+        for (int64_t n = 10; n <= work.size(0); n *= 3) {
+            curve.x.push_back(double(n));
+            curve.y.push_back(-std::log((-work.narrow(0, 0, n)).exp().mean().item<double>()));
+        }
+        estimates.curves.push_back(std::move(curve));
+    }
+    Panel rungs{"rungs of the ladder", "effective share of the paths", {}, true, false, "annealed importance sampling"};
+    Curve share{"N(0, 1) to the double well", {}, {}};
+    for (const int64_t count : {1, 2, 5, 10, 20, 50, 100}) {
+        share.x.push_back(double(count)), share.y.push_back(effective_share(annealed_weights(4000, count, random)));
+    }
+    rungs.curves = {share};
+    return {"work", "Fast work is wide; the mean of exp(-W) then hangs on paths that are hardly ever seen. Many small steps, as in "
+            "annealing, keep all paths alive.", {"Work and free energy", {laws, estimates, rungs}}};
+}
+
+Findings run_jarzynski(const JarzynskiOptions& o, uint64_t seed) {
+    Draws random(seed);
+    Findings f;
+    check_drag(f, o, random);
+    check_stiffness(f, o, random);
+    check_annealing(f, o, random);
+    f.exhibits = {work_exhibit(o, random)};
+    return f;
+}
+
+}  // namespace
+
+Experiment jarzynski_experiment() {
+    return experiment<JarzynskiOptions>(
+        "work on a dragged and on a stiffened trap, Jarzynski's and Crooks's relations, annealed importance sampling",
+        {"However fast a system is driven from equilibrium, the mean of exp(-W) is exp(-dF) (Jarzynski 1997), and "
+         "P_F(W) / P_R(-W) = exp(W - dF) (Crooks 1999). A dragged trap does the work N(<W>, 2 <W>) with <W> = v² (tau + e^-tau - "
+         "1) and dF = 0; stiffness 1 to 2 has dF = log(2) / 2.",
+         "Annealed importance sampling (Neal 1998, physics/9803008) is the same identity on a ladder of densities. The mean "
+         "of exp(-W) needs about exp(<W> - dF) paths."},
+        {"src/lab/jarzynski.cpp"}, run_jarzynski);
+}
+
+}  // namespace diffuse::lab

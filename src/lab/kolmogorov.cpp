@@ -1,0 +1,156 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "lab/experiments.hpp"
+#include "lab/lattice.hpp"
+
+/// The backward equation: what is expected at the end, as a function of where one begins.
+namespace diffuse::lab {
+namespace {
+
+struct KolmogorovOptions {
+    int64_t nodes = 801, paths = 20'000;
+};
+
+Fields fields(KolmogorovOptions& o) {
+    return {{"nodes", Number<int64_t>{&o.nodes, 401, 3201}, "nodes on [-8, 8], an odd number"},
+            {"paths", Number<int64_t>{&o.paths, 1000, 100'000}, "paths"}};
+}
+
+double well(double x) { return std::pow(x * x - 1, 2); }
+double bowl(double x) { return x * x / 2; }  // OU with theta = 1
+double flat(double) { return 0; }
+
+/// u(x, t) = E[end(X_t) | X_0 = x] at the nodes, by Crank-Nicolson, where `kill` is a rate at which paths die.
+std::vector<double> backward(const Lattice& lattice, const std::function<double(double)>& end,
+                             const std::function<double(double)>& kill, double t, int64_t steps) {
+    Tridiagonal generator = lattice.generator.transposed();
+    std::vector<double> u;
+    for (size_t i = 0; i < lattice.x.size(); ++i) {
+        generator.diagonal[i] -= kill(lattice.x[i]);
+        u.push_back(end(lattice.x[i]));
+    }
+    return evolve(generator, u, t / double(steps), steps, 0.5);
+}
+
+double at(const Lattice& lattice, const std::vector<double>& u, double x) {
+    return u[size_t(std::lround((x - lattice.x.front()) / lattice.h))];
+}
+
+/// <u(T - t), p(t)> at ten times on the way, each equation by its own steps of implicit Euler.
+void check_duality(Findings& f) {
+    const auto lattice = make_lattice(well, 0.5, -3, 3, 301);
+    const auto inner = [](const std::vector<double>& u, const std::vector<double>& p) {
+        double sum = 0;
+        for (size_t i = 0; i < u.size(); ++i) sum += u[i] * p[i];
+        return sum;
+    };
+    std::vector<double> p(lattice.x.size(), 0), u;
+    p[100] = 1;
+    for (const double x : lattice.x) u.push_back(std::sin(x) + (x > 0 ? 1 : 0));
+    constexpr int64_t kSteps = 100;
+    const double first = inner(evolve(lattice.generator.transposed(), u, 0.02, kSteps, 1), p);
+    double largest = 0;
+    for (int64_t i = 1; i <= 10; ++i) {
+        const auto now = evolve(lattice.generator, p, 0.02, i * kSteps / 10, 1);
+        const auto rest = evolve(lattice.generator.transposed(), u, 0.02, kSteps - i * kSteps / 10, 1);
+        largest = std::max(largest, std::abs(inner(rest, now) - first));
+    }
+    f.checks.push_back({"largest change of <u(T - t), p(t)> on the way", largest, 0, 1e-12,
+                        "d/dt <u, p> = <u, A p> - <A^T u, p> = 0; rounding"});
+}
+
+void check_committor(Findings& f) {
+    const auto lattice = make_lattice(well, 0.5, -1, 1, 401);
+    Tridiagonal generator = lattice.generator.transposed();
+    std::vector<double> ends(lattice.x.size(), 0);
+    generator.upper.front() = 0, generator.diagonal.front() = 1;
+    generator.lower.back() = 0, generator.diagonal.back() = 1;
+    ends.back() = 1;
+    const auto u = generator.solve(ends);
+    const auto weight = [](double x) { return std::exp(2 * well(x)); };
+    f.checks.push_back({"P(1 before -1) from -1/2 in the double well, sigma 1", at(lattice, u, -0.5),
+                        integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5, "int e^(2V/sigma²), quadrature; h²"});
+}
+
+/// E cos X_t of dX = -X dt + dW from x.
+double exact_cosine(double x, double t) { return std::cos(x * std::exp(-t)) * std::exp(-(1 - std::exp(-2 * t)) / 4); }
+
+void check_cosine(Findings& f, const KolmogorovOptions& o, Draws& random) {
+    const auto lattice = make_lattice(bowl, 0.5, -8, 8, o.nodes);
+    const auto u = backward(lattice, [](double x) { return std::cos(x); }, flat, 1, 400);
+    const double h2 = lattice.h * lattice.h;
+    for (const double x : {0.0, 1.0}) {
+        f.checks.push_back({fmt::format("E cos X_1 from {} of dX = -X dt + dW, by the equation", x), at(lattice, u, x),
+                            exact_cosine(x, 1), 0.5 * h2, "cos(x e^-t) exp(-v/2), v = (1 - e^-2t) / 2; h²"});
+    }
+    const double decay = std::exp(-0.01), std = std::sqrt((1 - decay * decay) / 2);
+    auto x = torch::ones({o.paths}, torch::kFloat64);
+    for (int i = 0; i < 100; ++i) x = decay * x + std * random.normal({o.paths});
+    f.checks.push_back(check_mean("the same from 1, by paths", x.cos(), exact_cosine(1, 1), "the same formula"));
+}
+
+/// E exp(-w^2 / 2 int_0^1 B^2 dt): paths that die at a rate (w x)^2 / 2.
+void check_feynman_kac(Findings& f, const KolmogorovOptions& o, Draws& random) {
+    constexpr int64_t kSteps = 400;
+    const auto lattice = make_lattice(flat, 0.5, -8, 8, o.nodes);
+    const auto path = torch::constant_pad_nd((random.normal({o.paths, kSteps}) / std::sqrt(double(kSteps))).cumsum(1), {1, 0});
+    const auto squares = path.square();
+    const auto area = (squares.sum(1) - (squares.select(1, 0) + squares.select(1, kSteps)) / 2) / double(kSteps);
+    for (const double w : {1.0, 2.0}) {
+        const double expected = 1 / std::sqrt(std::cosh(w));
+        const auto u = backward(lattice, [](double) { return 1.0; }, [=](double x) { return w * w * x * x / 2; }, 1, 400);
+        f.checks.push_back({fmt::format("E exp(-w²/2 int B²) for w = {}, by the equation", w), at(lattice, u, 0), expected,
+                            0.5 * lattice.h * lattice.h, "1 / sqrt(cosh w) (Cameron & Martin); h²"});
+        f.checks.push_back(check_mean(fmt::format("the same, by paths, for w = {}", w), (-w * w / 2 * area).exp(), expected,
+                                      "the same formula"));
+    }
+}
+
+Exhibit cosine_exhibit() {
+    const auto lattice = make_lattice(bowl, 0.5, -8, 8, 801);
+    Panel panel{"x at the beginning", "E cos X_t", {}};
+    const auto x = spaced(-6, 6, 25), fine = spaced(-6, 6, 241);
+    for (const double t : {0.1, 0.5, 1.0, 3.0}) {
+        const auto u = backward(lattice, [](double at) { return std::cos(at); }, flat, t, 400);
+        panel.curves.push_back({fmt::format("t = {}", t), fine, at_each(fine, [=](double at) { return exact_cosine(at, t); }), Mark::kLine});
+        panel.curves.push_back({"", x, at_each(x, [&](double start) { return at(lattice, u, start); }), Mark::kPoints});
+    }
+    const auto middle = make_lattice(well, 0.5, -3, 3, 601);
+    Panel chances{"x at the beginning", "P(X_t > 0)", {}, false, false, "double well, sigma = 1"};
+    for (const double t : {0.1, 1.0, 5.0, 20.0}) {
+        chances.curves.push_back({fmt::format("t = {}", t), middle.x,
+                                  backward(middle, [](double at) { return at > 0 ? 1.0 : 0.0; }, flat, t, 2000), Mark::kLine});
+    }
+    panel.title = "dX = -X dt + dW (lines: formula)";
+    return {"expectations", "The backward equation carries what is expected at the end back to the beginning, until it "
+            "forgets where one began.", {"The backward equation", {panel, chances}}};
+}
+
+Findings run_kolmogorov(const KolmogorovOptions& options, uint64_t seed) {
+    KolmogorovOptions o = options;
+    o.nodes = (o.nodes - 1) / 16 * 16 + 1;  // so that whole numbers are nodes
+    Draws random(seed);
+    Findings f;
+    check_duality(f);
+    check_committor(f);
+    check_cosine(f, o, random);
+    check_feynman_kac(f, o, random);
+    f.exhibits = {cosine_exhibit()};
+    return f;
+}
+
+}  // namespace
+
+Experiment kolmogorov_experiment() {
+    return experiment<KolmogorovOptions>(
+        "the backward equation and Feynman-Kac, against formulas and against paths",
+        {"u(x, t) = E[g(X_t) | X_0 = x] solves ∂u/∂t = D ∂²u/∂x² - V' ∂u/∂x, whose matrix is the transpose of the "
+         "Fokker-Planck equation's; so <u(T - t), p(t)> does not depend on t.",
+         "With paths that die at a rate k(x) the same equation, less k u, has the solution E[g(X_t) exp(-int k dt)] "
+         "(Feynman-Kac): E exp(-w²/2 int_0^t B²) = 1 / sqrt(cosh wt)."},
+        {"src/lab/lattice.cpp", "src/lab/kolmogorov.cpp"}, run_kolmogorov);
+}
+
+}  // namespace diffuse::lab

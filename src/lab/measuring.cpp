@@ -1,0 +1,105 @@
+#include <cmath>
+
+#include "diffuse/base/random.hpp"
+#include "diffuse/solve/sampler.hpp"
+#include "lab/experiments.hpp"
+
+namespace diffuse::lab {
+
+torch::Tensor Draws::normal(torch::IntArrayRef shape) {
+    return diffuse::normal(shape, {seed_, Purpose::kLab, next_++}).to(torch::kFloat64);
+}
+
+torch::Tensor Draws::uniform(torch::IntArrayRef shape) { return 0.5 * (1 + (normal(shape) / std::sqrt(2.0)).erf()); }
+
+torch::Tensor Draws::signs(torch::IntArrayRef shape) { return torch::where(normal(shape) < 0, -1.0, 1.0).to(torch::kFloat64); }
+
+StepNoise Draws::step_noise(torch::IntArrayRef shape) {
+    return [seed = seed_, index = next_++, sizes = shape.vec()](int64_t step, int64_t k) {
+        return diffuse::normal(sizes, {seed, Purpose::kLab, index, uint32_t(step_draw(step, k))}).to(torch::kFloat64);
+    };
+}
+
+Mean mean_of(const torch::Tensor& numbers) {
+    const auto x = numbers.to(torch::kFloat64);
+    return {x.mean().item<double>(), x.std().item<double>() / std::sqrt(double(x.numel()))};
+}
+
+Check check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source) {
+    const auto [value, standard_error] = mean_of(numbers);
+    return {std::move(what), value, expected, 4 * standard_error, std::move(source), /*is_random=*/true};
+}
+
+Check check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected, std::string source) {
+    return check_mean(std::move(what), (numbers - mean).square(), expected, std::move(source));
+}
+
+Check check_true(std::string what, bool is_true, std::string source) {
+    return {std::move(what), double(is_true), 1, 0, std::move(source)};
+}
+
+double slope(const std::vector<double>& x, const std::vector<double>& y) {
+    double sum_x = 0, sum_y = 0, sum_xx = 0, sum_xy = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+        const double a = std::log(x[i]), b = std::log(y[i]);
+        sum_x += a, sum_y += b, sum_xx += a * a, sum_xy += a * b;
+    }
+    const double n = double(x.size());
+    return (n * sum_xy - sum_x * sum_y) / (n * sum_xx - sum_x * sum_x);
+}
+
+double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+
+double integral(const std::function<double(double)>& f, double low, double high, int64_t pairs) {
+    const double h = (high - low) / double(2 * pairs);
+    double sum = f(low) + f(high);
+    for (int64_t i = 1; i < 2 * pairs; ++i) sum += (i % 2 ? 4 : 2) * f(low + double(i) * h);
+    return sum * h / 3;
+}
+
+double root(const std::function<double(double)>& f, double low, double high) {
+    const bool rises = f(high) > 0;
+    for (int i = 0; i < 60; ++i) {
+        const double middle = (low + high) / 2;
+        ((f(middle) > 0) == rises ? high : low) = middle;
+    }
+    return (low + high) / 2;
+}
+
+std::vector<double> spaced(double low, double high, int64_t count) {
+    std::vector<double> result;
+    for (int64_t i = 0; i < count; ++i) result.push_back(low + (high - low) * double(i) / double(count - 1));
+    return result;
+}
+
+std::vector<double> at_each(const std::vector<double>& x, const std::function<double(double)>& f) {
+    std::vector<double> result;
+    for (const double one : x) result.push_back(f(one));
+    return result;
+}
+
+std::vector<double> numbers(const torch::Tensor& tensor) {
+    const auto flat = tensor.to(torch::kFloat64).contiguous();
+    return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+}
+
+Curve paths_curve(const std::string& name, const std::vector<double>& times, const torch::Tensor& values) {
+    const double gap = std::numeric_limits<double>::quiet_NaN();
+    Curve curve{name, {}, {}, Mark::kThin};
+    for (int64_t i = 0; i < values.size(0); ++i) {
+        const auto y = numbers(values[i]);
+        curve.x.insert(curve.x.end(), times.begin(), times.end()), curve.x.push_back(gap);
+        curve.y.insert(curve.y.end(), y.begin(), y.end()), curve.y.push_back(gap);
+    }
+    return curve;
+}
+
+std::pair<std::vector<double>, std::vector<double>> histogram(const torch::Tensor& numbers, double low, double high,
+                                                              int64_t bins) {
+    const double width = (high - low) / double(bins);
+    const auto counts = torch::histc(numbers, bins, low, high);
+    return {spaced(low + width / 2, high - width / 2, bins),
+            lab::numbers(counts / (double(numbers.numel()) * width))};
+}
+
+}  // namespace diffuse::lab

@@ -1,0 +1,206 @@
+#include "diffuse/lab/report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "diffuse/base/file.hpp"
+#include "diffuse/plot/html.hpp"
+#include "diffuse/plot/sheet.hpp"
+
+namespace diffuse {
+namespace {
+
+constexpr uintmax_t kMaxBytes = 64 << 20;
+constexpr const char* kTitle = "diffuse lab: experiments with diffusion, each checked against its formula";
+
+/// The number of letters, of which some take several bytes.
+size_t width(const std::string& text) {
+    return size_t(std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string padded(const std::string& text, size_t columns) {
+    return text + std::string(columns > width(text) ? columns - width(text) : 0, ' ');
+}
+
+std::string tolerance_text(const Check& check) {
+    return fmt::format("{:.2g}{}", check.tolerance, check.is_random ? " (4 s.e.)" : "");
+}
+
+std::string file_name(const std::string& experiment, const Exhibit& exhibit) { return experiment + "-" + exhibit.name; }
+
+nlohmann::ordered_json number(double x) { return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(); }
+
+size_t count_failed(const std::vector<Check>& checks) {
+    return size_t(std::ranges::count_if(checks, [](const Check& check) { return !check.holds(); }));
+}
+
+/// "12 checks, all hold"
+std::string summary(const std::vector<Check>& checks) {
+    const size_t failed = count_failed(checks);
+    return fmt::format("{} checks, {}", checks.size(), failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
+}
+
+std::string settings_text(const Experiment& experiment) {
+    std::string text;
+    for (const auto& [key, value] : experiment.settings.items()) text += fmt::format("{}`{}={}`", text.empty() ? "" : ", ", key, value.dump());
+    return text;
+}
+
+/// A paragraph's words in backticks as code.
+std::string with_code(const std::string& text) {
+    std::string result;
+    bool inside = false;
+    for (const char c : html_text(text)) {
+        if (c != '`') {
+            result += c;
+            continue;
+        }
+        result += inside ? "</code>" : "<code>";
+        inside = !inside;
+    }
+    return result;
+}
+
+std::string html_table(const std::vector<Check>& checks) {
+    std::string text = "<div class=\"wide\"><table>\n<tr><th></th><th>what</th><th>measured</th><th>expected</th><th>error</th><th>tolerance</th><th>source of what is expected</th></tr>\n";
+    for (const auto& check : checks) {
+        text += fmt::format("<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"number\">{:.6g}</td><td class=\"number\">{:.6g}</td>"
+                            "<td class=\"number\">{:.1e}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
+                            check.holds() ? "good" : "bad", check.holds() ? "holds" : "FAILS", html_text(check.what), check.measured,
+                            check.expected, check.error(), tolerance_text(check), html_text(check.source));
+    }
+    return text + "</table></div>\n";
+}
+
+std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, const std::filesystem::path& folder) {
+    const bool is_sheet = exhibit.sheet.images.defined();
+    const auto file = folder / (file_name(experiment, exhibit) + (is_sheet ? ".png" : ".svg"));
+    const std::string caption = html_text(exhibit.caption);
+    if (!is_sheet && !has_gnuplot()) {
+        return fmt::format("<p>{} (no picture: gnuplot is not installed; the numbers are in {}.csv)</p>\n", caption,
+                           html_text(file_name(experiment, exhibit)));
+    }
+    return fmt::format("<figure><div class=\"wide\"><img{} alt=\"{}\" src=\"{}\"></div><figcaption>{}</figcaption></figure>\n",
+                       is_sheet ? " class=\"pixels\"" : "", html_text(exhibit.figure.title.empty() ? exhibit.caption : exhibit.figure.title),
+                       data_address(is_sheet ? "image/png" : "image/svg+xml", read_file(file, kMaxBytes)), caption);
+}
+
+std::string html_section(const Outcome& outcome, const std::filesystem::path& folder) {
+    const Experiment& experiment = look_up("experiment", experiments(), outcome.name);
+    std::string text = fmt::format("<h2 id=\"{0}\">{0}</h2>\n<p><em>{1}</em></p>\n", outcome.name, html_text(experiment.about));
+    for (const auto& paragraph : experiment.story) text += fmt::format("<p>{}</p>\n", with_code(paragraph));
+    for (const auto& exhibit : outcome.findings.exhibits) text += html_exhibit(outcome.name, exhibit, folder);
+    text += html_table(outcome.findings.checks);
+    std::string code;
+    for (const auto& file : experiment.code) code += fmt::format("{}<code>{}</code>", code.empty() ? "" : ", ", html_text(file));
+    return text + fmt::format("<p>{}. In the code: {}. Settings: {}.</p>\n", summary(outcome.findings.checks), code,
+                              with_code(settings_text(experiment)));
+}
+
+/// A paragraph on lines of at most 118 columns.
+std::string wrapped(const std::string& paragraph) {
+    std::string text, line;
+    std::istringstream words(paragraph);
+    for (std::string word; words >> word;) {
+        if (!line.empty() && width(line) + 1 + width(word) > 118) {
+            text += line + "\n";
+            line.clear();
+        }
+        line += line.empty() ? word : " " + word;
+    }
+    return text + line + "\n";
+}
+
+/// A text within a table of Markdown.
+std::string cell(const std::string& text) {
+    std::string result;
+    for (const char c : text) result += c == '|' ? std::string("\\|") : std::string(1, c);
+    return result;
+}
+
+std::string markdown_section(const Outcome& outcome) {
+    const Experiment& experiment = look_up("experiment", experiments(), outcome.name);
+    std::string text = fmt::format("## {}\n\n", outcome.name), code;
+    for (const auto& paragraph : experiment.story) text += wrapped(paragraph) + "\n";
+    for (const auto& file : experiment.code) code += fmt::format("{}`{}`", code.empty() ? "" : ", ", file);
+    text += wrapped(fmt::format("In the code: {}. Settings: {}.", code, settings_text(experiment)));
+    text += "\n| what | measured | expected | tolerance | source |\n|---|---|---|---|---|\n";
+    for (const auto& check : outcome.findings.checks) {
+        text += fmt::format("| {} | {:.6g} | {:.6g} | {} | {} |\n", cell(check.what), check.measured, check.expected,
+                            tolerance_text(check), cell(check.source));
+    }
+    return text;
+}
+
+}  // namespace
+
+std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment, const Findings& findings) {
+    std::vector<std::string> files;
+    for (const auto& exhibit : findings.exhibits) {
+        const std::string name = file_name(experiment, exhibit);
+        std::vector<std::string> endings = {".png"};
+        if (const auto& images = exhibit.sheet.images; images.defined()) {
+            write_png(folder / (name + ".png"), sheet(images, exhibit.sheet.columns, sheet_scale({}, images.size(2), images.size(3))));
+        } else {
+            endings = save_figure(folder, name, exhibit.figure) ? std::vector<std::string>{".svg", ".png", ".csv", ".gnuplot"}
+                                                                 : std::vector<std::string>{".csv", ".gnuplot"};
+        }
+        for (const auto& ending : endings) files.push_back(display_path(folder / (name + ending)));
+    }
+    return files;
+}
+
+nlohmann::ordered_json to_json(const Outcome& outcome) {
+    nlohmann::ordered_json json = {{"name", outcome.name}, {"about", look_up("experiment", experiments(), outcome.name).about},
+                                   {"seconds", outcome.seconds}, {"checks", nlohmann::ordered_json::array()}};
+    for (const auto& check : outcome.findings.checks) {
+        json["checks"].push_back({{"what", check.what}, {"measured", number(check.measured)}, {"expected", number(check.expected)},
+                                  {"error", number(check.error())}, {"tolerance", number(check.tolerance)}, {"source", check.source},
+                                  {"random", check.is_random}, {"holds", check.holds()}});
+    }
+    json["files"] = outcome.files;
+    return json;
+}
+
+std::string to_table(const Outcome& outcome) {
+    size_t columns = 4;
+    for (const auto& check : outcome.findings.checks) columns = std::max(columns, width(check.what));
+    std::string text = fmt::format("{}: {}, {:.1f} s\n       {}  {:>12}  {:>12}  {:>8}  {:<18}  {}\n", outcome.name,
+                                   summary(outcome.findings.checks), outcome.seconds, padded("what", columns), "measured", "expected",
+                                   "error", "tolerance", "source");
+    for (const auto& check : outcome.findings.checks) {
+        text += fmt::format("{}  {}  {:>12.6g}  {:>12.6g}  {:>8.1e}  {:<18}  {}\n", check.holds() ? "holds" : "FAILS",
+                            padded(check.what, columns), check.measured, check.expected, check.error(), tolerance_text(check), check.source);
+    }
+    return text;
+}
+
+std::string to_markdown(const std::vector<Outcome>& outcomes) {
+    std::string text = "# The lab\n\n";
+    text += wrapped("Written by `diffuse lab all --markdown`: what each experiment measures, beside what a formula, a quadrature or a "
+                    "publication says. A tolerance is that of rounding or of the scheme's next term, as the source says, or four "
+                    "standard errors (s.e.) of what was drawn.");
+    for (const auto& outcome : outcomes) text += fmt::format("\n{}", markdown_section(outcome));
+    return text;
+}
+
+std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem::path& folder) {
+    std::vector<Check> all;
+    std::string contents, sections;
+    for (const auto& outcome : outcomes) {
+        const auto& checks = outcome.findings.checks;
+        all.insert(all.end(), checks.begin(), checks.end());
+        contents += fmt::format("<li><a href=\"#{0}\">{0}</a>: {1}; {2}</li>\n", outcome.name,
+                                html_text(look_up("experiment", experiments(), outcome.name).about), summary(checks));
+        sections += html_section(outcome, folder);
+    }
+    return html_page("diffuse lab", fmt::format("<h1>{}</h1>\n<p>{}. A tolerance is that of rounding or of the scheme's next term, as the "
+                                                "source says, or four standard errors (s.e.) of what was drawn. Formulas are lines, what was "
+                                                "measured is points.</p>\n<ul>\n{}</ul>\n{}",
+                                                html_text(kTitle), summary(all), contents, sections));
+}
+
+}  // namespace diffuse

@@ -1,0 +1,198 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "diffuse/diffusion/analytic.hpp"
+#include "lab/experiments.hpp"
+#include "lab/lattice.hpp"
+
+/// The score of data in the plane with two modes, at (-1, 0) and (1, 0), and what Langevin dynamics make of it.
+namespace diffuse::lab {
+namespace {
+
+struct ScoreOptions {
+    double std = 0.25, right = 0.7;
+    int64_t samples = 5000;
+};
+
+Fields fields(ScoreOptions& o) {
+    return {{"std", Number<double>{&o.std, 0.1, 0.5}, "standard deviation of each mode"},
+            {"right", Number<double>{&o.right, 0.05, 0.95}, "weight of the right mode"},
+            {"samples", Number<int64_t>{&o.samples, 1000, 50'000}, "samples"}};
+}
+
+Mixture modes(double std, double right) {
+    const auto doubles = [](std::vector<double> values) { return torch::tensor(values, torch::kFloat64); };
+    return {torch::stack({doubles({-1, 0}), doubles({1, 0})}), doubles({std, std}), doubles({1 - right, right})};
+}
+
+NoiseLevel noisy(double sigma) { return {1, sigma, 0}; }
+
+torch::Tensor score(const Mixture& data, const torch::Tensor& x, const NoiseLevel& level) {
+    return -mixture_denoiser(data)(x, level).eps / level.sigma;
+}
+
+/// The score's first coordinate, by hand: (-x + m tanh(m x / v + log(w_+ / w_-) / 2)) / v with m = alpha.
+double score_by_hand(const ScoreOptions& o, double x, const NoiseLevel& level) {
+    const double m = level.alpha, v = m * m * o.std * o.std + level.sigma * level.sigma;
+    return (-x + m * std::tanh(m * x / v + std::log(o.right / (1 - o.right)) / 2)) / v;
+}
+
+torch::Tensor on_axis(const std::vector<double>& x) {
+    const auto first = torch::tensor(x, torch::kFloat64);
+    return torch::stack({first, torch::full_like(first, 0.3)}, 1);
+}
+
+void check_score(Findings& f, const ScoreOptions& o) {
+    const auto data = modes(o.std, o.right);
+    const auto x = spaced(-2, 2, 81);
+    for (const NoiseLevel& level : {noisy(0.2), NoiseLevel{0.6, 0.8, 0}}) {
+        const auto by_hand = torch::tensor(at_each(x, [&](double at) { return score_by_hand(o, at, level); }), torch::kFloat64);
+        const auto found = score(data, on_axis(x), level).select(1, 0);
+        f.checks.push_back({fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
+                            (found - by_hand).abs().max().item<double>(), 0, 1e-11 * by_hand.abs().max().item<double>(),
+                            "(-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v; rounding"});
+    }
+    const auto points = on_axis(x);
+    constexpr double kH = 1e-5;
+    const auto step = torch::tensor({kH, 0.0}, torch::kFloat64);
+    const auto slope = (mixture_log_density(data, points + step, noisy(0.3)) - mixture_log_density(data, points - step, noisy(0.3))) / (2 * kH);
+    f.checks.push_back({"score against differences of log p",
+                        (slope - score(data, points, noisy(0.3)).select(1, 0)).abs().max().item<double>(), 0, 1e-5,
+                        "the score is the gradient of log p; differences lose h² and rounding / h"});
+}
+
+/// The noise above which two equal modes are one: the curvature of log p between them changes its sign.
+void check_speciation(Findings& f, double std) {
+    const auto data = modes(std, 0.5);
+    const auto slope_between = [&](double sigma) {
+        const auto near = torch::tensor({{1e-4, 0.0}}, torch::kFloat64);
+        return score(data, near, noisy(sigma)).index({0, 0}).item<double>();
+    };
+    f.checks.push_back({"sigma / alpha at which two equal modes merge", root(slope_between, 0.1, 3),
+                        std::sqrt(1 - std * std), 1e-6, "sqrt(m² - s²)"});
+}
+
+/// The library's Langevin steps at one noise level, from the left mode. Returns the states after `steps`.
+torch::Tensor at_one_level(const ScoreOptions& o, double sigma, double step_size, int64_t steps, Draws& random) {
+    const auto denoiser = mixture_denoiser(modes(o.std, o.right));
+    const auto solver = make_langevin(1, step_size);
+    const double std = std::sqrt(o.std * o.std + sigma * sigma);
+    auto x = std * random.normal({o.samples, 2}) + torch::tensor({-1.0, 0.0}, torch::kFloat64);
+    const auto noise = random.step_noise(x.sizes());
+    for (int64_t i = 0; i < steps; ++i) {
+        x = solver->step(denoiser, x, noisy(sigma), noisy(sigma), [&](int64_t k) { return noise(i, k); });
+    }
+    return x;
+}
+
+/// What the Fokker-Planck equation says of the share on the right: the first coordinate moves on its own in -log p.
+double share_after(const ScoreOptions& o, double sigma, double t) {
+    const double std = std::sqrt(o.std * o.std + sigma * sigma);
+    const auto bell = [=](double x, double m) { return std::exp(-(x - m) * (x - m) / (2 * std * std)); };
+    const auto potential = [&](double x) { return -std::log((1 - o.right) * bell(x, -1) + o.right * bell(x, 1)); };
+    const auto lattice = make_lattice(potential, 1, -1 - 6 * std, 1 + 6 * std, 801);
+    std::vector<double> p;
+    double total = 0, right = 0;
+    for (const double x : lattice.x) p.push_back(bell(x, -1));
+    p = evolve(lattice.generator, p, t / 2000, 2000, 1);
+    for (size_t i = 0; i < p.size(); ++i) total += p[i], right += std::abs(lattice.x[i]) < 1e-9 ? p[i] / 2 : lattice.x[i] > 0 ? p[i] : 0;
+    return right / total;
+}
+
+void check_mixing(Findings& f, const ScoreOptions& o, Draws& random) {
+    constexpr int64_t kSteps = 400;
+    for (const double sigma : {0.2, 0.5, 1.5}) {
+        const double step_size = 0.02 / (sigma * sigma) * std::min(1.0, o.std * o.std + sigma * sigma) / 2;
+        const double h = step_size * sigma * sigma, expected = share_after(o, sigma, h * kSteps);
+        const auto x = at_one_level(o, sigma, step_size, kSteps, random);
+        const double share = (x.select(1, 0) > 0).to(torch::kFloat64).mean().item<double>();
+        f.checks.push_back({fmt::format("share that reached the right mode in a time of {:.1f} at sigma {}", h * kSteps, sigma),
+                            share, expected, 4 * std::sqrt(expected * (1 - expected) / double(o.samples)),
+                            "Fokker-Planck in -log p, by Chang-Cooper", true});
+    }
+}
+
+/// Annealed Langevin dynamics from noise, by the library's solver, as slowly as it takes to be exact.
+torch::Tensor annealed(const ScoreOptions& o, int64_t levels, Draws& random) {
+    Grid grid;
+    for (const double r : spaced(std::log(1.5), std::log(0.15), levels)) grid.push_back(noisy(std::exp(r)));
+    grid.push_back({});
+    const auto start = 1.5 * random.normal({o.samples, 2});
+    const auto solver = make_langevin(20, 0.1);
+    return integrate(*solver, mixture_denoiser(modes(o.std, o.right)), start, grid, random.step_noise(start.sizes()),
+                     [](int64_t, const torch::Tensor&) {});
+}
+
+void check_annealed(Findings& f, const ScoreOptions& o, const torch::Tensor& x) {
+    const auto right = (x.select(1, 0) > 0).to(torch::kFloat64);
+    f.checks.push_back(check_mean("share of the right mode after annealed Langevin dynamics", right,
+                                  o.right * normal_cdf(1 / o.std) + (1 - o.right) * normal_cdf(-1 / o.std), "its weight"));
+    f.checks.push_back(check_mean("mean of the other coordinate", x.select(1, 1), 0, "the data's"));
+}
+
+Curve cloud(const std::string& name, const torch::Tensor& x) {
+    const auto some = x.narrow(0, 0, std::min<int64_t>(x.size(0), 1500));
+    return {name, numbers(some.select(1, 0)), numbers(some.select(1, 1)), Mark::kDots};
+}
+
+Panel field_panel(const ScoreOptions& o, double sigma) {
+    const auto data = modes(o.std, o.right);
+    Curve map{"", {}, {}, Mark::kHeat}, arrows{"", {}, {}, Mark::kArrows}, zero{"no force to either side", {}, {}, Mark::kDashed};
+    const auto grid_of = [](Curve& curve, int64_t across, int64_t up) {
+        for (const double y : spaced(-1.5, 1.5, up)) {
+            for (const double x : spaced(-2, 2, across)) curve.x.push_back(x), curve.y.push_back(y);
+        }
+        return torch::stack({torch::tensor(curve.x, torch::kFloat64), torch::tensor(curve.y, torch::kFloat64)}, 1);
+    };
+    map.u = numbers(mixture_log_density(data, grid_of(map, 81, 61), noisy(sigma)).exp());
+    auto s = score(data, grid_of(arrows, 17, 13), noisy(sigma));
+    const auto length = s.square().sum(1, true).sqrt();
+    s = s / length * (0.3 * length / length.max()).clamp_min(0.08);
+    arrows.u = numbers(s.select(1, 0)), arrows.v = numbers(s.select(1, 1));
+    const auto level = noisy(sigma);
+    const double between = root([&](double x) { return score_by_hand(o, x, level); }, -0.7, 0.7);
+    if (sigma < 0.6) zero.x = {between, between}, zero.y = {-1.5, 1.5};
+    Panel panel{"x", "y", {map, arrows}, false, false, fmt::format("sigma = {}", sigma)};
+    if (!zero.x.empty()) panel.curves.push_back(zero);
+    return panel;
+}
+
+Exhibit field_exhibit(const ScoreOptions& o) {
+    return {"field", "Arrows point to the data, longer where it is far (their lengths are scaled). With little noise a line "
+            "parts the modes; with much noise they are one.",
+            {"Density and score of two modes", {field_panel(o, 0.2), field_panel(o, 1.2)}}};
+}
+
+Exhibit langevin_exhibit(const torch::Tensor& stuck, const torch::Tensor& free) {
+    return {"langevin", "At one low noise level samples stay where they began: the way between the modes leads through a "
+            "desert where there are no samples. Levels from high to low first share out the modes, then sharpen them.",
+            {"Langevin dynamics", {{"x", "y", {cloud("begun in the left mode, sigma = 0.1", stuck)}, false, false, "one level"},
+                                   {"x", "y", {cloud("begun in noise", free)}, false, false, "annealed"}}}};
+}
+
+Findings run_score(const ScoreOptions& o, uint64_t seed) {
+    Draws random(seed);
+    Findings f;
+    check_score(f, o);
+    check_speciation(f, o.std);
+    check_mixing(f, o, random);
+    const auto free = annealed(o, 150, random);
+    check_annealed(f, o, free);
+    f.exhibits = {field_exhibit(o), langevin_exhibit(at_one_level(o, 0.1, 0.1, 400, random), free)};
+    return f;
+}
+
+}  // namespace
+
+Experiment score_experiment() {
+    return experiment<ScoreOptions>(
+        "the score of two modes, where they merge, and why one noise level does not mix between them",
+        {"For two modes at +-m the score is (-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v across and -y / v along, "
+         "v = alpha² s² + sigma². Equal modes are one where sigma / alpha > sqrt(m² - s²): the time of speciation.",
+         "Langevin dynamics y' = y + h ∇log p + sqrt(2h) z cross a barrier in a time that grows exponentially with it. At high "
+         "noise there is none, so levels are walked from high to low (Song & Ermon 2019)."},
+        {"src/diffusion/analytic.cpp", "src/solve/langevin.cpp", "src/lab/score.cpp"}, run_score);
+}
+
+}  // namespace diffuse::lab

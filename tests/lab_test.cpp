@@ -1,0 +1,125 @@
+#include "diffuse/lab/experiment.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "diffuse/base/device.hpp"
+#include "diffuse/diffusion/analytic.hpp"
+#include "diffuse/lab/report.hpp"
+#include "diffuse/plot/html.hpp"
+#include "lab/experiments.hpp"
+#include "lab/lattice.hpp"
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+class LabExperiment : public testing::TestWithParam<std::string> {};
+
+TEST_P(LabExperiment, HasChecksThatAllHold) {
+    const Experiment& experiment = look_up("experiment", experiments(), GetParam());
+    const int threads = at::get_num_threads();
+    set_threads(1);  // as `diffuse lab` does
+    const Findings findings = experiment.run(nlohmann::json::object(), /*seed=*/0);
+    set_threads(threads);
+    EXPECT_GE(findings.checks.size(), 8u);
+    EXPECT_FALSE(findings.exhibits.empty());
+    for (const auto& check : findings.checks) {
+        EXPECT_TRUE(check.holds()) << check.what << ": " << check.measured << " instead of " << check.expected;
+        EXPECT_FALSE(check.source.empty()) << check.what;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, LabExperiment, testing::ValuesIn(names(experiments())));
+
+TEST(Lab, AFailedCheckIsOneThatIsNotWithinItsToleranceOrNoNumber) {
+    EXPECT_TRUE((Check{"", 1.1, 1, 0.11}.holds()));
+    EXPECT_FALSE((Check{"", 1.2, 1, 0.11}.holds()));
+    EXPECT_FALSE((Check{"", std::nan(""), 1, 0.11}.holds()));
+    EXPECT_FALSE((Check{"", 1, 1, std::nan("")}.holds()));
+}
+
+TEST(Lab, AMeansToleranceIsFourOfItsStandardErrors) {
+    const auto numbers = torch::tensor({1.0, 2.0, 3.0, 4.0}, torch::kFloat64);
+    const Check check = lab::check_mean("", numbers, 2.5, "");
+    EXPECT_EQ(check.measured, 2.5);
+    EXPECT_NEAR(check.tolerance, 4 * std::sqrt(5.0 / 3) / 2, 1e-12);  // variance 5/3 of four numbers
+    EXPECT_TRUE(check.is_random);
+}
+
+TEST(Lab, SettingsAreReadStrictly) {
+    EXPECT_EQ(lab_settings({"a=1", "b=x.png"}), (nlohmann::json{{"a", 1}, {"b", "x.png"}}));
+    expect_contains(error_of([] { lab_settings({"a"}); }), "expected key=value");
+    expect_contains(error_of([] { lab_settings({"a=1", "a=2"}); }), "given twice");
+    const auto run = [](const nlohmann::json& settings) { look_up("experiment", experiments(), "heat").run(settings, 0); };
+    expect_contains(error_of([&] { run({{"nods", 64}}); }), "nods");
+    expect_contains(error_of([&] { run({{"ratio", 0.6}}); }), "0.5");
+}
+
+TEST(Lab, AnotherSeedDrawsOtherNumbersAndTheSameSeedTheSame) {
+    const auto measured = [](uint64_t seed) {
+        std::vector<double> all;
+        const nlohmann::json few = {{"paths", 1024}};
+        for (const auto& check : look_up("experiment", experiments(), "ito").run(few, seed).checks) all.push_back(check.measured);
+        return all;
+    };
+    EXPECT_EQ(measured(1), measured(1));
+    EXPECT_NE(measured(1), measured(2));
+}
+
+TEST(Lab, ReportsHaveEveryCheckAndNeedNoOtherFile) {
+    const TemporaryFolder folder;
+    Findings findings;
+    findings.checks = {{"a < b | c", 1, 1, 0.1, "a \"book\""}, {"d", std::nan(""), 2, 0.1, "e", true}};
+    findings.exhibits = {{"curve", "A curve.", {"title", {{"x", "y", {{"f", {1, 2}, {1, 2}}}}}}},
+                         {"sheet", "Pictures.", {}, {torch::zeros({2, 1, 8, 8}, torch::kUInt8), 2}}};
+    Outcome outcome{"heat", findings, 1, save_exhibits(folder.path(), "heat", findings)};
+    EXPECT_EQ(outcome.files.size(), 5u);
+    for (const auto& file : outcome.files) EXPECT_TRUE(path_exists(file)) << file;
+    const auto json = to_json(outcome);
+    EXPECT_EQ(json["checks"][0]["holds"], true);
+    EXPECT_TRUE(json["checks"][1]["measured"].is_null());
+    EXPECT_EQ(json["checks"][1]["holds"], false);
+    const std::string html = to_html({outcome}, folder.path()), markdown = to_markdown({outcome});
+    for (const std::string part : {"a &lt; b | c", "a &quot;book&quot;", "FAILS", "data:image/svg+xml;base64,", "data:image/png;base64,"}) {
+        expect_contains(html, part);
+    }
+    EXPECT_EQ(html.find("<script"), std::string::npos);
+    expect_contains(markdown, "| a < b \\| c | 1 | 1 | 0.1 |");
+    expect_contains(to_table(outcome), "1 of which FAILED");
+}
+
+TEST(Html, DataAddressesAreBase64) {  // the vectors of RFC 4648, section 10
+    for (const auto& [bytes, digits] : std::vector<std::pair<std::string, std::string>>{
+             {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}}) {
+        EXPECT_EQ(data_address("text/plain", bytes), "data:text/plain;base64," + digits);
+    }
+}
+
+TEST(Lattice, SolvesWhatItMultiplies) {
+    lab::Tridiagonal matrix{{0, 1, -2}, {4, 5, 6}, {2, -1, 0}};
+    const std::vector<double> x = {1, -2, 3};
+    const auto y = matrix.times(x);
+    EXPECT_EQ(y, (std::vector<double>{0, -12, 22}));
+    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(matrix.solve(y)[i], x[i], 1e-14);
+    EXPECT_TRUE(torch::equal(matrix.transposed().dense(), matrix.dense().t()));
+}
+
+TEST(Lattice, RatesOfDecayAreTheEigenvaluesOfItsMatrix) {
+    const auto lattice = lab::make_lattice([](double x) { return x * x / 2; }, 1, -6, 6, 601);
+    for (size_t k = 0; k < 4; ++k) EXPECT_NEAR(lab::decay_rate(lattice, k), double(k), 2e-3) << k;  // of OU; h^2
+}
+
+TEST(Analytic, OneComponentIsTheGaussianDenoiser) {
+    const Mixture one{torch::full({1, 3}, 0.3, torch::kFloat64), torch::tensor({0.5}, torch::kFloat64), torch::ones({1}, torch::kFloat64)};
+    const auto x = torch::linspace(-2, 2, 12, torch::kFloat64).view({4, 3});
+    for (const NoiseLevel& level : {NoiseLevel{0.6, 0.8}, NoiseLevel{1, 30}, NoiseLevel{0, 1}}) {
+        const auto a = mixture_denoiser(one)(x, level), b = gaussian_denoiser(0.3, 0.5)(x, level);
+        EXPECT_TRUE(torch::allclose(a.x0, b.x0, 0, 1e-13));
+        EXPECT_TRUE(torch::allclose(a.eps, b.eps, 0, 1e-13));
+    }
+}
+
+}  // namespace
+}  // namespace diffuse
