@@ -52,7 +52,9 @@ TEST(Lab, SettingsAreReadStrictly) {
     EXPECT_EQ(lab_settings({"a=1", "b=x.png"}), (nlohmann::json{{"a", 1}, {"b", "x.png"}}));
     expect_contains(error_of([] { lab_settings({"a"}); }), "expected key=value");
     expect_contains(error_of([] { lab_settings({"a=1", "a=2"}); }), "given twice");
-    const auto run = [](const nlohmann::json& settings) { look_up("experiment", experiments(), "heat").run(settings, 0); };
+    const auto run = [](const nlohmann::json& settings) {
+        look_up("experiment", experiments(), "heat").run(settings, 0);
+    };
     expect_contains(error_of([&] { run({{"nods", 64}}); }), "nods");
     expect_contains(error_of([&] { run({{"ratio", 0.6}}); }), "0.5");
 }
@@ -61,7 +63,8 @@ TEST(Lab, AnotherSeedDrawsOtherNumbersAndTheSameSeedTheSame) {
     const auto measured = [](uint64_t seed) {
         std::vector<double> all;
         const nlohmann::json few = {{"paths", 1024}};
-        for (const auto& check : look_up("experiment", experiments(), "ito").run(few, seed).checks) all.push_back(check.measured);
+        for (const auto& check : look_up("experiment", experiments(), "ito").run(few, seed).checks)
+            all.push_back(check.measured);
         return all;
     };
     EXPECT_EQ(measured(1), measured(1));
@@ -82,7 +85,8 @@ TEST(Lab, ReportsHaveEveryCheckAndNeedNoOtherFile) {
     EXPECT_TRUE(json["checks"][1]["measured"].is_null());
     EXPECT_EQ(json["checks"][1]["holds"], false);
     const std::string html = to_html({outcome}, folder.path()), markdown = to_markdown({outcome});
-    for (const std::string part : {"a &lt; b | c", "a &quot;book&quot;", "FAILS", "data:image/svg+xml;base64,", "data:image/png;base64,"}) {
+    for (const std::string part :
+         {"a &lt; b | c", "a &quot;book&quot;", "FAILS", "data:image/svg+xml;base64,", "data:image/png;base64,"}) {
         expect_contains(html, part);
     }
     EXPECT_EQ(html.find("<script"), std::string::npos);
@@ -91,8 +95,13 @@ TEST(Lab, ReportsHaveEveryCheckAndNeedNoOtherFile) {
 }
 
 TEST(Html, DataAddressesAreBase64) {  // the vectors of RFC 4648, section 10
-    for (const auto& [bytes, digits] : std::vector<std::pair<std::string, std::string>>{
-             {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}}) {
+    for (const auto& [bytes, digits] : std::vector<std::pair<std::string, std::string>>{{"", ""},
+                                                                                        {"f", "Zg=="},
+                                                                                        {"fo", "Zm8="},
+                                                                                        {"foo", "Zm9v"},
+                                                                                        {"foob", "Zm9vYg=="},
+                                                                                        {"fooba", "Zm9vYmE="},
+                                                                                        {"foobar", "Zm9vYmFy"}}) {
         EXPECT_EQ(data_address("text/plain", bytes), "data:text/plain;base64," + digits);
     }
 }
@@ -112,7 +121,8 @@ TEST(Lattice, RatesOfDecayAreTheEigenvaluesOfItsMatrix) {
 }
 
 TEST(Analytic, OneComponentIsTheGaussianDenoiser) {
-    const Mixture one{torch::full({1, 3}, 0.3, torch::kFloat64), torch::tensor({0.5}, torch::kFloat64), torch::ones({1}, torch::kFloat64)};
+    const Mixture one{torch::full({1, 3}, 0.3, torch::kFloat64), torch::tensor({0.5}, torch::kFloat64),
+                      torch::ones({1}, torch::kFloat64)};
     const auto x = torch::linspace(-2, 2, 12, torch::kFloat64).view({4, 3});
     for (const NoiseLevel& level : {NoiseLevel{0.6, 0.8}, NoiseLevel{1, 30}, NoiseLevel{0, 1}}) {
         const auto a = mixture_denoiser(one)(x, level), b = gaussian_denoiser(0.3, 0.5)(x, level);

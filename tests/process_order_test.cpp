@@ -2,6 +2,7 @@
 
 #include "diffuse/base/random.hpp"
 #include "diffuse/solve/integrate.hpp"
+#include "lab/experiments.hpp"
 #include "testing.hpp"
 
 /// How fast the solvers of SDEs come near to what they solve, and what is left, on Gaussian data, mostly without a
@@ -23,15 +24,11 @@ Grid at_times(const Schedule& schedule, double first, double last, int64_t steps
     return grid;
 }
 
-/// The slope of log(error) over log(step size), by least squares.
+/// The slope of log(error) over log(step size).
 double slope_of(const std::vector<int64_t>& counts, const std::function<double(int64_t steps)>& error) {
-    double sum_h = 0, sum_e = 0, sum_hh = 0, sum_he = 0;
-    const double n = double(counts.size());
-    for (const int64_t steps : counts) {
-        const double h = std::log(1.0 / double(steps)), e = std::log(error(steps));
-        sum_h += h, sum_e += e, sum_hh += h * h, sum_he += h * e;
-    }
-    return (n * sum_he - sum_h * sum_e) / (n * sum_hh - sum_h * sum_h);
+    std::vector<double> h, errors;
+    for (const int64_t steps : counts) h.push_back(1.0 / double(steps)), errors.push_back(error(steps));
+    return lab::slope(h, errors);
 }
 
 /// The error of the variance at the end of a way that begins with that of noisy data, which the exact process keeps.

@@ -214,7 +214,7 @@ TEST(Sampler, WalksPointsInThePlaneInLargeGroups) {
 
 TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
     for (const auto& [name, kind] : solvers()) {
-        const int64_t count = kind.adaptive ? 1 : 3;  // whose examples go alone
+        const int64_t count = kind.adaptive() ? 1 : 3;  // whose examples go alone
         Sampler sampler = stochastic_sampler();
         const Denoiser denoiser = clip_x0(random_network());
         const SolverOptions options = on_schedule(make_schedule({.kind = "linear", .steps = 1000}));

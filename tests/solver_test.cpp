@@ -2,6 +2,7 @@
 
 #include "diffuse/base/random.hpp"
 #include "diffuse/solve/integrate.hpp"
+#include "lab/experiments.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -27,7 +28,7 @@ double measured_order(const Data& data, const torch::Tensor& x, const std::strin
                       const std::vector<int64_t>& counts, size_t history) {
     const Grid ends = spaced_in_ratio(3, 0.1, 1);
     const torch::Tensor exact_end = data.flow(x, ends.front(), ends.back());
-    double sum_h = 0, sum_e = 0, sum_hh = 0, sum_he = 0;
+    std::vector<double> h, error;
     for (const int64_t steps : counts) {
         const Grid grid = spaced_in_ratio(3, 0.1, steps);
         const auto exact = [&](size_t i) { return i == 0 ? x : data.flow(x, grid.front(), grid[i]); };
@@ -35,11 +36,9 @@ double measured_order(const Data& data, const torch::Tensor& x, const std::strin
         for (size_t i = 0; i < history; ++i) solver->step(data.denoiser(), exact(i), grid[i], grid[i + 1], {});
         const Grid rest(grid.begin() + ptrdiff_t(history), grid.end());
         const torch::Tensor end = integrate(*solver, data.denoiser(), exact(history), rest, no_noise, ignore_step);
-        const double h = std::log(1.0 / double(steps)), e = std::log((end - exact_end).abs().max().item<double>());
-        sum_h += h, sum_e += e, sum_hh += h * h, sum_he += h * e;
+        h.push_back(1.0 / double(steps)), error.push_back((end - exact_end).abs().max().item<double>());
     }
-    const double n = double(counts.size());
-    return (n * sum_he - sum_h * sum_e) / (n * sum_hh - sum_h * sum_h);
+    return lab::slope(h, error);
 }
 
 // Steps so short that the leading term of the error dominates, which takes more of them for a multistep method on these
@@ -235,7 +234,7 @@ int64_t evaluations(const SolverKind& kind, const Grid& grid) {
 
 TEST(Solver, StepsForANumberOfEvaluationsTakeNoMore) {
     for (const auto& [name, kind] : solvers()) {
-        if (kind.adaptive) continue;  // it takes as many as its tolerance needs, and refuses a number
+        if (kind.adaptive()) continue;  // it takes as many as its tolerance needs, and refuses a number
         for (const int64_t nfe : {2, 3, 4, 5, 6, 10, 50}) {
             if (nfe < kind.last_evaluations) continue;  // there is no such walk
             const Grid down = make_grid(kSchedule, "uniform", steps_for(kind, nfe, Direction::kSampling));
@@ -310,7 +309,7 @@ TEST(Solver, TheLastStepAsksNothingOfSigmaZero) {
     const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
     for (const auto& [name, kind] : solvers()) {
         if (name == "reversible") continue;  // undoes the very step, and so asks at both ends
-        if (kind.adaptive) continue;         // walks the ODE to its very end
+        if (kind.adaptive()) continue;       // walks the ODE to its very end
         const auto solver = kind.make(on_schedule(kSchedule));
         integrate(*solver, strict, noise(4, 8), make_grid(kSchedule, "uniform", 5), fresh, ignore_step);
     }

@@ -295,7 +295,7 @@ void take_defaults(Options& options, const CLI::App& command, const Checkpoint& 
 /// Refuses a tolerance that no row takes notice of.
 void check_tolerance(const Options& options, const CLI::App& command) {
     if (command.count("--tolerance") == 0 || options.metric == "nll") return;
-    const auto adaptive = [](const std::string& solver) { return look_up("solver", solvers(), solver).adaptive; };
+    const auto adaptive = [](const std::string& solver) { return look_up("solver", solvers(), solver).adaptive(); };
     if (std::ranges::none_of(options.solvers, adaptive)) {
         throw Error("--tolerance belongs to dopri5, which is not among the solvers");
     }

@@ -83,7 +83,9 @@ void require_all(const std::vector<Outcome>& outcomes) {
     if (failed.empty()) return;
     const size_t number = failed.size();
     failed.resize(std::min<size_t>(number, 3));
-    throw Error(fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "), number > 3 ? "; ..." : ""), kRunFailed);
+    throw Error(
+        fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "), number > 3 ? "; ..." : ""),
+        kRunFailed);
 }
 
 nlohmann::json settings_of(const LabOptions& options) {
@@ -98,7 +100,8 @@ nlohmann::json settings_of(const LabOptions& options) {
 void run_lab(const LabOptions& options, const CLI::App& command) {
     if (options.name.empty()) {
         for (const std::string option : {"--set", "--input", "--out", "--seed", "--markdown"}) {
-            if (command.count(option) > 0) throw Error(fmt::format("{} needs an experiment, e.g. diffuse lab heat", option));
+            if (command.count(option) > 0)
+                throw Error(fmt::format("{} needs an experiment, e.g. diffuse lab heat", option));
         }
         return list_experiments(options.json);
     }
@@ -142,13 +145,18 @@ void add_lab(CLI::App& app) {
         ->type_name("N")
         ->group(kHow)
         ->capture_default_str();
-    command->add_option("--out", options->out, "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, lab.html too")
+    command
+        ->add_option("--out", options->out,
+                     "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, lab.html too")
         ->type_name("DIR")
         ->group(kWritten)
         ->capture_default_str();
-    auto* markdown = command->add_flag("--markdown", options->markdown, "print stories and checks as a page of Markdown");
+    auto* markdown =
+        command->add_flag("--markdown", options->markdown, "print stories and checks as a page of Markdown");
     markdown->group(kWritten);
-    command->add_flag("--json", options->json, "print the checks as a JSON list of experiments")->group(kWritten)->excludes(markdown);
+    command->add_flag("--json", options->json, "print the checks as a JSON list of experiments")
+        ->group(kWritten)
+        ->excludes(markdown);
     command->footer("diffuse lab\ndiffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
     command->callback([options, command] { run_lab(*options, *command); });
 }

@@ -24,7 +24,9 @@ Fields fields(BrownianOptions& o) {
 double log_choose(double n, double k) { return std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1); }
 
 /// P(S_2m = 0), of a walk of steps of +-1.
-double return_probability(int64_t m) { return std::exp(log_choose(double(2 * m), double(m)) - double(2 * m) * std::log(2.0)); }
+double return_probability(int64_t m) {
+    return std::exp(log_choose(double(2 * m), double(m)) - double(2 * m) * std::log(2.0));
+}
 
 /// E|S_n| / sqrt(n), n even.
 double mean_distance(int64_t n) { return std::sqrt(double(n)) * return_probability(n / 2); }
@@ -32,7 +34,8 @@ double mean_distance(int64_t n) { return std::sqrt(double(n)) * return_probabili
 /// P(S_n >= a) with n and a of the same parity.
 double tail(int64_t n, int64_t a) {
     double sum = 0;
-    for (int64_t s = a; s <= n; s += 2) sum += std::exp(log_choose(double(n), double(n + s) / 2) - double(n) * std::log(2.0));
+    for (int64_t s = a; s <= n; s += 2)
+        sum += std::exp(log_choose(double(n), double(n + s) / 2) - double(n) * std::log(2.0));
     return sum;
 }
 
@@ -56,10 +59,9 @@ void check_walk(Findings& f, const torch::Tensor& walk) {
                                   end.abs() / std::sqrt(double(n)), mean_distance(n), "n C(n, n/2) / 2^n"));
     f.checks.push_back({"the same formula at n = 10^6 against Brownian motion", mean_distance(1'000'000),
                         std::sqrt(2 / pi), 1e-6, "E|B_1| = sqrt(2 / pi) (Donsker); 1 / (4 n)"});
-    f.checks.push_back(check_mean(fmt::format("P(the walk reaches {})", level),
-                                  (std::get<0>(walk.max(1)) >= level).to(torch::kFloat64),
-                                  2 * tail(n, level + 2) + tail(n, level) - tail(n, level + 2),
-                                  "reflection: 2 P(S > a) + P(S = a)"));
+    f.checks.push_back(check_mean(
+        fmt::format("P(the walk reaches {})", level), (std::get<0>(walk.max(1)) >= level).to(torch::kFloat64),
+        2 * tail(n, level + 2) + tail(n, level) - tail(n, level + 2), "reflection: 2 P(S > a) + P(S = a)"));
     const auto above = share_above(walk);
     for (const double share : {0.1, 0.5}) {
         const auto pairs = int64_t(share * double(n) / 2);
@@ -82,8 +84,7 @@ void check_motion(Findings& f, const torch::Tensor& increments) {
     const auto survives = (-torch::expm1(-2 * room / dt)).prod(1);
     f.checks.push_back(check_mean("P(max B > 1), with a bridge between the nodes", 1 - survives,
                                   2 * (1 - normal_cdf(1)), "reflection: 2 P(B_1 > 1) = 0.317311"));
-    f.checks.push_back(
-        check_mean("quadratic variation", increments.square().sum(1), 1, "the sum of (dB)² tends to t"));
+    f.checks.push_back(check_mean("quadratic variation", increments.square().sum(1), 1, "the sum of (dB)² tends to t"));
 }
 
 /// The variance at t = 1 where steps have the size dt^power: only 1/2 has a limit.
@@ -102,7 +103,8 @@ Exhibit fan_exhibit(const torch::Tensor& normals) {
     Figure figure{"Steps of size dt^p", {}};
     for (const double power : {0.5, 0.25, 1.0}) {
         Panel panel{"time t", "x", {}, false, false, fmt::format("p = {}", power)};
-        const auto paths = torch::constant_pad_nd(normals.narrow(0, 0, 30).cumsum(1) * std::pow(1 / double(n), power), {1, 0});
+        const auto paths =
+            torch::constant_pad_nd(normals.narrow(0, 0, 30).cumsum(1) * std::pow(1 / double(n), power), {1, 0});
         panel.curves = {paths_curve(fmt::format("30 paths of {} steps", n), times, paths)};
         for (const double sign : {1.0, -1.0}) {
             panel.curves.push_back({sign > 0 ? "+-2 sqrt(t)" : "", times,
@@ -110,7 +112,8 @@ Exhibit fan_exhibit(const torch::Tensor& normals) {
         }
         figure.panels.push_back(std::move(panel));
     }
-    return {"fan", "With sqrt(dt) the fan is the same however fine the steps; with other powers it explodes or is flat.",
+    return {"fan",
+            "With sqrt(dt) the fan is the same however fine the steps; with other powers it explodes or is flat.",
             std::move(figure)};
 }
 
@@ -129,10 +132,12 @@ Exhibit laws_exhibit(const torch::Tensor& walk) {
         measured.x.push_back(n);
         measured.y.push_back(mean_of(walk.select(1, int64_t(n) - 1).abs()).value / std::sqrt(n));
     }
-    donsker.curves = {{"n C(n, n/2) / 2^n / sqrt(n)", counts, at_each(counts, [](double n) { return mean_distance(int64_t(n)); }), Mark::kLine},
+    donsker.curves = {{"n C(n, n/2) / 2^n / sqrt(n)", counts,
+                       at_each(counts, [](double n) { return mean_distance(int64_t(n)); }), Mark::kLine},
                       measured,
                       {"sqrt(2 / pi)", {2, 256}, {std::sqrt(2 / pi), std::sqrt(2 / pi)}, Mark::kDashed}};
-    return {"laws", "A walk spends nearly all or nearly none of its time above 0 more often than half of it.",
+    return {"laws",
+            "A walk spends nearly all or nearly none of its time above 0 more often than half of it.",
             {"Laws of random walks", {arcsine, donsker}}};
 }
 

@@ -25,11 +25,14 @@ Fields fields(DdpmDsmOptions& o) {
 Batch some_batch(const DdpmDsmOptions& o, const Schedule& schedule, uint64_t seed, Draws& random) {
     auto bytes = torch::empty({o.batch, 1, kDigitSize, kDigitSize}, torch::kUInt8);
     for (int64_t i = 0; i < o.batch; ++i) draw_digit(int(i % 10), seed, uint64_t(i), bytes[i].data_ptr<uint8_t>());
-    return {to_signed(bytes), random.normal(bytes.sizes()).to(torch::kFloat32), training_levels(seed, 0, o.batch, schedule)};
+    return {to_signed(bytes), random.normal(bytes.sizes()).to(torch::kFloat32),
+            training_levels(seed, 0, o.batch, schedule)};
 }
 
-/// Of each example, by Vincent 2011: lambda |s - d/dx log q(x_t | x_0)|^2 / D, in double, for a model that says s = -eps / sigma.
-torch::Tensor dsm_loss(const Batch& batch, const torch::Tensor& model_eps, const std::function<double(const NoiseLevel&)>& lambda) {
+/// Of each example, by Vincent 2011: lambda |s - d/dx log q(x_t | x_0)|^2 / D, in double, for a model that says s =
+/// -eps / sigma.
+torch::Tensor dsm_loss(const Batch& batch, const torch::Tensor& model_eps,
+                       const std::function<double(const NoiseLevel&)>& lambda) {
     std::vector<torch::Tensor> losses;
     for (int64_t i = 0; i < batch.x0.size(0); ++i) {
         const NoiseLevel& level = batch.levels[size_t(i)];
@@ -58,7 +61,8 @@ void check_same_number(Findings& f, const DdpmDsmOptions& o, uint64_t seed, Draw
     const std::vector<Row> rows = {
         {"simple", [](const NoiseLevel& l) { return l.sigma * l.sigma; }, "lambda = sigma²"},
         {"v", [](const NoiseLevel& l) { return std::pow(l.ratio(), 2); }, "lambda = sigma² / alpha²"},
-        {"flow", [](const NoiseLevel& l) { return std::pow(l.sigma * (1 + l.ratio()), 2); }, "lambda = sigma² (1 + sigma/alpha)²"}};
+        {"flow", [](const NoiseLevel& l) { return std::pow(l.sigma * (1 + l.ratio()), 2); },
+         "lambda = sigma² (1 + sigma/alpha)²"}};
     for (const auto& row : rows) {
         const auto ddpm = ddpm_loss(parameterization, schedule, row.weighting)(model, batch).to(torch::kFloat64);
         const auto dsm = dsm_loss(batch, said, row.lambda);
@@ -79,8 +83,9 @@ void check_constant(Findings& f, const DdpmDsmOptions& o, Draws& random) {
         const auto x0 = kStd * random.normal({o.draws}), eps = random.normal({o.draws});
         const auto x = level.alpha * x0 + level.sigma * eps, s = -share * x / v;
         const auto difference = (s + eps / level.sigma).square() - (s + x / v).square();
-        f.checks.push_back(check_mean(fmt::format("DSM less explicit score matching for s = {} times the score", share), difference,
-                                      1 / (level.sigma * level.sigma) - 1 / v, "E|d log q|² - E|d log p|² = 1/sigma² - 1/v"));
+        f.checks.push_back(check_mean(fmt::format("DSM less explicit score matching for s = {} times the score", share),
+                                      difference, 1 / (level.sigma * level.sigma) - 1 / v,
+                                      "E|d log q|² - E|d log p|² = 1/sigma² - 1/v"));
     }
 }
 
@@ -96,7 +101,8 @@ void check_floor(Findings& f, const DdpmDsmOptions& o, Draws& random) {
     const Schedule cosine = make_schedule({.kind = "cosine"});
     for (const double t : {100.0, 500.0, 900.0}) {
         f.checks.push_back(check_mean(fmt::format("eps loss of the exact denoiser of N(0, 1/4) at t = {}", t),
-                                      exact_losses(cosine.at(t), o.draws, random), floor_at(cosine.at(t)), "alpha² s² / v"));
+                                      exact_losses(cosine.at(t), o.draws, random), floor_at(cosine.at(t)),
+                                      "alpha² s² / v"));
     }
 }
 
@@ -105,11 +111,16 @@ Exhibit floor_exhibit(Draws& random) {
     const auto fine = spaced(1, 1000, 200), some = spaced(1, 991, 12);
     Curve measured{"exact denoiser, measured", some, {}, Mark::kPoints};
     for (const double t : some) measured.y.push_back(exact_losses(cosine.at(t), 5000, random).mean().item<double>());
-    const Panel panel{"t", "loss of eps",
-                      {{"alpha² s² / (alpha² s² + sigma²)", fine, at_each(fine, [&](double t) { return floor_at(cosine.at(t)); }), Mark::kLine},
-                       measured, {"a model that says 0", {1, 1000}, {1, 1}, Mark::kDashed}}};
-    return {"floor", "The loss has a floor that no network goes below, near 1 where there is little noise to tell from the data.",
-            {"The least DDPM loss, data N(0, 1/4), cosine schedule", {panel}}};
+    const Panel panel{"t",
+                      "loss of eps",
+                      {{"alpha² s² / (alpha² s² + sigma²)", fine,
+                        at_each(fine, [&](double t) { return floor_at(cosine.at(t)); }), Mark::kLine},
+                       measured,
+                       {"a model that says 0", {1, 1000}, {1, 1}, Mark::kDashed}}};
+    return {
+        "floor",
+        "The loss has a floor that no network goes below, near 1 where there is little noise to tell from the data.",
+        {"The least DDPM loss, data N(0, 1/4), cosine schedule", {panel}}};
 }
 
 Findings run_ddpm_dsm(const DdpmDsmOptions& o, uint64_t seed) {
@@ -129,7 +140,8 @@ Experiment ddpm_dsm_experiment() {
         "the DDPM loss is weighted denoising score matching: the same number on the same draws",
         {"With s = -eps_model / sigma and ∇log q(x_t|x_0) = -(x_t - alpha x_0) / sigma² = -eps / sigma, the DDPM loss "
          "|eps_model - eps|² is sigma² |s - ∇log q|²: denoising score matching with lambda = sigma² (Vincent 2011).",
-         "It differs from the distance to the true score by a constant that no model changes; so its floor is not 0. For "
+         "It differs from the distance to the true score by a constant that no model changes; so its floor is not 0. "
+         "For "
          "data N(0, s²) the floor of the eps loss is alpha² s² / (alpha² s² + sigma²)."},
         {"src/diffusion/objective.cpp", "src/diffusion/analytic.cpp", "src/lab/ddpm_dsm.cpp"}, run_ddpm_dsm);
 }

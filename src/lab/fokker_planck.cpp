@@ -28,7 +28,8 @@ Lattice lattice_of(int64_t nodes, double sigma) { return make_lattice(well, sigm
 
 /// From the same density everywhere, in few long steps of implicit Euler.
 std::vector<double> steady(const Lattice& lattice) {
-    return evolve(lattice.generator, std::vector<double>(lattice.x.size(), 1 / (lattice.h * double(lattice.x.size()))), 100, 40, 1);
+    return evolve(lattice.generator, std::vector<double>(lattice.x.size(), 1 / (lattice.h * double(lattice.x.size()))),
+                  100, 40, 1);
 }
 
 /// The largest error of a density against another where that is not next to nothing, as its share.
@@ -75,9 +76,11 @@ void check_steady(Findings& f, int64_t nodes) {
     const auto at_well = size_t(std::lround((kEnd + 1) / lattice.h));
     if (std::abs(lattice.x[at_well] - 1) < 1e-9) {
         f.checks.push_back({"p(0) / p(1) at sigma 1", p[middle] / p[at_well], std::exp(-2.0), 1e-9, "exp(-2)"});
-        f.checks.push_back({"1 / p(1), the partition function, at sigma 1", 1 / p[at_well], 1.410915, 2e-6, "quadrature"});
+        f.checks.push_back(
+            {"1 / p(1), the partition function, at sigma 1", 1 / p[at_well], 1.410915, 2e-6, "quadrature"});
     }
-    f.checks.push_back({"mean of x² at sigma 1", moment(lattice, p, [](double x) { return x * x; }), 0.852136, 2e-6, "quadrature"});
+    f.checks.push_back(
+        {"mean of x² at sigma 1", moment(lattice, p, [](double x) { return x * x; }), 0.852136, 2e-6, "quadrature"});
     const auto tilted = [](double x) { return well(x) + 0.25 * x; };
     const auto slanted = make_lattice(tilted, 0.5, -kEnd, kEnd, nodes);
     const auto weight = [&](double x) { return std::exp(-2 * tilted(x)); };
@@ -88,19 +91,22 @@ void check_steady(Findings& f, int64_t nodes) {
 void check_rates(Findings& f, int64_t nodes) {
     const auto gap = [](int64_t n, double sigma, size_t k) { return decay_rate(lattice_of(n, sigma), k); };
     const double fine = 2 * double(nodes - 1) / 1000;  // 2e-5 and so on are for 501 nodes
-    f.checks.push_back({"slowest rate of decay at sigma 1", gap(nodes, 1, 1), 0.227273, 2e-5 / fine, "Hermite functions (tests/golden/double_well.py); h²"});
+    f.checks.push_back({"slowest rate of decay at sigma 1", gap(nodes, 1, 1), 0.227273, 2e-5 / fine,
+                        "Hermite functions (tests/golden/double_well.py); h²"});
     f.checks.push_back({"the next one", gap(nodes, 1, 2), 4.07828, 4e-3 / fine, "the same"});
     f.checks.push_back({"slowest at sigma 0.7", gap(nodes, 0.7, 1), 0.0274714, 1e-5 / fine, "the same"});
-    f.checks.push_back({"order of the gap in h", slope({1 / 100.0, 1 / 200.0, 1 / 400.0},
-                        {gap(101, 1, 1) - 0.2272733, gap(201, 1, 1) - 0.2272733, gap(401, 1, 1) - 0.2272733}), 2, 0.05,
-                        "the scheme's"});
+    f.checks.push_back({"order of the gap in h",
+                        slope({1 / 100.0, 1 / 200.0, 1 / 400.0},
+                              {gap(101, 1, 1) - 0.2272733, gap(201, 1, 1) - 0.2272733, gap(401, 1, 1) - 0.2272733}),
+                        2, 0.05, "the scheme's"});
     for (const double sigma : {1.0, 0.7}) {
         f.checks.push_back({fmt::format("mean time from -1 to 0 at sigma {}", sigma), passage_time(sigma, 1201),
                             sigma == 1 ? 4.60654 : 36.7723, sigma == 1 ? 2e-3 : 2e-2,
                             "2/sigma² int e^(2V/sigma²) int e^(-2V/sigma²), by quadrature; h²"});
     }
     f.checks.push_back({"the gap over twice Kramers's rate at sigma 0.5", gap(nodes, 0.5, 1) / (2 * kramers(0.5)),
-                        5.718689e-4 / (2 * kramers(0.5)), 1e-3, "0.947: Kramers is right to some per cent at a barrier of 8 D"});
+                        5.718689e-4 / (2 * kramers(0.5)), 1e-3,
+                        "0.947: Kramers is right to some per cent at a barrier of 8 D"});
 }
 
 /// The orders of the steps in time, against the matrix exponential.
@@ -112,7 +118,8 @@ void check_time(Findings& f) {
     const auto order = [&](double theta) {
         std::vector<double> dt, error;
         for (const int64_t steps : {100, 200, 400}) {
-            const auto p = torch::tensor(evolve(lattice.generator, start, 1 / double(steps), steps, theta), torch::kFloat64);
+            const auto p =
+                torch::tensor(evolve(lattice.generator, start, 1 / double(steps), steps, theta), torch::kFloat64);
             dt.push_back(1 / double(steps));
             error.push_back((p - exact).abs().max().item<double>());
         }
@@ -121,8 +128,8 @@ void check_time(Findings& f) {
     f.checks.push_back({"order of implicit Euler in dt", order(1), 1, 0.05, "Taylor's series; against exp(t A)"});
     f.checks.push_back({"order of Crank-Nicolson in dt", order(0.5), 2, 0.05, "the same"});
     const auto mass = [](const std::vector<double>& p) { return std::accumulate(p.begin(), p.end(), 0.0); };
-    f.checks.push_back({"mass after 1000 steps", mass(evolve(lattice.generator, start, 0.01, 1000, 1)) / mass(start), 1, 1e-10,
-                        "columns of the generator add to 0; rounding"});
+    f.checks.push_back({"mass after 1000 steps", mass(evolve(lattice.generator, start, 0.01, 1000, 1)) / mass(start), 1,
+                        1e-10, "columns of the generator add to 0; rounding"});
 }
 
 /// A spike of a density at -1: the smallest value that a scheme makes of it.
@@ -136,11 +143,13 @@ double smallest(Scheme scheme, double diffusion, double dt, int64_t steps, doubl
 
 void check_signs(Findings& f) {
     f.checks.push_back(check_true("implicit Euler on Chang-Cooper stays positive in long steps",
-                                  smallest(Scheme::kChangCooper, 0.5, 10, 3, 1) >= 0, "an M-matrix has a positive inverse"));
+                                  smallest(Scheme::kChangCooper, 0.5, 10, 3, 1) >= 0,
+                                  "an M-matrix has a positive inverse"));
     f.checks.push_back(check_true("Crank-Nicolson does not", smallest(Scheme::kChangCooper, 0.5, 1, 1, 0.5) < 0,
                                   "1 + dt A / 2 has negative entries"));
     f.checks.push_back(check_true("central differences do not where |V'| h > 2 D",
-                                  smallest(Scheme::kCentral, 0.02, 0.01, 100, 1) < -1e-6, "rates D/h² (1 - dV/2D) are negative"));
+                                  smallest(Scheme::kCentral, 0.02, 0.01, 100, 1) < -1e-6,
+                                  "rates D/h² (1 - dV/2D) are negative"));
 }
 
 /// Walkers from -1 by Euler-Maruyama up to t, their places at each of `frames` times.
@@ -168,7 +177,8 @@ void check_walkers(Findings& f, const FokkerPlanckOptions& o, const std::vector<
     f.checks.push_back(check_mean(fmt::format("share of the walkers in the right well at t = {}", t),
                                   (places.back() > 0).to(torch::kFloat64), share_right(lattice, p),
                                   "the density's, by Chang-Cooper"));
-    f.checks.push_back(check_mean("their mean", places.back(), moment(lattice, p, [](double x) { return x; }), "the same"));
+    f.checks.push_back(
+        check_mean("their mean", places.back(), moment(lattice, p, [](double x) { return x; }), "the same"));
 }
 
 Exhibit settling_exhibit(const FokkerPlanckOptions& o, const std::vector<torch::Tensor>& places, double t) {
@@ -191,12 +201,16 @@ Exhibit settling_exhibit(const FokkerPlanckOptions& o, const std::vector<torch::
     const auto exact = boltzmann(wide, well, 0.5);
     const auto [middle, measured] = histogram(places.back(), -2, 2, 50);
     const auto now = evolve(wide.generator, spike_at_well(wide), t / 1000, 1000, 1);
-    const Panel end{"x", "density",
+    const Panel end{"x",
+                    "density",
                     {{fmt::format("p(x, {})", t), wide.x, now, Mark::kLine},
                      {fmt::format("walkers at t = {}", t), middle, measured, Mark::kPoints},
                      {"exp(-2 V / sigma²) / Z", wide.x, exact, Mark::kDashed}},
-                    false, false, "on the way to the steady state"};
-    return {"settling", "All begin in the left well, which fills the right one as the slowest mode decays.",
+                    false,
+                    false,
+                    "on the way to the steady state"};
+    return {"settling",
+            "All begin in the left well, which fills the right one as the slowest mode decays.",
             {"The double well settles, sigma = 1", {density, cloud, end}}};
 }
 
@@ -206,8 +220,14 @@ Exhibit rates_exhibit() {
         measured.x.push_back(2 / (sigma * sigma)), measured.y.push_back(decay_rate(lattice_of(301, sigma), 1));
     }
     const auto barrier = spaced(1.3, 8, 60);
-    const Panel gaps{"barrier / D", "rate", {{"2 x Kramers's rate", barrier, at_each(barrier, [](double b) { return 2 * kramers(std::sqrt(2 / b)); }), Mark::kLine}, measured},
-                     false, true, "how fast the wells exchange"};
+    const Panel gaps{"barrier / D",
+                     "rate",
+                     {{"2 x Kramers's rate", barrier,
+                       at_each(barrier, [](double b) { return 2 * kramers(std::sqrt(2 / b)); }), Mark::kLine},
+                      measured},
+                     false,
+                     true,
+                     "how fast the wells exchange"};
     const auto run = [](Scheme scheme) {
         const auto lattice = make_lattice(well, 0.02, -2, 2, 41, scheme);
         std::vector<double> spike(lattice.x.size(), 0);
@@ -215,9 +235,11 @@ Exhibit rates_exhibit() {
         return std::pair(lattice.x, evolve(lattice.generator, spike, 0.01, 100, 1));
     };
     const auto [x, central] = run(Scheme::kCentral);
-    const Panel signs{"x", "p", {{"central differences", x, central}, {"Chang-Cooper", x, run(Scheme::kChangCooper).second}},
-                      false, false, "a spike at t = 1, D = 0.02, h = 0.1"};
-    return {"rates", "Kramers's formula is for high barriers. Central differences draw probabilities below zero.",
+    const Panel signs{
+        "x",   "p",   {{"central differences", x, central}, {"Chang-Cooper", x, run(Scheme::kChangCooper).second}},
+        false, false, "a spike at t = 1, D = 0.02, h = 0.1"};
+    return {"rates",
+            "Kramers's formula is for high barriers. Central differences draw probabilities below zero.",
             {"Rates and signs", {gaps, signs}}};
 }
 
@@ -245,7 +267,8 @@ Experiment fokker_planck_experiment() {
         {"dX = -V'(X) dt + sigma dW has the density ∂p/∂t = ∂(V' p)/∂x + D ∂²p/∂x² with D = sigma² / 2, which settles "
          "at exp(-V / D) / Z. Here V = (x² - 1)², two wells and a barrier of 1.",
          "The slowest mode is the exchange between the wells. For high barriers its rate is twice Kramers's, "
-         "sqrt(V''(1) |V''(0)|) / (2 pi) exp(-1 / D). The mean time from one well to the top solves D u'' - V' u' = -1.",
+         "sqrt(V''(1) |V''(0)|) / (2 pi) exp(-1 / D). The mean time from one well to the top solves D u'' - V' u' = "
+         "-1.",
          "Chang and Cooper's rates are positive and have the right steady state at the nodes for any distance between "
          "them; central differences are neither."},
         {"src/lab/lattice.cpp", "src/lab/fokker_planck.cpp"}, run_fokker_planck);

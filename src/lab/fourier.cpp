@@ -38,7 +38,8 @@ torch::Tensor picture(const FourierOptions& o) {
         const bool has_alpha = bytes.size(0) % 2 == 0;
         bytes = bytes.narrow(0, 0, bytes.size(0) - (has_alpha ? 1 : 0));
         if (std::min(bytes.size(1), bytes.size(2)) < 8 || std::max(bytes.size(1), bytes.size(2)) > 512) {
-            throw Error(fmt::format("{}: {}x{} pixels; expected 8 to 512 a side", o.input, bytes.size(2), bytes.size(1)));
+            throw Error(
+                fmt::format("{}: {}x{} pixels; expected 8 to 512 a side", o.input, bytes.size(2), bytes.size(1)));
         }
     }
     return to_signed(bytes).to(torch::kFloat64).mean(0);
@@ -103,8 +104,8 @@ void check_heat(Findings& f, const torch::Tensor& x) {
     f.checks.push_back({"largest error of a mode after 50 steps of explicit Euler",
                         (modes_of(later) - modes_of(x) * factor.pow(kSteps)).abs().max().item<double>(), 0, 1e-11,
                         "(1 - 4 r (sin²(pi i/2H) + sin²(pi j/2W)))^n; rounding"});
-    f.checks.push_back({"mean brightness after it", later.mean().item<double>(), x.mean().item<double>(), 1e-12,
-                        "nothing flows out"});
+    f.checks.push_back(
+        {"mean brightness after it", later.mean().item<double>(), x.mean().item<double>(), 1e-12, "nothing flows out"});
     f.checks.push_back({"power of the modes over that of the pixels",
                         (modes_of(x).square().sum() / x.square().sum()).item<double>(), 1, 1e-12, "Parseval"});
     f.checks.push_back({"blurring for 1 and then for 3 against for 4",
@@ -142,8 +143,7 @@ Exhibit spectra_exhibit(const torch::Tensor& x, Draws& random) {
     for (const double t : {1.0, 200.0, 500.0, 800.0}) {
         const NoiseLevel level = cosine.at(t);
         noisy.curves.push_back({fmt::format("t = {}", t), rings, numbers(expected_power(x, level)), Mark::kLine});
-        noisy.curves.push_back({"", rings,
-                                numbers(ring_power(drowned(x, level, 50, random)).mean(0)), Mark::kPoints});
+        noisy.curves.push_back({"", rings, numbers(ring_power(drowned(x, level, 50, random)).mean(0)), Mark::kPoints});
     }
     for (const double t : {0.0, 0.25, 1.0, 4.0}) {
         smooth.curves.push_back({fmt::format("t = {} pixels²", t), rings,
@@ -164,7 +164,9 @@ Exhibit pictures_exhibit(const torch::Tensor& x, Draws& random) {
         noisy.push_back(drowned(x, cosine.at(times[i]), 1, random)[0]);
     }
     blurs.insert(blurs.end(), noisy.begin(), noisy.end());
-    return {"pictures", "Above: blurred by heat. Below: drowned in noise along the cosine schedule.", {},
+    return {"pictures",
+            "Above: blurred by heat. Below: drowned in noise along the cosine schedule.",
+            {},
             {to_bytes(torch::stack(blurs).unsqueeze(1).to(torch::kFloat32)), int64_t(heat.size())}};
 }
 
@@ -183,10 +185,12 @@ Findings run_fourier(const FourierOptions& options, uint64_t seed) {
 Experiment fourier_experiment() {
     return experiment<FourierOptions>(
         "a picture's modes: heat damps them from fine to coarse, noise drowns them in the same order",
-        {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of a picture of H x W pixels decays as "
+        {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of a picture of H x W pixels decays "
+         "as "
          "exp(-pi² (i²/H² + j²/W²) t).",
          "Noise adds sigma² to the power of every mode: E|x_t|² = alpha² S(k) + sigma². Pictures have S(k) of about "
-         "1/k², so mode k is lost where sigma / alpha is above sqrt(S(k)), the fine ones first. This is why a diffusion "
+         "1/k², so mode k is lost where sigma / alpha is above sqrt(S(k)), the fine ones first. This is why a "
+         "diffusion "
          "model draws from coarse to fine."},
         {"src/lab/fourier.cpp", "src/diffusion/schedule.cpp"}, run_fourier);
 }

@@ -93,8 +93,8 @@ void check_stability(Findings& f) {
     f.checks.push_back({"the shortest mode at r = 1/2 after 1000 steps",
                         amplitude(explicit_steps(shortest, 0.5, 1000), shortest), 1, 1e-12, "the factor is -1"});
     f.checks.push_back({"its growth at r = 0.51 over 1000 steps, powers of ten",
-                        std::log10(amplitude(explicit_steps(shortest, 0.51, 1000), shortest)),
-                        1000 * std::log10(1.04), 1e-9, "the factor is -1.04"});
+                        std::log10(amplitude(explicit_steps(shortest, 0.51, 1000), shortest)), 1000 * std::log10(1.04),
+                        1e-9, "the factor is -1.04"});
     const auto row = (circle(32) * 16).cos(), board = row.unsqueeze(0) * row.unsqueeze(1);
     f.checks.push_back({"a step of the checkerboard in two dimensions at r = 1/4",
                         amplitude(explicit_step(board, 0.25), board), -1, 1e-12, "1 - 8 r: the limit is 1/4"});
@@ -129,11 +129,12 @@ Exhibit modes_exhibit() {
         const auto mode = (double(k) * circle(128)).cos();
         panel.curves.push_back({fmt::format("k = {}: exp(-{} t)", k, k * k), times,
                                 at_each(times, [=](double t) { return std::exp(-k * k * t); }), Mark::kLine});
-        panel.curves.push_back({"", times,
-                                at_each(times, [&](double t) { return amplitude(spectral(mode, t), mode); }),
-                                Mark::kPoints});
+        panel.curves.push_back(
+            {"", times, at_each(times, [&](double t) { return amplitude(spectral(mode, t), mode); }), Mark::kPoints});
     }
-    return {"modes", "Each mode decays on its own, the finer the faster.", {"Fourier modes under heat (points: measured)", {panel}}};
+    return {"modes",
+            "Each mode decays on its own, the finer the faster.",
+            {"Fourier modes under heat (points: measured)", {panel}}};
 }
 
 Exhibit step_exhibit() {
@@ -146,10 +147,10 @@ Exhibit step_exhibit() {
         panel.curves.push_back({fmt::format("t = {}", t), numbers(x),
                                 at_each(numbers(x), [=](double at) { return smoothed_step(at, double(steps) * dt); }),
                                 Mark::kLine});
-        panel.curves.push_back({"", numbers(x),
-                                numbers(explicit_steps(start, 0.4, steps)), Mark::kDots});
+        panel.curves.push_back({"", numbers(x), numbers(explicit_steps(start, 0.4, steps)), Mark::kDots});
     }
-    return {"step", "A step is smoothed as the error function says, up to the second jump's reach.",
+    return {"step",
+            "A step is smoothed as the error function says, up to the second jump's reach.",
             {"A step under heat (lines: erf; points: explicit Euler)", {panel}}};
 }
 
@@ -168,7 +169,8 @@ Exhibit unstable_exhibit() {
     const auto wave = circle(kNodes).cos();
     const auto field = explicit_steps(wave.unsqueeze(0) + wave.unsqueeze(1), 0.26, kSteps);
     Curve map{"", {}, {}, Mark::kHeat, numbers(field)};
-    for (int64_t i = 0; i < kNodes * kNodes; ++i) map.x.push_back(double(i % kNodes)), map.y.push_back(double(i / kNodes));
+    for (int64_t i = 0; i < kNodes * kNodes; ++i)
+        map.x.push_back(double(i % kNodes)), map.y.push_back(double(i / kNodes));
     const Panel board{"node", "node", {map}, false, false, fmt::format("two dimensions, r = 0.26, {} steps", kSteps)};
     return {"unstable",
             "Beyond the limit the shortest wave grows in every step. On the right nothing but rounding errors of a "

@@ -79,7 +79,8 @@ void check_strong(Findings& f, const ItoOptions& o, const torch::Tensor& increme
     for (const Method method : {Method::kEulerMaruyama, Method::kMilstein}) {
         for (const int64_t n : {4, 64}) {
             f.checks.push_back(check_mean(fmt::format("{}: mean square error of paths in {} steps", name_of(method), n),
-                                          (end_of(o, coarser(increments, n), method) - exact).square(), mean_square(o, n, method),
+                                          (end_of(o, coarser(increments, n), method) - exact).square(),
+                                          mean_square(o, n, method),
                                           "(E F²)^n - 2 (E F G)^n + (E G²)^n of one step's factors"));
         }
         f.checks.push_back(check_mean(fmt::format("{}: strong order over 2 to 64 steps", name_of(method)),
@@ -111,24 +112,28 @@ void check_integrals(Findings& f, const torch::Tensor& increments) {
 }
 
 Exhibit orders_exhibit(const ItoOptions& o, const torch::Tensor& increments) {
-    Panel strong{"dt", "RMS error at t = 1", {}, true, true, "strong"}, weak{"dt", "error of the mean", {}, true, true, "weak"};
+    Panel strong{"dt", "RMS error at t = 1", {}, true, true, "strong"},
+        weak{"dt", "error of the mean", {}, true, true, "weak"};
     const auto exact = exact_end(o, increments);
     const auto dt = at_each({2, 4, 8, 16, 32, 64}, [](double n) { return 1 / n; });
     for (const Method method : {Method::kEulerMaruyama, Method::kMilstein}) {
         Curve formula{name_of(method), dt, {}, Mark::kLine}, measured{"", dt, {}, Mark::kPoints};
         for (const int64_t n : kCounts) {
             formula.y.push_back(std::sqrt(mean_square(o, n, method)));
-            measured.y.push_back((end_of(o, coarser(increments, n), method) - exact).square().mean().sqrt().item<double>());
+            measured.y.push_back(
+                (end_of(o, coarser(increments, n), method) - exact).square().mean().sqrt().item<double>());
         }
         strong.curves.push_back(std::move(formula)), strong.curves.push_back(std::move(measured));
     }
     Curve formula{"e^mu - (1 + mu dt)^n", dt, {}, Mark::kLine}, measured{"", dt, {}, Mark::kPoints};
     for (const int64_t n : kCounts) {
         formula.y.push_back(std::exp(o.mu) - std::pow(1 + o.mu / double(n), double(n)));
-        measured.y.push_back((exact - end_of(o, coarser(increments, n), Method::kEulerMaruyama)).mean().abs().item<double>());
+        measured.y.push_back(
+            (exact - end_of(o, coarser(increments, n), Method::kEulerMaruyama)).mean().abs().item<double>());
     }
     weak.curves = {formula, measured};
-    return {"orders", "Paths come near as sqrt(dt), expectations as dt; Milstein's term makes paths come near as dt too.",
+    return {"orders",
+            "Paths come near as sqrt(dt), expectations as dt; Milstein's term makes paths come near as dt too.",
             {"Geometric Brownian motion (lines: formulas; points: measured)", {strong, weak}}};
 }
 
@@ -150,9 +155,11 @@ Findings run_ito(const ItoOptions& options, uint64_t seed) {
 Experiment ito_experiment() {
     return experiment<ItoOptions>(
         "strong and weak orders on geometric Brownian motion, and what Ito's integral is",
-        {"dX = mu X dt + sigma X dW has the solution exp((mu - sigma²/2) t + sigma B). Euler-Maruyama's paths are off by "
+        {"dX = mu X dt + sigma X dW has the solution exp((mu - sigma²/2) t + sigma B). Euler-Maruyama's paths are off "
+         "by "
          "sqrt(dt), its expectations by dt; Milstein adds sigma² X (dW² - dt) / 2 and has paths off by dt.",
-         "int B dB is (B² - t) / 2 with the left end of each step (Ito) and B² / 2 with the middle (Stratonovich): where the noise "
+         "int B dB is (B² - t) / 2 with the left end of each step (Ito) and B² / 2 with the middle (Stratonovich): "
+         "where the noise "
          "depends on the state, the two mean different processes."},
         {"src/lab/ito.cpp"}, run_ito);
 }

@@ -66,7 +66,9 @@ void check_drag(Findings& f, const JarzynskiOptions& o, Draws& random) {
         const std::string how = fmt::format("speed {}, time {}", speed, time);
         f.checks.push_back(check_mean("mean work of dragging, " + how, work, mean, "v² (tau + e^-tau - 1)"));
         f.checks.push_back(check_variance("its variance, " + how, work, mean, 2 * mean, "2 <W>"));
-        if (mean < 1) f.checks.push_back(check_mean("mean of exp(-W), " + how, (-work).exp(), 1, "exp(-dF), dF = 0 (Jarzynski 1997)"));
+        if (mean < 1)
+            f.checks.push_back(
+                check_mean("mean of exp(-W), " + how, (-work).exp(), 1, "exp(-dF), dF = 0 (Jarzynski 1997)"));
     }
     // Crooks: E_F[1(W > a) exp(-W)] = exp(-dF) P_R(-W > a), of which the right side is known.
     const auto there = drag(o, 1, 1, random);
@@ -74,15 +76,16 @@ void check_drag(Findings& f, const JarzynskiOptions& o, Draws& random) {
     for (const double a : {-0.5, 0.5}) {
         f.checks.push_back(check_mean(fmt::format("Crooks: mean of exp(-W) where W > {}, speed 1, time 1", a),
                                       (there > a).to(torch::kFloat64) * (-there).exp(),
-                                      normal_cdf(-(a + gentle) / std::sqrt(2 * gentle)), "P(-W > a) of the way back (Crooks 1999)"));
+                                      normal_cdf(-(a + gentle) / std::sqrt(2 * gentle)),
+                                      "P(-W > a) of the way back (Crooks 1999)"));
     }
     const double speed = std::sqrt(8 / mean_work(1, 1));
     const auto work = drag(o, speed, 1, random);
-    f.checks.push_back(check_mean("share of paths with W < 0 where <W> = 8", (work < 0).to(torch::kFloat64), normal_cdf(-2),
-                                  "Phi(-<W> / sqrt(2 <W>))"));
+    f.checks.push_back(check_mean("share of paths with W < 0 where <W> = 8", (work < 0).to(torch::kFloat64),
+                                  normal_cdf(-2), "Phi(-<W> / sqrt(2 <W>))"));
     const auto batches = (-work.narrow(0, 0, o.paths / 100 * 100).view({-1, 100})).exp().mean(1).log().neg();
-    f.checks.push_back(check_true("100 paths miss dF = 0 by more than 1 there, most of the time", batches.median().item<double>() > 1,
-                                  "about e^8 paths are needed (Jarzynski 2006)"));
+    f.checks.push_back(check_true("100 paths miss dF = 0 by more than 1 there, most of the time",
+                                  batches.median().item<double>() > 1, "about e^8 paths are needed (Jarzynski 2006)"));
 }
 
 void check_stiffness(Findings& f, const JarzynskiOptions& o, Draws& random) {
@@ -91,8 +94,8 @@ void check_stiffness(Findings& f, const JarzynskiOptions& o, Draws& random) {
     f.checks.push_back(check_mean("mean work of stiffness 1 to 2 at once", at_once, 0.5, "<x²> / 2"));
     f.checks.push_back(check_mean("mean of exp(-W), at once", (-at_once).exp(), factor, "exp(-dF) = sqrt(1/2)"));
     f.checks.push_back(check_mean("mean of exp(-W), in a time of 5", (-slow).exp(), factor, "exp(-dF) = sqrt(1/2)"));
-    f.checks.push_back(check_mean("mean of exp(-W) on the way back, in a time of 5", (-stiffen(o, 2, 1, 5, random)).exp(), 1 / factor,
-                                  "exp(dF) = sqrt(2)"));
+    f.checks.push_back(check_mean("mean of exp(-W) on the way back, in a time of 5",
+                                  (-stiffen(o, 2, 1, 5, random)).exp(), 1 / factor, "exp(dF) = sqrt(2)"));
 }
 
 double log_target(double x) { return -2 * std::pow(x * x - 1, 2); }
@@ -122,8 +125,9 @@ double effective_share(const torch::Tensor& log_weights) {
 }
 
 void check_annealing(Findings& f, const JarzynskiOptions& o, Draws& random) {
-    f.checks.push_back({"partition function of the double well by quadrature", integral([](double x) { return std::exp(log_target(x)); }, -3, 3),
-                        kPartition, 1e-6, "1.410915"});
+    f.checks.push_back({"partition function of the double well by quadrature",
+                        integral([](double x) { return std::exp(log_target(x)); }, -3, 3), kPartition, 1e-6,
+                        "1.410915"});
     for (const int64_t rungs : {1, 20}) {
         const auto weight = annealed_weights(o.paths / 2, rungs, random);
         f.checks.push_back(check_mean(fmt::format("the same by annealed importance sampling, {} rungs", rungs),
@@ -137,9 +141,11 @@ Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
         const double mean = mean_work(1, time), std = std::sqrt(2 * mean);
         const auto x = spaced(mean - 4 * std, mean + 4 * std, 161);
         const auto [middle, density] = histogram(drag(o, 1, time, random), x.front(), x.back(), 40);
-        laws.curves.push_back({fmt::format("time {}: N(<W>, 2 <W>)", time), x, at_each(x, [=](double w) {
-                                   return std::exp(-std::pow((w - mean) / std, 2) / 2) / (std * std::sqrt(2 * pi));
-                               }), Mark::kLine});
+        laws.curves.push_back(
+            {fmt::format("time {}: N(<W>, 2 <W>)", time), x,
+             at_each(
+                 x, [=](double w) { return std::exp(-std::pow((w - mean) / std, 2) / 2) / (std * std::sqrt(2 * pi)); }),
+             Mark::kLine});
         laws.curves.push_back({"", middle, density, Mark::kPoints});
     }
     Panel estimates{"paths", "estimate of dF (0 is right)", {}, true, false, "-log mean exp(-W)"};
@@ -158,8 +164,11 @@ Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
         share.x.push_back(double(count)), share.y.push_back(effective_share(annealed_weights(4000, count, random)));
     }
     rungs.curves = {share};
-    return {"work", "Fast work is wide; the mean of exp(-W) then hangs on paths that are hardly ever seen. Many small steps, as in "
-            "annealing, keep all paths alive.", {"Work and free energy", {laws, estimates, rungs}}};
+    return {
+        "work",
+        "Fast work is wide; the mean of exp(-W) then hangs on paths that are hardly ever seen. Many small steps, as in "
+        "annealing, keep all paths alive.",
+        {"Work and free energy", {laws, estimates, rungs}}};
 }
 
 Findings run_jarzynski(const JarzynskiOptions& o, uint64_t seed) {
@@ -178,9 +187,11 @@ Experiment jarzynski_experiment() {
     return experiment<JarzynskiOptions>(
         "work on a dragged and on a stiffened trap, Jarzynski's and Crooks's relations, annealed importance sampling",
         {"However fast a system is driven from equilibrium, the mean of exp(-W) is exp(-dF) (Jarzynski 1997), and "
-         "P_F(W) / P_R(-W) = exp(W - dF) (Crooks 1999). A dragged trap does the work N(<W>, 2 <W>) with <W> = v² (tau + e^-tau - "
+         "P_F(W) / P_R(-W) = exp(W - dF) (Crooks 1999). A dragged trap does the work N(<W>, 2 <W>) with <W> = v² (tau "
+         "+ e^-tau - "
          "1) and dF = 0; stiffness 1 to 2 has dF = log(2) / 2.",
-         "Annealed importance sampling (Neal 1998, physics/9803008) is the same identity on a ladder of densities. The mean "
+         "Annealed importance sampling (Neal 1998, physics/9803008) is the same identity on a ladder of densities. The "
+         "mean "
          "of exp(-W) needs about exp(<W> - dF) paths."},
         {"src/lab/jarzynski.cpp"}, run_jarzynski);
 }

@@ -71,7 +71,8 @@ void check_committor(Findings& f) {
     const auto u = generator.solve(ends);
     const auto weight = [](double x) { return std::exp(2 * well(x)); };
     f.checks.push_back({"P(1 before -1) from -1/2 in the double well, sigma 1", at(lattice, u, -0.5),
-                        integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5, "int e^(2V/sigma²), quadrature; h²"});
+                        integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5,
+                        "int e^(2V/sigma²), quadrature; h²"});
 }
 
 /// E cos X_t of dX = -X dt + dW from x.
@@ -79,7 +80,8 @@ double exact_cosine(double x, double t) { return std::cos(x * std::exp(-t)) * st
 
 void check_cosine(Findings& f, const KolmogorovOptions& o, Draws& random) {
     const auto lattice = make_lattice(bowl, 0.5, -8, 8, o.nodes);
-    const auto u = backward(lattice, [](double x) { return std::cos(x); }, flat, 1, 400);
+    const auto u = backward(
+        lattice, [](double x) { return std::cos(x); }, flat, 1, 400);
     const double h2 = lattice.h * lattice.h;
     for (const double x : {0.0, 1.0}) {
         f.checks.push_back({fmt::format("E cos X_1 from {} of dX = -X dt + dW, by the equation", x), at(lattice, u, x),
@@ -95,16 +97,18 @@ void check_cosine(Findings& f, const KolmogorovOptions& o, Draws& random) {
 void check_feynman_kac(Findings& f, const KolmogorovOptions& o, Draws& random) {
     constexpr int64_t kSteps = 400;
     const auto lattice = make_lattice(flat, 0.5, -8, 8, o.nodes);
-    const auto path = torch::constant_pad_nd((random.normal({o.paths, kSteps}) / std::sqrt(double(kSteps))).cumsum(1), {1, 0});
+    const auto path =
+        torch::constant_pad_nd((random.normal({o.paths, kSteps}) / std::sqrt(double(kSteps))).cumsum(1), {1, 0});
     const auto squares = path.square();
     const auto area = (squares.sum(1) - (squares.select(1, 0) + squares.select(1, kSteps)) / 2) / double(kSteps);
     for (const double w : {1.0, 2.0}) {
         const double expected = 1 / std::sqrt(std::cosh(w));
-        const auto u = backward(lattice, [](double) { return 1.0; }, [=](double x) { return w * w * x * x / 2; }, 1, 400);
-        f.checks.push_back({fmt::format("E exp(-w²/2 int B²) for w = {}, by the equation", w), at(lattice, u, 0), expected,
-                            0.5 * lattice.h * lattice.h, "1 / sqrt(cosh w) (Cameron & Martin); h²"});
-        f.checks.push_back(check_mean(fmt::format("the same, by paths, for w = {}", w), (-w * w / 2 * area).exp(), expected,
-                                      "the same formula"));
+        const auto u = backward(
+            lattice, [](double) { return 1.0; }, [=](double x) { return w * w * x * x / 2; }, 1, 400);
+        f.checks.push_back({fmt::format("E exp(-w²/2 int B²) for w = {}, by the equation", w), at(lattice, u, 0),
+                            expected, 0.5 * lattice.h * lattice.h, "1 / sqrt(cosh w) (Cameron & Martin); h²"});
+        f.checks.push_back(check_mean(fmt::format("the same, by paths, for w = {}", w), (-w * w / 2 * area).exp(),
+                                      expected, "the same formula"));
     }
 }
 
@@ -113,19 +117,25 @@ Exhibit cosine_exhibit() {
     Panel panel{"x at the beginning", "E cos X_t", {}};
     const auto x = spaced(-6, 6, 25), fine = spaced(-6, 6, 241);
     for (const double t : {0.1, 0.5, 1.0, 3.0}) {
-        const auto u = backward(lattice, [](double at) { return std::cos(at); }, flat, t, 400);
-        panel.curves.push_back({fmt::format("t = {}", t), fine, at_each(fine, [=](double at) { return exact_cosine(at, t); }), Mark::kLine});
+        const auto u = backward(
+            lattice, [](double at) { return std::cos(at); }, flat, t, 400);
+        panel.curves.push_back({fmt::format("t = {}", t), fine,
+                                at_each(fine, [=](double at) { return exact_cosine(at, t); }), Mark::kLine});
         panel.curves.push_back({"", x, at_each(x, [&](double start) { return at(lattice, u, start); }), Mark::kPoints});
     }
     const auto middle = make_lattice(well, 0.5, -3, 3, 601);
     Panel chances{"x at the beginning", "P(X_t > 0)", {}, false, false, "double well, sigma = 1"};
     for (const double t : {0.1, 1.0, 5.0, 20.0}) {
         chances.curves.push_back({fmt::format("t = {}", t), middle.x,
-                                  backward(middle, [](double at) { return at > 0 ? 1.0 : 0.0; }, flat, t, 2000), Mark::kLine});
+                                  backward(
+                                      middle, [](double at) { return at > 0 ? 1.0 : 0.0; }, flat, t, 2000),
+                                  Mark::kLine});
     }
     panel.title = "dX = -X dt + dW (lines: formula)";
-    return {"expectations", "The backward equation carries what is expected at the end back to the beginning, until it "
-            "forgets where one began.", {"The backward equation", {panel, chances}}};
+    return {"expectations",
+            "The backward equation carries what is expected at the end back to the beginning, until it "
+            "forgets where one began.",
+            {"The backward equation", {panel, chances}}};
 }
 
 Findings run_kolmogorov(const KolmogorovOptions& options, uint64_t seed) {

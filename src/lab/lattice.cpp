@@ -84,14 +84,16 @@ Lattice make_lattice(const std::function<double(double)>& potential, double diff
     for (size_t i = 0; i + 1 < size_t(nodes); ++i) {
         const double z = (potential(lattice.x[i + 1]) - potential(lattice.x[i])) / diffusion;
         const bool central = scheme == Scheme::kCentral;
-        const double up = rate * (central ? 1 - z / 2 : bernoulli(z)), down = rate * (central ? 1 + z / 2 : bernoulli(-z));
+        const double up = rate * (central ? 1 - z / 2 : bernoulli(z)),
+                     down = rate * (central ? 1 + z / 2 : bernoulli(-z));
         lower[i + 1] = up, upper[i] = down;
         diagonal[i] -= up, diagonal[i + 1] -= down;
     }
     return lattice;
 }
 
-std::vector<double> evolve(const Tridiagonal& generator, std::vector<double> p, double dt, int64_t steps, double theta) {
+std::vector<double> evolve(const Tridiagonal& generator, std::vector<double> p, double dt, int64_t steps,
+                           double theta) {
     const auto implicit = generator.one_plus(-theta * dt), explicit_part = generator.one_plus((1 - theta) * dt);
     for (int64_t i = 0; i < steps; ++i) p = implicit.solve(theta == 1 ? p : explicit_part.times(p));
     return p;
@@ -114,7 +116,8 @@ double decay_rate(const Lattice& lattice, size_t k) {
     return (low + high) / 2;
 }
 
-std::vector<double> boltzmann(const Lattice& lattice, const std::function<double(double)>& potential, double diffusion) {
+std::vector<double> boltzmann(const Lattice& lattice, const std::function<double(double)>& potential,
+                              double diffusion) {
     std::vector<double> p;
     double sum = 0;
     for (const double x : lattice.x) p.push_back(std::exp(-potential(x) / diffusion)), sum += p.back() * lattice.h;

@@ -12,7 +12,9 @@ torch::Tensor Draws::normal(torch::IntArrayRef shape) {
 
 torch::Tensor Draws::uniform(torch::IntArrayRef shape) { return 0.5 * (1 + (normal(shape) / std::sqrt(2.0)).erf()); }
 
-torch::Tensor Draws::signs(torch::IntArrayRef shape) { return torch::where(normal(shape) < 0, -1.0, 1.0).to(torch::kFloat64); }
+torch::Tensor Draws::signs(torch::IntArrayRef shape) {
+    return torch::where(normal(shape) < 0, -1.0, 1.0).to(torch::kFloat64);
+}
 
 StepNoise Draws::step_noise(torch::IntArrayRef shape) {
     return [seed = seed_, index = next_++, sizes = shape.vec()](int64_t step, int64_t k) {
@@ -98,8 +100,7 @@ std::pair<std::vector<double>, std::vector<double>> histogram(const torch::Tenso
                                                               int64_t bins) {
     const double width = (high - low) / double(bins);
     const auto counts = torch::histc(numbers, bins, low, high);
-    return {spaced(low + width / 2, high - width / 2, bins),
-            lab::numbers(counts / (double(numbers.numel()) * width))};
+    return {spaced(low + width / 2, high - width / 2, bins), lab::numbers(counts / (double(numbers.numel()) * width))};
 }
 
 }  // namespace diffuse::lab

@@ -33,7 +33,8 @@ void check_forward(Findings& f, const OuOptions& o, Draws& random) {
     const auto x = euler_maruyama(o, kStart, dt, 100, random);
     const double mean = kStart * std::pow(1 - o.theta * dt, 100);
     const double own = o.sigma * o.sigma / (2 * o.theta - o.theta * o.theta * dt);
-    f.checks.push_back(check_mean("mean at theta t = 1, from X = 2", x, mean, "x (1 - theta dt)^n, near x exp(-theta t)"));
+    f.checks.push_back(
+        check_mean("mean at theta t = 1, from X = 2", x, mean, "x (1 - theta dt)^n, near x exp(-theta t)"));
     f.checks.push_back(check_variance("variance there", x, mean, own * (1 - std::pow(1 - o.theta * dt, 200)),
                                       "near sigma² / (2 theta) (1 - exp(-2 theta t))"));
     const double limit = o.sigma * o.sigma / (2 * o.theta - o.theta * o.theta * long_dt);
@@ -65,7 +66,8 @@ Grid times_of(const Schedule& schedule, int64_t steps) {
 }
 
 /// The reverse SDE (eta 1) or the flow ODE (eta 0) by the solver that `sample` runs; all states, the first too.
-std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch::Tensor x, int64_t steps, Draws& random) {
+std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch::Tensor x, int64_t steps,
+                                     Draws& random) {
     const auto solver = make_euler_maruyama(std::make_shared<Schedule>(schedule), eta);
     std::vector<torch::Tensor> states = {x};
     integrate(*solver, mixture_denoiser(two_modes()), x, times_of(schedule, steps), random.step_noise(x.sizes()),
@@ -101,19 +103,25 @@ Curve first_paths(const std::string& name, const std::vector<torch::Tensor>& sta
 Exhibit reverse_exhibit(const Schedule& vp, const std::vector<torch::Tensor>& states, Draws& random) {
     const auto ends = torch::linspace(-2, 2, 33, torch::kFloat64).unsqueeze(1);
     const auto flow = walk_back(vp, 0, ends, int64_t(states.size()) - 1, random);
-    const Panel sde{"time t (noise at 1, data at 0)", "x", {first_paths("40 paths", states, 40)}, false, false, "reverse SDE"};
-    const Panel ode{"time t (noise at 1, data at 0)", "x", {first_paths("33 points", flow, 33)}, false, false, "flow ODE"};
+    const Panel sde{
+        "time t (noise at 1, data at 0)", "x", {first_paths("40 paths", states, 40)}, false, false, "reverse SDE"};
+    const Panel ode{
+        "time t (noise at 1, data at 0)", "x", {first_paths("33 points", flow, 33)}, false, false, "flow ODE"};
     const auto x = spaced(-2, 2, 201);
     const auto at = torch::tensor(x, torch::kFloat64).unsqueeze(1);
     const auto [middle, density] = histogram(states.back(), -2, 2, 80);
-    const Panel end{"x", "density",
+    const Panel end{"x",
+                    "density",
                     {{"the data's density", x, numbers(mixture_log_density(two_modes(), at).exp()), Mark::kLine},
                      {"ends of the reverse SDE", middle, density, Mark::kPoints}},
-                    false, false, "what comes out"};
-    return {"reverse",
-            "Noise un-collapses into two modes. The SDE's paths shake until the end; the ODE's never cross, and have the "
-            "same densities.",
-            {"From noise back to data", {sde, ode, end}}};
+                    false,
+                    false,
+                    "what comes out"};
+    return {
+        "reverse",
+        "Noise un-collapses into two modes. The SDE's paths shake until the end; the ODE's never cross, and have the "
+        "same densities.",
+        {"From noise back to data", {sde, ode, end}}};
 }
 
 Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
@@ -124,9 +132,11 @@ Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
         const auto x = euler_maruyama(o, 0, step / o.theta, 120, random);
         measured.y.push_back(x.square().mean().item<double>() * 2 * o.theta / (o.sigma * o.sigma));
     }
-    const Panel panel{"theta dt", "stationary variance / (sigma² / (2 theta))",
-                      {{"1 / (1 - theta dt / 2)", steps, at_each(steps, [](double s) { return 1 / (1 - s / 2); }), Mark::kLine},
-                       measured}};
+    const Panel panel{
+        "theta dt",
+        "stationary variance / (sigma² / (2 theta))",
+        {{"1 / (1 - theta dt / 2)", steps, at_each(steps, [](double s) { return 1 / (1 - s / 2); }), Mark::kLine},
+         measured}};
     return {"bias", "Long steps of Euler-Maruyama end in a law that is too wide.", {"Euler-Maruyama's bias", {panel}}};
 }
 
@@ -147,12 +157,15 @@ Findings run_ou(const OuOptions& o, uint64_t seed) {
 Experiment ou_experiment() {
     return experiment<OuOptions>(
         "the Ornstein-Uhlenbeck process: its law, Euler-Maruyama's bias, and the way back by SDE and by ODE",
-        {"dX = -theta X dt + sigma dW has the mean x exp(-theta t) and the variance sigma² / (2 theta) (1 - exp(-2 theta "
+        {"dX = -theta X dt + sigma dW has the mean x exp(-theta t) and the variance sigma² / (2 theta) (1 - exp(-2 "
+         "theta "
          "t)). Euler-Maruyama's own stationary variance is sigma² / (2 theta - theta² dt). Schedule vp is this process "
          "in a time of its own.",
-         "Anderson's reverse SDE dx = [f x - g² ∇log p] dt + g dw and the flow ODE dx/dt = f x - g²/2 ∇log p bring noise "
+         "Anderson's reverse SDE dx = [f x - g² ∇log p] dt + g dw and the flow ODE dx/dt = f x - g²/2 ∇log p bring "
+         "noise "
          "back to data of two modes, here with the exact score. In one dimension the ODE keeps every quantile."},
-        {"src/solve/euler_maruyama.cpp", "src/solve/dopri5.cpp", "src/diffusion/analytic.cpp", "src/lab/ou.cpp"}, run_ou);
+        {"src/solve/euler_maruyama.cpp", "src/solve/dopri5.cpp", "src/diffusion/analytic.cpp", "src/lab/ou.cpp"},
+        run_ou);
 }
 
 }  // namespace diffuse::lab

@@ -31,7 +31,9 @@ std::string tolerance_text(const Check& check) {
 
 std::string file_name(const std::string& experiment, const Exhibit& exhibit) { return experiment + "-" + exhibit.name; }
 
-nlohmann::ordered_json number(double x) { return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(); }
+nlohmann::ordered_json number(double x) {
+    return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json();
+}
 
 size_t count_failed(const std::vector<Check>& checks) {
     return size_t(std::ranges::count_if(checks, [](const Check& check) { return !check.holds(); }));
@@ -40,12 +42,14 @@ size_t count_failed(const std::vector<Check>& checks) {
 /// "12 checks, all hold"
 std::string summary(const std::vector<Check>& checks) {
     const size_t failed = count_failed(checks);
-    return fmt::format("{} checks, {}", checks.size(), failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
+    return fmt::format("{} checks, {}", checks.size(),
+                       failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
 }
 
 std::string settings_text(const Experiment& experiment) {
     std::string text;
-    for (const auto& [key, value] : experiment.settings.items()) text += fmt::format("{}`{}={}`", text.empty() ? "" : ", ", key, value.dump());
+    for (const auto& [key, value] : experiment.settings.items())
+        text += fmt::format("{}`{}={}`", text.empty() ? "" : ", ", key, value.dump());
     return text;
 }
 
@@ -65,12 +69,16 @@ std::string with_code(const std::string& text) {
 }
 
 std::string html_table(const std::vector<Check>& checks) {
-    std::string text = "<div class=\"wide\"><table>\n<tr><th></th><th>what</th><th>measured</th><th>expected</th><th>error</th><th>tolerance</th><th>source of what is expected</th></tr>\n";
+    std::string text =
+        "<div "
+        "class=\"wide\"><table>\n<tr><th></th><th>what</th><th>measured</th><th>expected</th><th>error</"
+        "th><th>tolerance</th><th>source of what is expected</th></tr>\n";
     for (const auto& check : checks) {
-        text += fmt::format("<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"number\">{:.6g}</td><td class=\"number\">{:.6g}</td>"
-                            "<td class=\"number\">{:.1e}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
-                            check.holds() ? "good" : "bad", check.holds() ? "holds" : "FAILS", html_text(check.what), check.measured,
-                            check.expected, check.error(), tolerance_text(check), html_text(check.source));
+        text += fmt::format(
+            "<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"number\">{:.6g}</td><td class=\"number\">{:.6g}</td>"
+            "<td class=\"number\">{:.1e}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
+            check.holds() ? "good" : "bad", check.holds() ? "holds" : "FAILS", html_text(check.what), check.measured,
+            check.expected, check.error(), tolerance_text(check), html_text(check.source));
     }
     return text + "</table></div>\n";
 }
@@ -83,19 +91,23 @@ std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, 
         return fmt::format("<p>{} (no picture: gnuplot is not installed; the numbers are in {}.csv)</p>\n", caption,
                            html_text(file_name(experiment, exhibit)));
     }
-    return fmt::format("<figure><div class=\"wide\"><img{} alt=\"{}\" src=\"{}\"></div><figcaption>{}</figcaption></figure>\n",
-                       is_sheet ? " class=\"pixels\"" : "", html_text(exhibit.figure.title.empty() ? exhibit.caption : exhibit.figure.title),
-                       data_address(is_sheet ? "image/png" : "image/svg+xml", read_file(file, kMaxBytes)), caption);
+    return fmt::format(
+        "<figure><div class=\"wide\"><img{} alt=\"{}\" src=\"{}\"></div><figcaption>{}</figcaption></figure>\n",
+        is_sheet ? " class=\"pixels\"" : "",
+        html_text(exhibit.figure.title.empty() ? exhibit.caption : exhibit.figure.title),
+        data_address(is_sheet ? "image/png" : "image/svg+xml", read_file(file, kMaxBytes)), caption);
 }
 
 std::string html_section(const Outcome& outcome, const std::filesystem::path& folder) {
     const Experiment& experiment = look_up("experiment", experiments(), outcome.name);
-    std::string text = fmt::format("<h2 id=\"{0}\">{0}</h2>\n<p><em>{1}</em></p>\n", outcome.name, html_text(experiment.about));
+    std::string text =
+        fmt::format("<h2 id=\"{0}\">{0}</h2>\n<p><em>{1}</em></p>\n", outcome.name, html_text(experiment.about));
     for (const auto& paragraph : experiment.story) text += fmt::format("<p>{}</p>\n", with_code(paragraph));
     for (const auto& exhibit : outcome.findings.exhibits) text += html_exhibit(outcome.name, exhibit, folder);
     text += html_table(outcome.findings.checks);
     std::string code;
-    for (const auto& file : experiment.code) code += fmt::format("{}<code>{}</code>", code.empty() ? "" : ", ", html_text(file));
+    for (const auto& file : experiment.code)
+        code += fmt::format("{}<code>{}</code>", code.empty() ? "" : ", ", html_text(file));
     return text + fmt::format("<p>{}. In the code: {}. Settings: {}.</p>\n", summary(outcome.findings.checks), code,
                               with_code(settings_text(experiment)));
 }
@@ -137,16 +149,19 @@ std::string markdown_section(const Outcome& outcome) {
 
 }  // namespace
 
-std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment, const Findings& findings) {
+std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
+                                       const Findings& findings) {
     std::vector<std::string> files;
     for (const auto& exhibit : findings.exhibits) {
         const std::string name = file_name(experiment, exhibit);
         std::vector<std::string> endings = {".png"};
         if (const auto& images = exhibit.sheet.images; images.defined()) {
-            write_png(folder / (name + ".png"), sheet(images, exhibit.sheet.columns, sheet_scale({}, images.size(2), images.size(3))));
+            write_png(folder / (name + ".png"),
+                      sheet(images, exhibit.sheet.columns, sheet_scale({}, images.size(2), images.size(3))));
         } else {
-            endings = save_figure(folder, name, exhibit.figure) ? std::vector<std::string>{".svg", ".png", ".csv", ".gnuplot"}
-                                                                 : std::vector<std::string>{".csv", ".gnuplot"};
+            endings = save_figure(folder, name, exhibit.figure)
+                          ? std::vector<std::string>{".svg", ".png", ".csv", ".gnuplot"}
+                          : std::vector<std::string>{".csv", ".gnuplot"};
         }
         for (const auto& ending : endings) files.push_back(display_path(folder / (name + ending)));
     }
@@ -154,12 +169,19 @@ std::vector<std::string> save_exhibits(const std::filesystem::path& folder, cons
 }
 
 nlohmann::ordered_json to_json(const Outcome& outcome) {
-    nlohmann::ordered_json json = {{"name", outcome.name}, {"about", look_up("experiment", experiments(), outcome.name).about},
-                                   {"seconds", outcome.seconds}, {"checks", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json json = {{"name", outcome.name},
+                                   {"about", look_up("experiment", experiments(), outcome.name).about},
+                                   {"seconds", outcome.seconds},
+                                   {"checks", nlohmann::ordered_json::array()}};
     for (const auto& check : outcome.findings.checks) {
-        json["checks"].push_back({{"what", check.what}, {"measured", number(check.measured)}, {"expected", number(check.expected)},
-                                  {"error", number(check.error())}, {"tolerance", number(check.tolerance)}, {"source", check.source},
-                                  {"random", check.is_random}, {"holds", check.holds()}});
+        json["checks"].push_back({{"what", check.what},
+                                  {"measured", number(check.measured)},
+                                  {"expected", number(check.expected)},
+                                  {"error", number(check.error())},
+                                  {"tolerance", number(check.tolerance)},
+                                  {"source", check.source},
+                                  {"random", check.is_random},
+                                  {"holds", check.holds()}});
     }
     json["files"] = outcome.files;
     return json;
@@ -169,20 +191,23 @@ std::string to_table(const Outcome& outcome) {
     size_t columns = 4;
     for (const auto& check : outcome.findings.checks) columns = std::max(columns, width(check.what));
     std::string text = fmt::format("{}: {}, {:.1f} s\n       {}  {:>12}  {:>12}  {:>8}  {:<18}  {}\n", outcome.name,
-                                   summary(outcome.findings.checks), outcome.seconds, padded("what", columns), "measured", "expected",
-                                   "error", "tolerance", "source");
+                                   summary(outcome.findings.checks), outcome.seconds, padded("what", columns),
+                                   "measured", "expected", "error", "tolerance", "source");
     for (const auto& check : outcome.findings.checks) {
         text += fmt::format("{}  {}  {:>12.6g}  {:>12.6g}  {:>8.1e}  {:<18}  {}\n", check.holds() ? "holds" : "FAILS",
-                            padded(check.what, columns), check.measured, check.expected, check.error(), tolerance_text(check), check.source);
+                            padded(check.what, columns), check.measured, check.expected, check.error(),
+                            tolerance_text(check), check.source);
     }
     return text;
 }
 
 std::string to_markdown(const std::vector<Outcome>& outcomes) {
     std::string text = "# The lab\n\n";
-    text += wrapped("Written by `diffuse lab all --markdown`: what each experiment measures, beside what a formula, a quadrature or a "
-                    "publication says. A tolerance is that of rounding or of the scheme's next term, as the source says, or four "
-                    "standard errors (s.e.) of what was drawn.");
+    text += wrapped(
+        "Written by `diffuse lab all --markdown`: what each experiment measures, beside what a formula, a quadrature "
+        "or a "
+        "publication says. A tolerance is that of rounding or of the scheme's next term, as the source says, or four "
+        "standard errors (s.e.) of what was drawn.");
     for (const auto& outcome : outcomes) text += fmt::format("\n{}", markdown_section(outcome));
     return text;
 }
@@ -197,10 +222,12 @@ std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem:
                                 html_text(look_up("experiment", experiments(), outcome.name).about), summary(checks));
         sections += html_section(outcome, folder);
     }
-    return html_page("diffuse lab", fmt::format("<h1>{}</h1>\n<p>{}. A tolerance is that of rounding or of the scheme's next term, as the "
-                                                "source says, or four standard errors (s.e.) of what was drawn. Formulas are lines, what was "
-                                                "measured is points.</p>\n<ul>\n{}</ul>\n{}",
-                                                html_text(kTitle), summary(all), contents, sections));
+    return html_page(
+        "diffuse lab",
+        fmt::format("<h1>{}</h1>\n<p>{}. A tolerance is that of rounding or of the scheme's next term, as the "
+                    "source says, or four standard errors (s.e.) of what was drawn. Formulas are lines, what was "
+                    "measured is points.</p>\n<ul>\n{}</ul>\n{}",
+                    html_text(kTitle), summary(all), contents, sections));
 }
 
 }  // namespace diffuse

@@ -47,16 +47,20 @@ void check_score(Findings& f, const ScoreOptions& o) {
     const auto data = modes(o.std, o.right);
     const auto x = spaced(-2, 2, 81);
     for (const NoiseLevel& level : {noisy(0.2), NoiseLevel{0.6, 0.8, 0}}) {
-        const auto by_hand = torch::tensor(at_each(x, [&](double at) { return score_by_hand(o, at, level); }), torch::kFloat64);
+        const auto by_hand =
+            torch::tensor(at_each(x, [&](double at) { return score_by_hand(o, at, level); }), torch::kFloat64);
         const auto found = score(data, on_axis(x), level).select(1, 0);
-        f.checks.push_back({fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
-                            (found - by_hand).abs().max().item<double>(), 0, 1e-11 * by_hand.abs().max().item<double>(),
-                            "(-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v; rounding"});
+        f.checks.push_back(
+            {fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
+             (found - by_hand).abs().max().item<double>(), 0, 1e-11 * by_hand.abs().max().item<double>(),
+             "(-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v; rounding"});
     }
     const auto points = on_axis(x);
     constexpr double kH = 1e-5;
     const auto step = torch::tensor({kH, 0.0}, torch::kFloat64);
-    const auto slope = (mixture_log_density(data, points + step, noisy(0.3)) - mixture_log_density(data, points - step, noisy(0.3))) / (2 * kH);
+    const auto slope =
+        (mixture_log_density(data, points + step, noisy(0.3)) - mixture_log_density(data, points - step, noisy(0.3))) /
+        (2 * kH);
     f.checks.push_back({"score against differences of log p",
                         (slope - score(data, points, noisy(0.3)).select(1, 0)).abs().max().item<double>(), 0, 1e-5,
                         "the score is the gradient of log p; differences lose h² and rounding / h"});
@@ -96,7 +100,8 @@ double share_after(const ScoreOptions& o, double sigma, double t) {
     double total = 0, right = 0;
     for (const double x : lattice.x) p.push_back(bell(x, -1));
     p = evolve(lattice.generator, p, t / 2000, 2000, 1);
-    for (size_t i = 0; i < p.size(); ++i) total += p[i], right += std::abs(lattice.x[i]) < 1e-9 ? p[i] / 2 : lattice.x[i] > 0 ? p[i] : 0;
+    for (size_t i = 0; i < p.size(); ++i)
+        total += p[i], right += std::abs(lattice.x[i]) < 1e-9 ? p[i] / 2 : lattice.x[i] > 0 ? p[i] : 0;
     return right / total;
 }
 
@@ -107,9 +112,10 @@ void check_mixing(Findings& f, const ScoreOptions& o, Draws& random) {
         const double h = step_size * sigma * sigma, expected = share_after(o, sigma, h * kSteps);
         const auto x = at_one_level(o, sigma, step_size, kSteps, random);
         const double share = (x.select(1, 0) > 0).to(torch::kFloat64).mean().item<double>();
-        f.checks.push_back({fmt::format("share that reached the right mode in a time of {:.1f} at sigma {}", h * kSteps, sigma),
-                            share, expected, 4 * std::sqrt(expected * (1 - expected) / double(o.samples)),
-                            "Fokker-Planck in -log p, by Chang-Cooper", true});
+        f.checks.push_back(
+            {fmt::format("share that reached the right mode in a time of {:.1f} at sigma {}", h * kSteps, sigma), share,
+             expected, 4 * std::sqrt(expected * (1 - expected) / double(o.samples)),
+             "Fokker-Planck in -log p, by Chang-Cooper", true});
     }
 }
 
@@ -127,7 +133,8 @@ torch::Tensor annealed(const ScoreOptions& o, int64_t levels, Draws& random) {
 void check_annealed(Findings& f, const ScoreOptions& o, const torch::Tensor& x) {
     const auto right = (x.select(1, 0) > 0).to(torch::kFloat64);
     f.checks.push_back(check_mean("share of the right mode after annealed Langevin dynamics", right,
-                                  o.right * normal_cdf(1 / o.std) + (1 - o.right) * normal_cdf(-1 / o.std), "its weight"));
+                                  o.right * normal_cdf(1 / o.std) + (1 - o.right) * normal_cdf(-1 / o.std),
+                                  "its weight"));
     f.checks.push_back(check_mean("mean of the other coordinate", x.select(1, 1), 0, "the data's"));
 }
 
@@ -138,7 +145,8 @@ Curve cloud(const std::string& name, const torch::Tensor& x) {
 
 Panel field_panel(const ScoreOptions& o, double sigma) {
     const auto data = modes(o.std, o.right);
-    Curve map{"", {}, {}, Mark::kHeat}, arrows{"", {}, {}, Mark::kArrows}, zero{"no force to either side", {}, {}, Mark::kDashed};
+    Curve map{"", {}, {}, Mark::kHeat}, arrows{"", {}, {}, Mark::kArrows},
+        zero{"no force to either side", {}, {}, Mark::kDashed};
     const auto grid_of = [](Curve& curve, int64_t across, int64_t up) {
         for (const double y : spaced(-1.5, 1.5, up)) {
             for (const double x : spaced(-2, 2, across)) curve.x.push_back(x), curve.y.push_back(y);
@@ -159,16 +167,19 @@ Panel field_panel(const ScoreOptions& o, double sigma) {
 }
 
 Exhibit field_exhibit(const ScoreOptions& o) {
-    return {"field", "Arrows point to the data, longer where it is far (their lengths are scaled). With little noise a line "
+    return {"field",
+            "Arrows point to the data, longer where it is far (their lengths are scaled). With little noise a line "
             "parts the modes; with much noise they are one.",
             {"Density and score of two modes", {field_panel(o, 0.2), field_panel(o, 1.2)}}};
 }
 
 Exhibit langevin_exhibit(const torch::Tensor& stuck, const torch::Tensor& free) {
-    return {"langevin", "At one low noise level samples stay where they began: the way between the modes leads through a "
+    return {"langevin",
+            "At one low noise level samples stay where they began: the way between the modes leads through a "
             "desert where there are no samples. Levels from high to low first share out the modes, then sharpen them.",
-            {"Langevin dynamics", {{"x", "y", {cloud("begun in the left mode, sigma = 0.1", stuck)}, false, false, "one level"},
-                                   {"x", "y", {cloud("begun in noise", free)}, false, false, "annealed"}}}};
+            {"Langevin dynamics",
+             {{"x", "y", {cloud("begun in the left mode, sigma = 0.1", stuck)}, false, false, "one level"},
+              {"x", "y", {cloud("begun in noise", free)}, false, false, "annealed"}}}};
 }
 
 Findings run_score(const ScoreOptions& o, uint64_t seed) {
@@ -188,9 +199,11 @@ Findings run_score(const ScoreOptions& o, uint64_t seed) {
 Experiment score_experiment() {
     return experiment<ScoreOptions>(
         "the score of two modes, where they merge, and why one noise level does not mix between them",
-        {"For two modes at +-m the score is (-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v across and -y / v along, "
+        {"For two modes at +-m the score is (-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v across and -y / v "
+         "along, "
          "v = alpha² s² + sigma². Equal modes are one where sigma / alpha > sqrt(m² - s²): the time of speciation.",
-         "Langevin dynamics y' = y + h ∇log p + sqrt(2h) z cross a barrier in a time that grows exponentially with it. At high "
+         "Langevin dynamics y' = y + h ∇log p + sqrt(2h) z cross a barrier in a time that grows exponentially with it. "
+         "At high "
          "noise there is none, so levels are walked from high to low (Song & Ermon 2019)."},
         {"src/diffusion/analytic.cpp", "src/solve/langevin.cpp", "src/lab/score.cpp"}, run_score);
 }

@@ -35,7 +35,8 @@ NoiseLevel by_formula(const std::string& kind, double u) {
 const std::vector<std::string> kKinds = {"vp", "sub-vp", "ve", "flow"};
 
 void check_marginals(Findings& f) {
-    const std::vector<std::string> sources = {"exp(-int beta / 2), sigma² = 1 - alpha²", "the same alpha, sigma = 1 - alpha²",
+    const std::vector<std::string> sources = {"exp(-int beta / 2), sigma² = 1 - alpha²",
+                                              "the same alpha, sigma = 1 - alpha²",
                                               "sigma_min (sigma_max / sigma_min)^u", "1 - u, u"};
     for (size_t i = 0; i < kKinds.size(); ++i) {
         const Schedule schedule = make_schedule({.kind = kKinds[i]});
@@ -44,8 +45,8 @@ void check_marginals(Findings& f) {
             const NoiseLevel found = schedule.at(t), exact = by_formula(kKinds[i], t / 1000);
             largest = std::max({largest, std::abs(found.alpha - exact.alpha), std::abs(found.sigma / exact.sigma - 1)});
         }
-        f.checks.push_back({fmt::format("{}: largest error of alpha and relative one of sigma", kKinds[i]), largest, 0, 1e-12,
-                            sources[i] + "; rounding"});
+        f.checks.push_back({fmt::format("{}: largest error of alpha and relative one of sigma", kKinds[i]), largest, 0,
+                            1e-12, sources[i] + "; rounding"});
     }
 }
 
@@ -67,8 +68,10 @@ void check_forward(Findings& f, const VpVeOptions& o, Draws& random) {
         constexpr double kTime = 400;
         const auto x = forward(make_schedule({.kind = kind}), kTime, o, random);
         const NoiseLevel exact = by_formula(kind, kTime / 1000);
-        f.checks.push_back(check_mean(fmt::format("{}: mean of the forward SDE at u = 0.4 from x = 1", kind), x, exact.alpha, "alpha"));
-        f.checks.push_back(check_variance(fmt::format("{}: its variance", kind), x, exact.alpha, exact.sigma * exact.sigma, "sigma²"));
+        f.checks.push_back(check_mean(fmt::format("{}: mean of the forward SDE at u = 0.4 from x = 1", kind), x,
+                                      exact.alpha, "alpha"));
+        f.checks.push_back(
+            check_variance(fmt::format("{}: its variance", kind), x, exact.alpha, exact.sigma * exact.sigma, "sigma²"));
     }
 }
 
@@ -87,17 +90,18 @@ void check_chain(Findings& f) {
         beta.push_back(b);
         local.push_back(std::abs(Schedule({b}).at(1).alpha - (1 - b / 2)));
     }
-    f.checks.push_back({"order in beta of DDPM's sqrt(1 - beta) against Euler-Maruyama's 1 - beta / 2", slope(beta, local), 2, 0.05,
-                        "Taylor's series: beta² / 8"});
+    f.checks.push_back({"order in beta of DDPM's sqrt(1 - beta) against Euler-Maruyama's 1 - beta / 2",
+                        slope(beta, local), 2, 0.05, "Taylor's series: beta² / 8"});
     const double exact = -beta_integral(1) / 2;
     for (const int64_t steps : {500, 1000, 2000, 4000}) {
         counts.push_back(1 / double(steps));
         global.push_back(std::abs(log_alpha_of_chain(steps) - exact));
     }
-    f.checks.push_back({"order in 1 / T of DDPM's chain against vp", slope(counts, global), 1, 0.05, "Taylor's series"});
+    f.checks.push_back(
+        {"order in 1 / T of DDPM's chain against vp", slope(counts, global), 1, 0.05, "Taylor's series"});
     const double d = kHighBeta - kLowBeta, square = kLowBeta * kLowBeta + kLowBeta * d + d * d / 3;
-    f.checks.push_back({"T times the difference of log alpha at T = 8000", 8000 * (exact - log_alpha_of_chain(8000)), square / 4,
-                        0.01 * square / 4, "int beta² / 4; the next term"});
+    f.checks.push_back({"T times the difference of log alpha at T = 8000", 8000 * (exact - log_alpha_of_chain(8000)),
+                        square / 4, 0.01 * square / 4, "int beta² / 4; the next term"});
 }
 
 Exhibit paths_exhibit() {
@@ -106,15 +110,19 @@ Exhibit paths_exhibit() {
     for (const auto& kind : kKinds) {
         const Schedule schedule = make_schedule({.kind = kind});
         const auto curve = [&](Panel& panel, const std::function<double(const NoiseLevel&)>& of) {
-            panel.curves.push_back({kind, u, at_each(u, [&](double at) { return of(by_formula(kind, at)); }), Mark::kLine});
-            panel.curves.push_back({"", some, at_each(some, [&](double at) { return of(schedule.at(1000 * at)); }), Mark::kPoints});
+            panel.curves.push_back(
+                {kind, u, at_each(u, [&](double at) { return of(by_formula(kind, at)); }), Mark::kLine});
+            panel.curves.push_back(
+                {"", some, at_each(some, [&](double at) { return of(schedule.at(1000 * at)); }), Mark::kPoints});
         };
         curve(alpha, [](const NoiseLevel& level) { return level.alpha; });
         curve(sigma, [](const NoiseLevel& level) { return level.sigma; });
         curve(snr, [](const NoiseLevel& level) { return level.log_snr(); });
     }
-    return {"paths", "One walk in log(sigma / alpha), in different times and at different scales. Lines are the papers' "
-            "formulas, points the program's schedules.", {"Paths of the schedules (lines: formulas; points: the program's)", {alpha, sigma, snr}}};
+    return {"paths",
+            "One walk in log(sigma / alpha), in different times and at different scales. Lines are the papers' "
+            "formulas, points the program's schedules.",
+            {"Paths of the schedules (lines: formulas; points: the program's)", {alpha, sigma, snr}}};
 }
 
 Exhibit forward_exhibit(Draws& random) {
@@ -132,10 +140,17 @@ Exhibit forward_exhibit(Draws& random) {
             places.push_back(x);
             const double u = (1 + (i + 1) * h) / 1000;
             const NoiseLevel level = by_formula(kind, u);
-            t.push_back(u), high.push_back(level.alpha + 2 * level.sigma), low.push_back(-level.alpha - 2 * level.sigma);
+            t.push_back(u), high.push_back(level.alpha + 2 * level.sigma),
+                low.push_back(-level.alpha - 2 * level.sigma);
         }
-        figure.panels.push_back({"t / T", "x", {paths_curve("30 paths", t, torch::stack(places, 1)), {"+-(alpha + 2 sigma)", t, high, Mark::kDashed}, {"", t, low, Mark::kDashed}},
-                                 false, false, kind});
+        figure.panels.push_back({"t / T",
+                                 "x",
+                                 {paths_curve("30 paths", t, torch::stack(places, 1)),
+                                  {"+-(alpha + 2 sigma)", t, high, Mark::kDashed},
+                                  {"", t, low, Mark::kDashed}},
+                                 false,
+                                 false,
+                                 kind});
     }
     return {"forward", "VP ends in N(0, 1), sub-VP has less noise on the way, VE only adds noise.", std::move(figure)};
 }
@@ -156,9 +171,11 @@ Experiment vp_ve_experiment() {
     return experiment<VpVeOptions>(
         "paths of VP, sub-VP, VE and flow, their forward SDEs, and DDPM's chain as Euler-Maruyama of VP",
         {"A path is x_t = alpha x_0 + sigma eps, of the SDE dx = f x dt + g dw with f = alpha'/alpha and g² = 2 sigma² "
-         "(log(sigma/alpha))'. VP keeps alpha² + sigma² = 1, VE has alpha = 1, sub-VP sigma = 1 - alpha² (Song et al. 2021, "
+         "(log(sigma/alpha))'. VP keeps alpha² + sigma² = 1, VE has alpha = 1, sub-VP sigma = 1 - alpha² (Song et al. "
+         "2021, "
          "arXiv:2011.13456).",
-         "DDPM's step sqrt(1 - beta) x + sqrt(beta) z is Euler-Maruyama's (1 - beta/2) x + sqrt(beta) z up to beta² / 8, so its "
+         "DDPM's step sqrt(1 - beta) x + sqrt(beta) z is Euler-Maruyama's (1 - beta/2) x + sqrt(beta) z up to beta² / "
+         "8, so its "
          "chain of T steps is VP up to int beta² / (4 T)."},
         {"src/diffusion/schedule.cpp", "src/lab/vp_ve.cpp"}, run_vp_ve);
 }

@@ -11,7 +11,6 @@
 #include "diffuse/run/model.hpp"
 
 namespace diffuse {
-namespace {}  // namespace
 
 const SolverKind& SampleOptions::solver_kind() const { return look_up("solver", solvers(), solver); }
 
@@ -171,7 +170,7 @@ const std::vector<Owned>& owned_options() {
          &O::solver},
         {"snr", "pc", &O::snr, [](const O& o) { return o.solver == "pc"; }, "solver", &O::solver},
         {"churn", "edm-sde", &O::churn, [](const O& o) { return o.solver == "edm-sde"; }, "solver", &O::solver},
-        {"tolerance", "dopri5", &O::tolerance, [](const O& o) { return o.solver_kind().adaptive; }, "solver",
+        {"tolerance", "dopri5", &O::tolerance, [](const O& o) { return o.solver_kind().adaptive(); }, "solver",
          &O::solver},
         {"shift", "the spacing flow", &O::shift, [](const O& o) { return o.spacing == "flow"; }, "spacing",
          &O::spacing}};
@@ -193,7 +192,7 @@ SampleOptions without_idle(SampleOptions options) {
 }
 
 void check(const SampleOptions& options) {
-    if (options.nfe && options.solver_kind().adaptive) {
+    if (options.nfe && options.solver_kind().adaptive()) {
         throw Error(fmt::format("{} takes as many evaluations as its tolerance needs; say tolerance instead of nfe",
                                 options.solver));
     }

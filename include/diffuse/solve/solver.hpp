@@ -92,7 +92,8 @@ struct SolverKind {
     double default_eta = 0;
     int64_t default_steps = 20;  ///< of a grid; 0: every level
     bool stochastic = false;     ///< has no way back from data, whatever eta
-    bool adaptive = false;       ///< takes as many evaluations as an example needs, each of which goes alone
+    /// Whether it takes as many evaluations as an example needs, each of which goes alone.
+    bool adaptive() const { return make({})->is_adaptive(); }
 };
 const Table<SolverKind>& solvers();
 
