@@ -32,7 +32,11 @@ void list_experiments(bool as_json) {
     Json json = Json::array();
     std::string text;
     for (const auto& [name, experiment] : experiments()) {
-        json.push_back({{"name", name}, {"about", experiment.about}, {"settings", experiment.settings}});
+        Json settings = Json::array();
+        for (const auto& [key, value, meaning, expected] : experiment.settings) {
+            settings.push_back({{"key", key}, {"default", value}, {"meaning", meaning}, {"expected", expected}});
+        }
+        json.push_back({{"name", name}, {"about", experiment.about}, {"settings", settings}});
         text += fmt::format("{:<14} {}\n", name, experiment.about);
     }
     text += fmt::format("{:<14} all of them, and one page of HTML with everything\n", "all");
@@ -43,7 +47,8 @@ Outcome run_one(const std::string& name, const LabOptions& options, nlohmann::js
     const Experiment& experiment = look_up("experiment", experiments(), name);
     if (options.name == "all") log::info(fmt::format("{}: {}", name, experiment.about));
     const auto start = std::chrono::steady_clock::now();
-    Outcome outcome{name, experiment.run(settings, uint64_t(options.seed))};
+    Outcome outcome{name, experiment.resolve(settings), uint64_t(options.seed)};
+    outcome.findings = experiment.run(settings, outcome.seed);
     outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     create_folder(options.out);
     outcome.files = save_exhibits(options.out, name, outcome.findings);
@@ -108,7 +113,7 @@ void run_lab(const LabOptions& options, const CLI::App& command) {
     const bool all = options.name == "all";
     if (all && !options.settings.empty()) throw Error("--set is of one experiment; name it instead of all");
     const auto settings = settings_of(options);
-    if (!all) look_up("experiment", experiments(), options.name).check_settings(settings);
+    if (!all) look_up("experiment", experiments(), options.name).resolve(settings);
     if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
     set_threads(1);  // tensors of some ten thousand numbers are not worth a second one
     if (!has_gnuplot()) log::warn("no pictures, for want of gnuplot; install it (Debian: apt-get install gnuplot-nox)");

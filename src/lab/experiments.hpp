@@ -22,21 +22,24 @@ Experiment vp_ve_experiment();
 template <class Options>
 Experiment experiment(std::string about, std::vector<std::string> story, std::vector<std::string> code,
                       Findings (*run)(const Options& options, uint64_t seed)) {
-    const auto options_of = [](const nlohmann::json& settings) {
+    const auto options_of = [](const nlohmann::json& chosen) {
         Options options;
-        read(fields(options), settings, "settings");
+        read(fields(options), chosen, "settings");
         return options;
     };
     Options defaults;
-    std::vector<std::string> meaning;
-    for (const auto& field : fields(defaults)) meaning.push_back(field.meaning);
-    return {std::move(about),
-            std::move(story),
-            std::move(code),
-            to_json(fields(defaults)),
-            std::move(meaning),
-            [=](const nlohmann::json& settings) { options_of(settings); },
-            [=](const nlohmann::json& settings, uint64_t seed) { return run(options_of(settings), seed); }};
+    std::vector<Setting> settings;
+    for (const auto& field : fields(defaults)) {
+        settings.push_back({field.key, to_json(Fields{field})[field.key], field.meaning, expected(field)});
+    }
+    const auto resolve = [=](const nlohmann::json& chosen) {
+        Options options = options_of(chosen);
+        return to_json(fields(options));
+    };
+    return {
+        std::move(about), std::move(story),
+        std::move(code),  std::move(settings),
+        resolve,          [=](const nlohmann::json& chosen, uint64_t seed) { return run(options_of(chosen), seed); }};
 }
 
 /// Independent random numbers of an experiment, one tensor after the other, in float64.
@@ -64,6 +67,11 @@ Check check_mean(std::string what, const torch::Tensor& numbers, double expected
 Check check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected, std::string source);
 /// That something is true; measured and expected are 1.
 Check check_true(std::string what, bool is_true, std::string source);
+
+torch::Tensor doubles(const std::vector<double>& values);  ///< float64 [N]
+
+/// The double well (x^2 - 1)^2, as a potential.
+double double_well(double x);
 
 /// The slope of log y over log x by least squares: the order of a method from errors and step sizes.
 double slope(const std::vector<double>& x, const std::vector<double>& y);

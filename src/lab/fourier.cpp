@@ -113,9 +113,18 @@ void check_heat(Findings& f, const torch::Tensor& x) {
                         "heat is a semigroup; rounding"});
 }
 
-/// x_t of a schedule's level, many draws: [draws, H, W]
+/// x_t of a schedule's level: [draws, H, W]
 torch::Tensor drowned(const torch::Tensor& x, const NoiseLevel& level, int64_t draws, Draws& random) {
     return level.alpha * x + level.sigma * random.normal({draws, x.size(0), x.size(1)});
+}
+
+/// The power of many draws, [draws, kBins], a few at a time, as they may be large.
+torch::Tensor drowned_power(const torch::Tensor& x, const NoiseLevel& level, int64_t draws, Draws& random) {
+    std::vector<torch::Tensor> parts;
+    for (int64_t done = 0; done < draws; done += 50) {
+        parts.push_back(ring_power(drowned(x, level, std::min<int64_t>(50, draws - done), random)));
+    }
+    return torch::cat(parts);
 }
 
 torch::Tensor expected_power(const torch::Tensor& x, const NoiseLevel& level) {
@@ -126,7 +135,7 @@ void check_noise(Findings& f, const torch::Tensor& x, const FourierOptions& o, D
     const Schedule cosine = make_schedule({.kind = "cosine"});
     for (const double t : {300.0, 700.0}) {
         const NoiseLevel level = cosine.at(t);
-        const auto power = ring_power(drowned(x, level, o.draws, random));
+        const auto power = drowned_power(x, level, o.draws, random);
         for (const int64_t ring : {int64_t(0), kBins / 2, kBins - 1}) {
             f.checks.push_back(check_mean(fmt::format("power of ring {} of x_t, cosine schedule at t = {}", ring, t),
                                           power.select(1, ring), expected_power(x, level)[ring].item<double>(),

@@ -18,7 +18,6 @@ Fields fields(KolmogorovOptions& o) {
             {"paths", Number<int64_t>{&o.paths, 1000, 100'000}, "paths"}};
 }
 
-double well(double x) { return std::pow(x * x - 1, 2); }
 double bowl(double x) { return x * x / 2; }  // OU with theta = 1
 double flat(double) { return 0; }
 
@@ -40,7 +39,7 @@ double at(const Lattice& lattice, const std::vector<double>& u, double x) {
 
 /// <u(T - t), p(t)> at ten times on the way, each equation by its own steps of implicit Euler.
 void check_duality(Findings& f) {
-    const auto lattice = make_lattice(well, 0.5, -3, 3, 301);
+    const auto lattice = make_lattice(double_well, 0.5, -3, 3, 301);
     const auto inner = [](const std::vector<double>& u, const std::vector<double>& p) {
         double sum = 0;
         for (size_t i = 0; i < u.size(); ++i) sum += u[i] * p[i];
@@ -62,14 +61,14 @@ void check_duality(Findings& f) {
 }
 
 void check_committor(Findings& f) {
-    const auto lattice = make_lattice(well, 0.5, -1, 1, 401);
+    const auto lattice = make_lattice(double_well, 0.5, -1, 1, 401);
     Tridiagonal generator = lattice.generator.transposed();
     std::vector<double> ends(lattice.x.size(), 0);
     generator.upper.front() = 0, generator.diagonal.front() = 1;
     generator.lower.back() = 0, generator.diagonal.back() = 1;
     ends.back() = 1;
     const auto u = generator.solve(ends);
-    const auto weight = [](double x) { return std::exp(2 * well(x)); };
+    const auto weight = [](double x) { return std::exp(2 * double_well(x)); };
     f.checks.push_back({"P(1 before -1) from -1/2 in the double well, sigma 1", at(lattice, u, -0.5),
                         integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5,
                         "int e^(2V/sigma²), quadrature; h²"});
@@ -123,7 +122,7 @@ Exhibit cosine_exhibit() {
                                 at_each(fine, [=](double at) { return exact_cosine(at, t); }), Mark::kLine});
         panel.curves.push_back({"", x, at_each(x, [&](double start) { return at(lattice, u, start); }), Mark::kPoints});
     }
-    const auto middle = make_lattice(well, 0.5, -3, 3, 601);
+    const auto middle = make_lattice(double_well, 0.5, -3, 3, 601);
     Panel chances{"x at the beginning", "P(X_t > 0)", {}, false, false, "double well, sigma = 1"};
     for (const double t : {0.1, 1.0, 5.0, 20.0}) {
         chances.curves.push_back({fmt::format("t = {}", t), middle.x,

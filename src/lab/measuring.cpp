@@ -40,6 +40,10 @@ Check check_true(std::string what, bool is_true, std::string source) {
     return {std::move(what), double(is_true), 1, 0, std::move(source)};
 }
 
+torch::Tensor doubles(const std::vector<double>& values) { return torch::tensor(values, torch::kFloat64); }
+
+double double_well(double x) { return std::pow(x * x - 1, 2); }
+
 double slope(const std::vector<double>& x, const std::vector<double>& y) {
     double sum_x = 0, sum_y = 0, sum_xx = 0, sum_xy = 0;
     for (size_t i = 0; i < x.size(); ++i) {

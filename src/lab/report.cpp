@@ -46,11 +46,11 @@ std::string summary(const std::vector<Check>& checks) {
                        failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
 }
 
-std::string settings_text(const Experiment& experiment) {
+/// "`nodes=64`, `ratio=0.4`, `--seed 0`"
+std::string settings_text(const Outcome& outcome) {
     std::string text;
-    for (const auto& [key, value] : experiment.settings.items())
-        text += fmt::format("{}`{}={}`", text.empty() ? "" : ", ", key, value.dump());
-    return text;
+    for (const auto& [key, value] : outcome.settings.items()) text += fmt::format("`{}={}`, ", key, value.dump());
+    return text + fmt::format("`--seed {}`", outcome.seed);
 }
 
 /// A paragraph's words in backticks as code.
@@ -108,8 +108,8 @@ std::string html_section(const Outcome& outcome, const std::filesystem::path& fo
     std::string code;
     for (const auto& file : experiment.code)
         code += fmt::format("{}<code>{}</code>", code.empty() ? "" : ", ", html_text(file));
-    return text + fmt::format("<p>{}. In the code: {}. Settings: {}.</p>\n", summary(outcome.findings.checks), code,
-                              with_code(settings_text(experiment)));
+    return text + fmt::format("<p>{}. In the code: {}. Done with {}.</p>\n", summary(outcome.findings.checks), code,
+                              with_code(settings_text(outcome)));
 }
 
 /// A paragraph on lines of at most 118 columns.
@@ -138,7 +138,10 @@ std::string markdown_section(const Outcome& outcome) {
     std::string text = fmt::format("## {}\n\n", outcome.name), code;
     for (const auto& paragraph : experiment.story) text += wrapped(paragraph) + "\n";
     for (const auto& file : experiment.code) code += fmt::format("{}`{}`", code.empty() ? "" : ", ", file);
-    text += wrapped(fmt::format("In the code: {}. Settings: {}.", code, settings_text(experiment)));
+    text += wrapped(fmt::format("In the code: {}. Done with {}.", code, settings_text(outcome))) + "\n";
+    for (const auto& setting : experiment.settings) {
+        text += wrapped(fmt::format("* `{}`: {} ({})", setting.key, setting.meaning, setting.expected));
+    }
     text += "\n| what | measured | expected | tolerance | source |\n|---|---|---|---|---|\n";
     for (const auto& check : outcome.findings.checks) {
         text += fmt::format("| {} | {:.6g} | {:.6g} | {} | {} |\n", cell(check.what), check.measured, check.expected,
@@ -169,10 +172,10 @@ std::vector<std::string> save_exhibits(const std::filesystem::path& folder, cons
 }
 
 nlohmann::ordered_json to_json(const Outcome& outcome) {
-    nlohmann::ordered_json json = {{"name", outcome.name},
-                                   {"about", look_up("experiment", experiments(), outcome.name).about},
-                                   {"seconds", outcome.seconds},
-                                   {"checks", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json json = {
+        {"name", outcome.name},         {"about", look_up("experiment", experiments(), outcome.name).about},
+        {"settings", outcome.settings}, {"seed", outcome.seed},
+        {"seconds", outcome.seconds},   {"checks", nlohmann::ordered_json::array()}};
     for (const auto& check : outcome.findings.checks) {
         json["checks"].push_back({{"what", check.what},
                                   {"measured", number(check.measured)},
@@ -204,9 +207,9 @@ std::string to_table(const Outcome& outcome) {
 std::string to_markdown(const std::vector<Outcome>& outcomes) {
     std::string text = "# The lab\n\n";
     text += wrapped(
-        "Written by `diffuse lab all --markdown`: what each experiment measures, beside what a formula, a quadrature "
-        "or a "
-        "publication says. A tolerance is that of rounding or of the scheme's next term, as the source says, or four "
+        "Written by `diffuse lab --markdown`: what each experiment measures, beside what a formula, a quadrature, a "
+        "publication or a second method says. A tolerance is that of rounding or of the scheme's next term, as the "
+        "source says, or four "
         "standard errors (s.e.) of what was drawn.");
     for (const auto& outcome : outcomes) text += fmt::format("\n{}", markdown_section(outcome));
     return text;
@@ -225,7 +228,8 @@ std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem:
     return html_page(
         "diffuse lab",
         fmt::format("<h1>{}</h1>\n<p>{}. A tolerance is that of rounding or of the scheme's next term, as the "
-                    "source says, or four standard errors (s.e.) of what was drawn. Formulas are lines, what was "
+                    "source says, or four standard errors (s.e.) of what was drawn. Where a line and points have one "
+                    "colour, the line is the formula and what was "
                     "measured is points.</p>\n<ul>\n{}</ul>\n{}",
                     html_text(kTitle), summary(all), contents, sections));
 }

@@ -50,7 +50,13 @@ void check_marginals(Findings& f) {
     }
 }
 
-/// x at t of the forward SDE dx = f x dt + g dw from x = 1, with f and g in the middle of each step.
+/// The exact move of dx = f x dt + g dw for a time h in which f and g rest.
+torch::Tensor exact_move(const torch::Tensor& x, const Sde& sde, double h, Draws& random) {
+    const double growth = std::expm1(2 * sde.f * h), variance = sde.f == 0 ? h * sde.g2 : sde.g2 * growth / (2 * sde.f);
+    return std::exp(sde.f * h) * x + std::sqrt(variance) * random.normal(x.sizes());
+}
+
+/// x at t of the forward SDE from x = 1, with f and g as in the middle of each step.
 torch::Tensor forward(const Schedule& schedule, double t, const VpVeOptions& o, Draws& random) {
     auto x = torch::ones({o.paths}, torch::kFloat64);
     const double h = (t - 1) / double(o.steps);
@@ -58,7 +64,7 @@ torch::Tensor forward(const Schedule& schedule, double t, const VpVeOptions& o, 
     x = first.alpha * x + first.sigma * random.normal({o.paths});
     for (int64_t i = 0; i < o.steps; ++i) {
         const Sde sde = schedule.sde(1 + (double(i) + 0.5) * h);
-        x = x + h * sde.f * x + std::sqrt(h * sde.g2) * random.normal({o.paths});
+        x = exact_move(x, sde, h, random);
     }
     return x;
 }
@@ -136,7 +142,7 @@ Exhibit forward_exhibit(Draws& random) {
         std::vector<double> t, high, low;
         for (int i = 0; i < 200; ++i) {
             const Sde sde = schedule.sde(1 + (i + 0.5) * h);
-            x = x + h * sde.f * x + std::sqrt(h * sde.g2) * random.normal({30});
+            x = exact_move(x, sde, h, random);
             places.push_back(x);
             const double u = (1 + (i + 1) * h) / 1000;
             const NoiseLevel level = by_formula(kind, u);

@@ -9,6 +9,7 @@
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/torch.hpp"
 
 namespace diffuse {
 namespace {
@@ -128,6 +129,7 @@ std::string figure_csv(const Figure& figure) {
     bool is_first = true;
     for (size_t p = 0; p < figure.panels.size(); ++p) {
         for (const auto& curve : figure.panels[p].curves) {
+            TORCH_INTERNAL_ASSERT(!curve.x.empty(), "a curve without points would shift the index of those behind it");
             if (!is_first) text += "\n\n";
             is_first = false;
             const auto extra = [](const std::vector<double>& numbers, size_t i) {

@@ -13,8 +13,8 @@
 /// The lab: experiments with diffusion, each a list of facts that are measured and of figures that show them.
 namespace diffuse {
 
-/// A fact of the mathematics and what was measured of it. What is expected comes from a formula, a quadrature or a
-/// publication, never from the code that is measured.
+/// A fact of the mathematics and what was measured of it. What is expected comes from a formula, a quadrature, a
+/// publication or a second method, never from the code that is measured.
 struct Check {
     std::string what;
     double measured = 0, expected = 0, tolerance = 0;
@@ -42,16 +42,22 @@ struct Findings {
     std::vector<Exhibit> exhibits;
 };
 
+/// What may be changed of an experiment.
+struct Setting {
+    std::string key;
+    nlohmann::ordered_json value;   ///< by default
+    std::string meaning, expected;  ///< "a whole number from 64 to 512"
+};
+
 /// A row of the table of experiments.
 struct Experiment {
-    std::string about;                 ///< a line
-    std::vector<std::string> story;    ///< paragraphs, with their formulas
-    std::vector<std::string> code;     ///< the files whose code is measured
-    nlohmann::ordered_json settings;   ///< keys and their defaults
-    std::vector<std::string> meaning;  ///< of each key
-    /// Throws Error for settings that are unknown or out of range.
-    std::function<void(const nlohmann::json& settings)> check_settings;
-    /// Does it: with other values for some settings, and random numbers from a seed. Throws Error as above.
+    std::string about;               ///< a line
+    std::vector<std::string> story;  ///< paragraphs, with their formulas
+    std::vector<std::string> code;   ///< the files whose code is measured
+    std::vector<Setting> settings;
+    /// All settings, with these values for some. Throws Error for those that are unknown or out of range.
+    std::function<nlohmann::ordered_json(const nlohmann::json& settings)> resolve;
+    /// Does it, with random numbers from a seed. Throws Error as above.
     std::function<Findings(const nlohmann::json& settings, uint64_t seed)> run;
 };
 const Table<Experiment>& experiments();

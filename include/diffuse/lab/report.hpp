@@ -12,7 +12,9 @@ namespace diffuse {
 /// An experiment that was done.
 struct Outcome {
     std::string name;
-    Findings findings;
+    nlohmann::ordered_json settings;  ///< all that it has
+    uint64_t seed = 0;
+    Findings findings = {};
     double seconds = 0;
     std::vector<std::string> files = {};  ///< that were written of it
 };
@@ -22,8 +24,8 @@ struct Outcome {
 std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
                                        const Findings& findings);
 
-/// {"name", "about", "seconds", "checks": [{"what", "measured", "expected", "error", "tolerance", "source", "random",
-/// "holds"}], "files"}; what is not finite is null.
+/// {"name", "about", "settings", "seed", "seconds", "checks": [{"what", "measured", "expected", "error", "tolerance",
+/// "source", "random", "holds"}], "files"}; what is not finite is null.
 nlohmann::ordered_json to_json(const Outcome& outcome);
 
 /// A table of checks for a terminal.
