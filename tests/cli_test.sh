@@ -246,7 +246,7 @@ rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print
 "$diffuse" eval --checkpoint spots --num 200 --steps 2 --guidance 1,2 --guidance-interval 0.3,3,1,20 --per-class --plot guidance.svg --json >eval.json 2>err.txt || fail "eval --plot: $(cat err.txt)"
 [ "$(rows <eval.json)" = "33 solver spacing steps nfe guidance interval class fid floor above_0.9 as_asked seconds class_shares" ] || fail "a table over scales and intervals: $(rows <eval.json)"
 grep -q "interval 1,20" guidance.svg && grep -q "as_asked" guidance.svg && [ "$(json "['plot']" <eval.json)" = "$folder/guidance.svg" ] || fail "eval --plot"
-"$diffuse" eval --checkpoint spots --num 20 --metric pr --nfe 2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 960 ] || fail "a plot over evaluations"
+"$diffuse" eval --checkpoint spots --num 20 --metric pr --nfe 2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 1120 ] || fail "a plot over evaluations"
 (PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --nfe 2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
 # a scale alone keeps the interval that the checkpoint's config gives
 train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=2 --set sample.guidance=2 --set 'sample.guidance_interval=[1,20]' --out interval >/dev/null 2>&1
@@ -564,7 +564,7 @@ head -c 60 grey.png >cut.png
 printf '{\n"seed": }' >broken.json
 
 # the lab: a list, one experiment, its files, and what is missing without gnuplot
-[ "$("$diffuse" lab | wc -l)" -eq "$(($("$diffuse" lab --json | json "__len__()") + 1))" ] || fail "lab: $("$diffuse" lab)"
+[ "$("$diffuse" lab | wc -l)" -eq "$(($("$diffuse" lab --json | json ".__len__()") + 1))" ] || fail "lab: $("$diffuse" lab)"
 "$diffuse" lab fourier --input grey.png --seed 3 --out lab --json >out.json || fail "lab fourier: $(cat out.json)"
 [ "$(json "[0]['name']" <out.json)" = fourier ] && [ "$(json "[0]['checks'][0]['holds']" <out.json)" = True ] || fail "lab --json"
 json "[0]['files']" <out.json | tr -d "[]',"  | xargs ls >/dev/null || fail "lab: a file that it names is not there"

@@ -162,7 +162,7 @@ void add_lab(CLI::App& app) {
     command->add_flag("--json", options->json, "print the checks as a JSON list of experiments")
         ->group(kWritten)
         ->excludes(markdown);
-    command->footer("diffuse lab\ndiffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
+    command->footer("diffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
     command->callback([options, command] { run_lab(*options, *command); });
 }
 
