@@ -562,17 +562,6 @@ head -c 100000 runs/tiny/checkpoint.safetensors >half.safetensors
 (cat runs/tiny/checkpoint.safetensors && echo) >long.safetensors
 head -c 60 grey.png >cut.png
 printf '{\n"seed": }' >broken.json
-
-# the lab: a list, one experiment, its files, and what is missing without gnuplot
-[ "$("$diffuse" lab | wc -l)" -eq "$(($("$diffuse" lab --json | json ".__len__()") + 1))" ] || fail "lab: $("$diffuse" lab)"
-"$diffuse" lab fourier --input grey.png --seed 3 --out lab --json >out.json || fail "lab fourier: $(cat out.json)"
-[ "$(json "[0]['name']" <out.json)" = fourier ] && [ "$(json "[0]['checks'][0]['holds']" <out.json)" = True ] || fail "lab --json"
-json "[0]['files']" <out.json | tr -d "[]',"  | xargs ls >/dev/null || fail "lab: a file that it names is not there"
-(cd lab && rm fourier-spectra.svg && gnuplot fourier-spectra.gnuplot && [ -s fourier-spectra.svg ]) || fail "the script does not draw the figure again"
-PATH=/nowhere "$diffuse" lab heat --out bare >out.txt 2>err.txt || fail "lab without gnuplot: $(cat err.txt)"
-grep -q "no pictures, for want of gnuplot; install it" err.txt && [ -s bare/heat-modes.csv ] && [ ! -e bare/heat-modes.svg ] || fail "lab without gnuplot: $(cat err.txt)"
-rm -r lab bare
-
 printf '{"seed": 1, "seed": 2}' >twice.json
 printf '{"a\\nb": 1}' >newline.json
 python3 - <<'END'
@@ -594,6 +583,16 @@ END
 "$diffuse" sample --checkpoint runs/tiny --latents f16.safetensors --steps 2 --out f16.png >/dev/null 2>err.txt || fail "latents of F16: $(cat err.txt)"
 grep -q "its latents are Half, taken as float32" err.txt || fail "no word about latents of F16: $(cat err.txt)"
 rm f16.png
+# the lab: a list, one experiment, its files, and what is missing without gnuplot
+[ "$("$diffuse" lab | wc -l)" -eq "$(($("$diffuse" lab --json | json ".__len__()") + 1))" ] || fail "lab: $("$diffuse" lab)"
+"$diffuse" lab fourier --input grey.png --seed 3 --out lab --json >out.json || fail "lab fourier: $(cat out.json)"
+[ "$(json "[0]['name']" <out.json)" = fourier ] && [ "$(json "[0]['checks'][0]['holds']" <out.json)" = True ] || fail "lab --json"
+json "[0]['files']" <out.json | tr -d "[]',"  | xargs ls >/dev/null || fail "lab: a file that it names is not there"
+(cd lab && rm fourier-spectra.svg && gnuplot fourier-spectra.gnuplot && [ -s fourier-spectra.svg ]) || fail "the script does not draw the figure again"
+PATH=/nowhere "$diffuse" lab heat --out bare >out.txt 2>err.txt || fail "lab without gnuplot: $(cat err.txt)"
+grep -q "no pictures, for want of gnuplot; install it" err.txt && [ -s bare/heat-modes.csv ] && [ ! -e bare/heat-modes.svg ] || fail "lab without gnuplot: $(cat err.txt)"
+rm -r lab bare
+
 count=0 failures=0
 while IFS='|' read -r pattern arguments; do
     case $pattern in ''|'#'*) continue ;; esac
