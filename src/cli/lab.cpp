@@ -115,7 +115,7 @@ void run_lab(const LabOptions& options, const CLI::App& command) {
     const auto settings = settings_of(options);
     if (!all) look_up("experiment", experiments(), options.name).resolve(settings);
     if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
-    set_threads(1);  // tensors of some ten thousand numbers are not worth a second one
+    set_threads(1);  // a second thread costs more than it helps with tensors of some ten thousand numbers
     if (!has_gnuplot()) log::warn("no pictures, for want of gnuplot; install it (Debian: apt-get install gnuplot-nox)");
     std::vector<Outcome> outcomes;
     for (const auto& name : all ? names(experiments()) : std::vector<std::string>{options.name}) {
