@@ -130,7 +130,7 @@ Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
     }
     const Panel panel{
         "theta dt",
-        "stationary variance / (sigma² / (2 theta))",
+        "variance / exact variance",
         {{"1 / (1 - theta dt / 2)", steps, at_each(steps, [](double s) { return 1 / (1 - s / 2); }), Mark::kLine},
          measured}};
     return {"bias", "Long steps of Euler-Maruyama end in a law that is too wide.", {"Euler-Maruyama's bias", {panel}}};
