@@ -217,7 +217,7 @@ Exhibit settling_exhibit(const FokkerPlanckOptions& o, const std::vector<torch::
                     false,
                     "on the way to the steady state"};
     return {"settling",
-            "All begin in the left double_well, which fills the right one as the slowest mode decays.",
+            "All begin in the left well, which fills the right one as the slowest mode decays.",
             {"The double well settles, sigma = 1", {density, cloud, end}}};
 }
 
