@@ -77,9 +77,11 @@ TEST(Lab, AMeansToleranceIsFourOfItsStandardErrors) {
 }
 
 TEST(Lab, SettingsAreReadStrictly) {
-    EXPECT_EQ(lab_settings({"a=1", "b=x.png"}), (nlohmann::json{{"a", 1}, {"b", "x.png"}}));
-    expect_contains(error_of([] { lab_settings({"a"}); }), "expected key=value");
-    expect_contains(error_of([] { lab_settings({"a=1", "a=2"}); }), "given twice");
+    const Experiment& fourier = look_up("experiment", experiments(), "fourier");
+    EXPECT_EQ(lab_settings(fourier, {"a=1", "b=x.png"}), (nlohmann::json{{"a", 1}, {"b", "x.png"}}));
+    EXPECT_EQ(lab_settings(fourier, {"digit=3", "input=3"}), (nlohmann::json{{"digit", 3}, {"input", "3"}}));
+    expect_contains(error_of([&] { lab_settings(fourier, {"a"}); }), "expected key=value");
+    expect_contains(error_of([&] { lab_settings(fourier, {"a=1", "a=2"}); }), "given twice");
     const auto run = [](const nlohmann::json& settings) {
         look_up("experiment", experiments(), "heat").run(settings, 0);
     };

@@ -39,4 +39,9 @@ Json parse_json(std::string_view text, const std::string& what) {
     }
 }
 
+nlohmann::json json_or_text(const std::string& text, bool wants_text) {
+    const auto value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    return value.is_discarded() || (wants_text && !value.is_string()) ? nlohmann::json(text) : value;
+}
+
 }  // namespace diffuse

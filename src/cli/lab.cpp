@@ -94,9 +94,14 @@ void require_all(const std::vector<Outcome>& outcomes) {
 }
 
 nlohmann::json settings_of(const LabOptions& options) {
-    auto settings = lab_settings(options.settings);
+    if (!options.input.empty() && options.name != "fourier") {
+        throw Error("--input is the picture of fourier; leave it out");
+    }
+    if (options.name == "all") return nlohmann::json::object();
+    const Experiment& experiment = look_up("experiment", experiments(), options.name);
+    auto settings = lab_settings(experiment, options.settings);
+    experiment.resolve(settings);  // refuses what is wrong before any work
     if (options.input.empty()) return settings;
-    if (options.name != "fourier") throw Error("--input is the picture of fourier; leave it out");
     if (settings.contains("input")) throw Error("--input is given twice, once by --set; once is enough");
     settings["input"] = options.input;
     return settings;
@@ -113,10 +118,9 @@ void run_lab(const LabOptions& options, const CLI::App& command) {
     const bool all = options.name == "all";
     if (all && !options.settings.empty()) throw Error("--set is of one experiment; name it instead of all");
     const auto settings = settings_of(options);
-    if (!all) look_up("experiment", experiments(), options.name).resolve(settings);
     if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
     set_threads(1);  // a second thread costs more than it helps with tensors of some ten thousand numbers
-    if (!has_gnuplot()) log::warn("no pictures, for want of gnuplot; install it (Debian: apt-get install gnuplot-nox)");
+    if (!has_gnuplot()) log::warn(fmt::format("no pictures, for want of gnuplot; {}", kInstallGnuplot));
     std::vector<Outcome> outcomes;
     for (const auto& name : all ? names(experiments()) : std::vector<std::string>{options.name}) {
         outcomes.push_back(run_one(name, options, settings));

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "diffuse/base/json.hpp"
 #include "lab/experiments.hpp"
 
 namespace diffuse {
@@ -29,7 +31,7 @@ const Table<Experiment>& experiments() {
     return table;
 }
 
-nlohmann::json lab_settings(const std::vector<std::string>& settings) {
+nlohmann::json lab_settings(const Experiment& experiment, const std::vector<std::string>& settings) {
     nlohmann::json result = nlohmann::json::object();
     for (const auto& setting : settings) {
         const size_t equals = setting.find('=');
@@ -38,8 +40,9 @@ nlohmann::json lab_settings(const std::vector<std::string>& settings) {
         }
         const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
         if (result.contains(key)) throw Error(fmt::format("--set {} is given twice; once is enough", key));
-        const auto value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-        result[key] = value.is_discarded() ? nlohmann::json(text) : value;
+        const bool wants_text = std::ranges::any_of(
+            experiment.settings, [&](const Setting& known) { return known.key == key && known.value.is_string(); });
+        result[key] = json_or_text(text, wants_text);
     }
     return result;
 }

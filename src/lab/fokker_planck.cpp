@@ -115,12 +115,11 @@ void check_time(Findings& f) {
     const auto lattice = lattice_of(121, 1);
     std::vector<double> start;
     for (const double x : lattice.x) start.push_back(std::exp(-2 * (x + 1) * (x + 1)));
-    const auto exact = lattice.generator.dense().matrix_exp().matmul(torch::tensor(start, torch::kFloat64));
+    const auto exact = lattice.generator.dense().matrix_exp().matmul(doubles(start));
     const auto order = [&](double theta) {
         std::vector<double> dt, error;
         for (const int64_t steps : {100, 200, 400}) {
-            const auto p =
-                torch::tensor(evolve(lattice.generator, start, 1 / double(steps), steps, theta), torch::kFloat64);
+            const auto p = doubles(evolve(lattice.generator, start, 1 / double(steps), steps, theta));
             dt.push_back(1 / double(steps));
             error.push_back((p - exact).abs().max().item<double>());
         }
@@ -176,9 +175,22 @@ std::vector<double> spike_at_well(const Lattice& lattice) {
     return p;
 }
 
-void check_walkers(Findings& f, const FokkerPlanckOptions& o, const std::vector<torch::Tensor>& places, double t) {
+/// All walkers together: where they are at each of some times, and their density at the last one.
+struct Crowd {
+    double t;
+    std::vector<torch::Tensor> places;
+    Lattice lattice;
+    std::vector<double> density;
+};
+
+Crowd crowd_after(double t, const FokkerPlanckOptions& o, Draws& random) {
     const auto lattice = lattice_of(o.nodes, 1);
-    const auto p = evolve(lattice.generator, spike_at_well(lattice), t / 1000, 1000, 1);
+    return {t, walk(o.walkers, t, 40, random), lattice,
+            evolve(lattice.generator, spike_at_well(lattice), t / 1000, 1000, 1)};
+}
+
+void check_walkers(Findings& f, const Crowd& crowd) {
+    const auto& [t, places, lattice, p] = crowd;
     f.checks.push_back(check_mean(fmt::format("share of the walkers in the right well at t = {}", t),
                                   (places.back() > 0).to(torch::kFloat64), share_right(lattice, p),
                                   "a second method: the density's, by Chang-Cooper"));
@@ -188,7 +200,8 @@ void check_walkers(Findings& f, const FokkerPlanckOptions& o, const std::vector<
 
 constexpr int64_t kShown = 200;  // walkers
 
-Exhibit settling_exhibit(const FokkerPlanckOptions& o, const std::vector<torch::Tensor>& places, double t) {
+Exhibit settling_exhibit(const Crowd& crowd) {
+    const auto& [t, places, wide, now] = crowd;
     const auto lattice = lattice_of(241, 1);
     Curve map{"", {}, {}, Mark::kHeat, {}}, dots{"", {}, {}, Mark::kDots};
     auto p = spike_at_well(lattice);
@@ -204,10 +217,8 @@ Exhibit settling_exhibit(const FokkerPlanckOptions& o, const std::vector<torch::
     }
     const Panel density{"time t", "x", {map}, false, false, "density (at most 1 shown)"};
     const Panel cloud{"time t", "x", {dots}, false, false, fmt::format("{} walkers", kShown)};
-    const auto wide = lattice_of(o.nodes, 1);
     const auto exact = boltzmann(wide, double_well, 0.5);
     const auto [middle, measured] = histogram(places.back(), -2, 2, 50);
-    const auto now = evolve(wide.generator, spike_at_well(wide), t / 1000, 1000, 1);
     const Panel end{"x",
                     "density",
                     {{fmt::format("p(x, {})", t), wide.x, now, Mark::kLine},
@@ -253,15 +264,14 @@ Findings run_fokker_planck(const FokkerPlanckOptions& options, uint64_t seed) {
     FokkerPlanckOptions o = options;
     o.nodes = (o.nodes - 1) / 6 * 6 + 1;  // so that the wells and the top are nodes
     Draws random(seed);
-    constexpr double kTime = 4;
-    const auto places = walk(o.walkers, kTime, 40, random);
+    const Crowd crowd = crowd_after(4, o, random);
     Findings f;
     check_steady(f, o.nodes);
     check_rates(f, o.nodes);
     check_time(f);
     check_signs(f);
-    check_walkers(f, o, places, kTime);
-    f.exhibits = {settling_exhibit(o, places, kTime), rates_exhibit()};
+    check_walkers(f, crowd);
+    f.exhibits = {settling_exhibit(crowd), rates_exhibit()};
     return f;
 }
 

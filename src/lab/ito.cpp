@@ -51,14 +51,20 @@ double mean_square(const ItoOptions& o, int64_t n, Method method) {
     return std::pow(own, double(n)) - 2 * std::pow(both, double(n)) + std::exp(2 * o.mu + o.sigma * o.sigma);
 }
 
-/// The order by regression over these numbers of steps.
-double order_of(const std::vector<int64_t>& counts, const std::function<double(int64_t)>& squares) {
-    std::vector<double> dt, error;
-    for (const int64_t n : counts) dt.push_back(1 / double(n)), error.push_back(std::sqrt(squares(n)));
-    return slope(dt, error);
+const std::vector<int64_t> kCounts = {2, 4, 8, 16, 32, 64};  // of steps
+
+std::vector<double> step_sizes() {
+    std::vector<double> dt;
+    for (const int64_t n : kCounts) dt.push_back(1 / double(n));
+    return dt;
 }
 
-const std::vector<int64_t> kCounts = {2, 4, 8, 16, 32, 64};
+/// The order of the formula by regression over these numbers of steps.
+double expected_order(const ItoOptions& o, Method method) {
+    std::vector<double> error;
+    for (const int64_t n : kCounts) error.push_back(std::sqrt(mean_square(o, n, method)));
+    return slope(step_sizes(), error);
+}
 
 std::string name_of(Method method) { return method == Method::kMilstein ? "Milstein" : "Euler-Maruyama"; }
 
@@ -66,7 +72,7 @@ std::string name_of(Method method) { return method == Method::kMilstein ? "Milst
 /// half its relative square error.
 Mean measured_order(const ItoOptions& o, const torch::Tensor& increments, Method method) {
     const auto exact = exact_end(o, increments);
-    const auto x = doubles(at_each({2, 4, 8, 16, 32, 64}, [](double n) { return -std::log(n); }));
+    const auto x = doubles(step_sizes()).log();
     const auto weights = (x - x.mean()) / (x - x.mean()).square().sum();
     double order = 0;
     auto influence = torch::zeros_like(exact);
@@ -90,8 +96,8 @@ void check_strong(Findings& f, const ItoOptions& o, const torch::Tensor& increme
         }
         const auto [order, standard_error] = measured_order(o, increments, method);
         f.checks.push_back(
-            {fmt::format("{}: strong order over 2 to 64 steps", name_of(method)), order,
-             order_of(kCounts, [&](int64_t n) { return mean_square(o, n, method); }), 4 * standard_error,
+            {fmt::format("{}: strong order over 2 to 64 steps", name_of(method)), order, expected_order(o, method),
+             4 * standard_error,
              fmt::format("the regression of that formula; {} as dt -> 0", method == Method::kMilstein ? "1" : "1/2"),
              true});
     }
@@ -121,7 +127,7 @@ Exhibit orders_exhibit(const ItoOptions& o, const torch::Tensor& increments) {
     Panel strong{"dt", "RMS error at t = 1", {}, true, true, "strong"},
         weak{"dt", "error of the mean", {}, true, true, "weak"};
     const auto exact = exact_end(o, increments);
-    const auto dt = at_each({2, 4, 8, 16, 32, 64}, [](double n) { return 1 / n; });
+    const auto dt = step_sizes();
     for (const Method method : {Method::kEulerMaruyama, Method::kMilstein}) {
         Curve formula{name_of(method), dt, {}, Mark::kLine}, measured{"", dt, {}, Mark::kPoints};
         for (const int64_t n : kCounts) {

@@ -104,7 +104,7 @@ Exhibit reverse_exhibit(const Schedule& vp, const std::vector<torch::Tensor>& st
     const Panel ode{
         "time t (noise at 1, data at 0)", "x", {first_paths("33 points", flow, 33)}, false, false, "flow ODE"};
     const auto x = spaced(-2, 2, 201);
-    const auto at = torch::tensor(x, torch::kFloat64).unsqueeze(1);
+    const auto at = doubles(x).unsqueeze(1);
     const auto [middle, density] = histogram(states.back(), -2, 2, 80);
     const Panel end{"x",
                     "density",

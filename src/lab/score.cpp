@@ -38,7 +38,7 @@ double score_by_hand(const ScoreOptions& o, double x, const NoiseLevel& level) {
 }
 
 torch::Tensor on_axis(const std::vector<double>& x) {
-    const auto first = torch::tensor(x, torch::kFloat64);
+    const auto first = doubles(x);
     return torch::stack({first, torch::full_like(first, 0.3)}, 1);
 }
 
@@ -46,8 +46,7 @@ void check_score(Findings& f, const ScoreOptions& o) {
     const auto data = modes(o.std, o.right);
     const auto x = spaced(-2, 2, 81);
     for (const NoiseLevel& level : {noisy(0.2), NoiseLevel{0.6, 0.8, 0}}) {
-        const auto by_hand =
-            torch::tensor(at_each(x, [&](double at) { return score_by_hand(o, at, level); }), torch::kFloat64);
+        const auto by_hand = doubles(at_each(x, [&](double at) { return score_by_hand(o, at, level); }));
         const auto found = score(data, on_axis(x), level).select(1, 0);
         f.checks.push_back(
             {fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
@@ -56,7 +55,7 @@ void check_score(Findings& f, const ScoreOptions& o) {
     }
     const auto points = on_axis(x);
     constexpr double kH = 1e-5;
-    const auto step = torch::tensor({kH, 0.0}, torch::kFloat64);
+    const auto step = doubles({kH, 0.0});
     const auto slope =
         (mixture_log_density(data, points + step, noisy(0.3)) - mixture_log_density(data, points - step, noisy(0.3))) /
         (2 * kH);
@@ -81,7 +80,7 @@ torch::Tensor at_one_level(const ScoreOptions& o, double sigma, double step_size
     const auto denoiser = mixture_denoiser(modes(o.std, o.right));
     const auto solver = make_langevin(1, step_size);
     const double std = std::sqrt(o.std * o.std + sigma * sigma);
-    auto x = std * random.normal({o.samples, 2}) + torch::tensor({-1.0, 0.0}, torch::kFloat64);
+    auto x = std * random.normal({o.samples, 2}) + doubles({-1, 0});
     const auto noise = random.step_noise(x.sizes());
     for (int64_t i = 0; i < steps; ++i) {
         x = solver->step(denoiser, x, noisy(sigma), noisy(sigma), [&](int64_t k) { return noise(i, k); });
@@ -161,7 +160,7 @@ Panel field_panel(const ScoreOptions& o, double sigma) {
         for (const double y : spaced(-1.5, 1.5, up)) {
             for (const double x : spaced(-2, 2, across)) curve.x.push_back(x), curve.y.push_back(y);
         }
-        return torch::stack({torch::tensor(curve.x, torch::kFloat64), torch::tensor(curve.y, torch::kFloat64)}, 1);
+        return torch::stack({doubles(curve.x), doubles(curve.y)}, 1);
     };
     map.u = numbers(mixture_log_density(data, grid_of(map, 81, 61), noisy(sigma)).exp());
     auto s = score(data, grid_of(arrows, 17, 13), noisy(sigma));

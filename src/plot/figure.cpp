@@ -151,7 +151,7 @@ bool has_gnuplot() {
 
 void require_gnuplot() {
     if (has_gnuplot()) return;
-    throw Error("plots are drawn by gnuplot, which is not there; install it (Debian: apt-get install gnuplot-nox)");
+    throw Error(fmt::format("plots are drawn by gnuplot, which is not there; {}", kInstallGnuplot));
 }
 
 bool save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure) {

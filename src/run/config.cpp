@@ -44,15 +44,14 @@ Config checked_together(Config config) {
     return config;
 }
 
-/// The value as JSON; as it is where it is none, or where the key is a text: sample.class=3.
+/// The value of a key, of which some are texts: sample.class=3.
 Json parse_value(const std::string& path, const std::string& text) {
     Config config;
     const auto keys = leaves(fields(config));
     const bool wants_text = std::any_of(keys.begin(), keys.end(), [&](const Field& key) {
         return key.key == path && std::holds_alternative<std::string*>(key.value);
     });
-    const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    return value.is_discarded() || (wants_text && !value.is_string()) ? Json(text) : value;
+    return json_or_text(text, wants_text);
 }
 
 void apply_setting(Json& json, const std::string& setting) {

@@ -10,6 +10,10 @@ namespace diffuse {
 /// 8 levels deep. Throws Error that begins with `what`, the name of the text, and says what is wrong with it.
 nlohmann::json parse_json(std::string_view text, const std::string& what);
 
+/// A value of the command line: JSON where it parses as JSON, else text; as it is where a text is wanted, so that 3 may
+/// be a name.
+nlohmann::json json_or_text(const std::string& text, bool wants_text);
+
 /// JSON as one line, or with `indent` spaces a level; bytes that are not UTF-8 are replaced.
 template <class Json>
 std::string to_text(const Json& json, int indent = -1) {

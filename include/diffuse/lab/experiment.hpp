@@ -62,8 +62,7 @@ struct Experiment {
 };
 const Table<Experiment>& experiments();
 
-/// Settings of the command line, "key=value" each, of which a value is JSON where it parses as JSON, else text. Throws
-/// Error for one without a key or given twice.
-nlohmann::json lab_settings(const std::vector<std::string>& settings);
+/// Settings of the command line, "key=value" each (json_or_text). Throws Error for one without a key or given twice.
+nlohmann::json lab_settings(const Experiment& experiment, const std::vector<std::string>& settings);
 
 }  // namespace diffuse

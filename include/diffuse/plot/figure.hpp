@@ -44,6 +44,8 @@ bool save_figure(const std::filesystem::path& folder, const std::string& name, c
 void write_figure(const std::filesystem::path& path, const Figure& figure);
 
 bool has_gnuplot();
+/// What to do where there is none.
+inline constexpr const char* kInstallGnuplot = "install it (Debian: apt-get install gnuplot-nox)";
 /// Throws Error where there is no gnuplot; for use before the work whose result is to be drawn.
 void require_gnuplot();
 
