@@ -49,7 +49,7 @@ torch::Tensor augmented(const torch::Tensor& images, int64_t first_position) {
 }
 
 double accuracy(const Classifier& classifier, const Dataset& dataset) {
-    const auto digits = classifier.classify(to_signed(dataset.images)).probabilities.argmax(1);
+    const auto digits = classifier.classify(to_signed(dataset.examples)).probabilities.argmax(1);
     return digits.eq(dataset.labels).to(torch::kFloat64).mean().item<double>();
 }
 
@@ -61,7 +61,7 @@ struct Replica {
 
 /// Cross-entropy and its gradient for the images at positions first .. first + count - 1 of the order of training.
 void backward(Replica& replica, const Dataset& dataset, const torch::Tensor& indices, int64_t first) {
-    const auto images = augmented(to_signed(dataset.images.index_select(0, indices)), first);
+    const auto images = augmented(to_signed(dataset.examples.index_select(0, indices)), first);
     const auto [features, logits] = replica.network.forward(images);
     const auto loss =
         torch::nll_loss(logits.log_softmax(1), dataset.labels.index_select(0, indices)) / double(kReplicas);

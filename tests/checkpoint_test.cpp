@@ -12,12 +12,12 @@ namespace {
 
 Config tiny() {
     Config config;
-    config.unet = {.base_channels = 8, .channel_multipliers = {1, 2}, .patch_size = 2};
+    config.net.unet = {.base_channels = 8, .channel_multipliers = {1, 2}, .patch_size = 2};
     return config;
 }
 
 Checkpoint example() {
-    const auto weights = [](uint64_t seed) { return UNet(tiny().unet, {}, seed, torch::kCPU).named_parameters(); };
+    const auto weights = [](uint64_t seed) { return UNet(tiny().net.unet, {}, seed, torch::kCPU).named_parameters(); };
     return {tiny(),     {},
             12,         weights(1),
             weights(2), {2, 0.1 + 0.2, {1.0 / 3, 1e-300, 7}, "data", "machine", weights(3), weights(4), weights(5)}};
@@ -63,7 +63,7 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     write_tensor_file(folder / "old", file);
     const Config old = load_checkpoint(folder / "old").config;
     EXPECT_EQ(old.parameterization.input_skip, "none");
-    EXPECT_EQ(old.unet.classes, 0);
+    EXPECT_EQ(old.net.classes, 0);
     EXPECT_EQ(old.train.optimizer, "adamw");
     config["model"]["input_skip"] = true;
     file.metadata["config"] = config.dump();
@@ -88,15 +88,15 @@ TEST(CheckpointTest, MissingExtraAndMisshapedWeightsAreListedByName) {
     expect_contains(error, "1 missing (stem.weight)");
     expect_contains(error, "1 of another shape or type (head.bias)");
     expect_contains(error, "1 unknown (spare)");
-    const auto network = UNet(tiny().unet, {}, 0, torch::kCPU).named_parameters();
+    const auto network = UNet(tiny().net.unet, {}, 0, torch::kCPU).named_parameters();
     expect_contains(error_of([&] { restore(network, {}, "the weights"); }), ", ...)");
 }
 
 TEST(CheckpointTest, AConfigOfAHugeNetworkIsRefusedBeforeItIsBuilt) {
     Checkpoint broken = example();
-    broken.config.unet.base_channels = 1024;
-    broken.config.unet.channel_multipliers = {32, 32, 32, 32, 32, 32, 32, 32};  // terabytes
-    broken.config.unet.patch_size = 1;
+    broken.config.net.unet.base_channels = 1024;
+    broken.config.net.unet.channel_multipliers = {32, 32, 32, 32, 32, 32, 32, 32};  // terabytes
+    broken.config.net.unet.patch_size = 1;
     expect_contains(error_of([&] { make_network(broken, "ema", torch::kCPU); }), "do not fit its config");
 }
 

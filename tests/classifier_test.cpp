@@ -11,7 +11,7 @@ namespace diffuse {
 namespace {
 
 torch::Tensor drawn_digits(int64_t count) {
-    return to_signed(load_dataset({.kind = "digits", .limit = count}, Split::kTrain).images);
+    return to_signed(load_dataset({.kind = "digits", .limit = count}, Split::kTrain).examples);
 }
 
 void expect_equal(const Classification& a, const Classification& b) {
@@ -80,7 +80,7 @@ protected:
 };
 
 TEST_F(OnMnist, TheClassifierIsRightAboutAsManyTestImagesAsItStates) {
-    const auto digits = classifier.classify(to_signed(test.images)).probabilities.argmax(1);
+    const auto digits = classifier.classify(to_signed(test.examples)).probabilities.argmax(1);
     const double accuracy = digits.eq(test.labels).to(torch::kFloat64).mean().item<double>();
     EXPECT_GE(accuracy, 0.993);
     EXPECT_NEAR(accuracy, classifier.test_accuracy(), 0.00025);  // some images are close calls, decided by rounding
@@ -88,7 +88,8 @@ TEST_F(OnMnist, TheClassifierIsRightAboutAsManyTestImagesAsItStates) {
 
 // Every other image, as the second half of the test set was written by other people than the first.
 TEST_F(OnMnist, TheDistanceIsSmallForOtherDigitsAndGrowsWithDamage) {
-    const auto x = to_signed(test.images.slice(0, 0, 4000, 2)), others = to_signed(test.images.slice(0, 1, 4000, 2));
+    const auto x = to_signed(test.examples.slice(0, 0, 4000, 2)),
+               others = to_signed(test.examples.slice(0, 1, 4000, 2));
     const Gaussian reference = fit_gaussian(features(others));
     const auto noise = normal(x.sizes(), {.seed = 1});
     double before = frechet_distance(fit_gaussian(features(x)), reference);

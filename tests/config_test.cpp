@@ -64,9 +64,9 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
 
 TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
     const Dataset labelled{torch::zeros({2, 1, 4, 4}, torch::kUInt8), torch::tensor({0, 9}, torch::kInt64), 10},
-        unlabelled{labelled.images, {}};
+        unlabelled{labelled.examples, {}};
     const auto classes = [](const std::string& asked, const Dataset& dataset) {
-        return with_classes(with_settings(Config{}, {"model.classes=" + asked}), dataset).unet.classes;
+        return with_classes(with_settings(Config{}, {"model.classes=" + asked}), dataset).net.classes;
     };
     EXPECT_EQ(classes("auto", labelled), 10);
     EXPECT_EQ(classes("auto", unlabelled), 0);
@@ -85,7 +85,7 @@ TEST(Config, AnUnknownNameListsTheKnownOnes) {
 TEST(Config, WhatIsWrittenReadsBackTheSame) {
     Config config;
     config.train.learning_rate = 0.1 + 0.2;  // must survive to the last bit
-    config.unet.attention_resolutions = {7, 14};
+    config.net.unet.attention_resolutions = {7, 14};
     config.dataset.dir = "/a \"folder\"";
     EXPECT_EQ(to_json(config_from_json(json::parse(to_json(config).dump()))), to_json(config));
     EXPECT_EQ(config_from_json(json::parse(to_json(config).dump())).train.learning_rate, 0.1 + 0.2);
@@ -98,7 +98,7 @@ TEST(Config, SettingsReplaceSingleKeys) {
         load_config(folder / "c.json", {"train.batch_size=3", "model.channel_multipliers=[1,2,3]", "dataset.dir=a b"});
     EXPECT_EQ(config.train.steps, 5);
     EXPECT_EQ(config.train.batch_size, 3);
-    EXPECT_EQ(config.unet.channel_multipliers, (std::vector<int64_t>{1, 2, 3}));
+    EXPECT_EQ(config.net.unet.channel_multipliers, (std::vector<int64_t>{1, 2, 3}));
     EXPECT_EQ(config.dataset.dir, "a b");
     const auto error = [&](const std::string& setting) {
         return error_of([&] { load_config(folder / "c.json", {setting}); });
@@ -134,7 +134,7 @@ TEST(ConfigTest, ChangesAreListedByKey) {
     Config before, after = before;
     EXPECT_TRUE(changes(fields(before), fields(after)).empty());
     after.train.steps = 7;
-    after.unet.channel_multipliers = {1};
+    after.net.unet.channel_multipliers = {1};
     const auto found = changes(fields(before), fields(after));
     ASSERT_EQ(found.size(), 2u);
     EXPECT_EQ(found[0].path + found[0].before + found[0].after, "model.channel_multipliers[1,2][1]");

@@ -59,7 +59,7 @@ UNetOptions small_model() {
 Config small(int64_t steps) {
     Config config;
     config.dataset = {.kind = "digits", .dir = {}, .limit = 100};
-    config.unet = small_model();
+    config.net.unet = small_model();
     config.parameterization.prediction = "v";
     config.train = {.steps = steps, .batch_size = 16, .warmup_steps = 5, .decay = "none", .log_every = 1};
     config.train.sample_every = config.train.checkpoint_every = 0;
@@ -195,7 +195,7 @@ TEST_P(Device, ResumesBitForBit) {
     const TemporaryFolder folder;
     const auto run = [&](int64_t steps, const std::string& name, const std::optional<Checkpoint>& from) {
         Config config = small(steps);
-        config.unet.dropout = 0.1;
+        config.net.unet.dropout = 0.1;
         return trained(config, device, folder / name, from);
     };
     run(9, "whole", {});
@@ -218,7 +218,7 @@ TEST_P(Device, UsesNoOperatorThatLibTorchKnowsToDifferFromRunToRun) {
     const TemporaryFolder folder;
     const OnlyDeterministic guard;
     Config config = small(3);
-    config.unet.dropout = 0.1;
+    config.net.unet.dropout = 0.1;
     config.train.weighting = "min-snr";
     EXPECT_TRUE(trained(config, device, folder / "run").training.loss.has_value());
     Sampler sampler = sampler_on(device, look_up("solver", solvers(), "ddpm"), 3);

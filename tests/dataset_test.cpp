@@ -113,7 +113,7 @@ protected:
 TEST_F(Mnist, LoadsImagesWithTheirLabels) {
     write_train(images_file(), labels_file());
     const Dataset dataset = load_dataset(config, Split::kTrain);
-    EXPECT_EQ(dataset.images.sizes(), (torch::IntArrayRef{3, 1, 4, 4}));
+    EXPECT_EQ(dataset.examples.sizes(), (torch::IntArrayRef{3, 1, 4, 4}));
     EXPECT_TRUE(torch::equal(dataset.labels, torch::tensor({1, 2, 3}, torch::kInt64)));
 }
 
@@ -173,8 +173,8 @@ TEST_F(Mnist, TheRealOneIsAsPublished) {
     const Dataset train = load_dataset({}, Split::kTrain), test = load_dataset({}, Split::kTest);
     EXPECT_EQ(train.size(), 60'000);
     EXPECT_EQ(test.size(), 10'000);
-    EXPECT_EQ(train.shape(), (ImageShape{1, 28, 28}));
-    EXPECT_NEAR(train.images.to(torch::kFloat64).mean().item<double>() / 255, 0.1307,
+    EXPECT_EQ(train.shape(), (ExampleShape{1, 28, 28}));
+    EXPECT_NEAR(train.examples.to(torch::kFloat64).mean().item<double>() / 255, 0.1307,
                 5e-5);  // the mean everybody normalises by
     EXPECT_EQ(train.labels[0].item<int64_t>(), 5);
     EXPECT_EQ(test.labels[0].item<int64_t>(), 7);
@@ -183,13 +183,13 @@ TEST_F(Mnist, TheRealOneIsAsPublished) {
 TEST(DigitsDataset, IsAFunctionOfItsSeedAndItsTestSplitIsNew) {
     DatasetOptions config{.kind = "digits", .dir = {}, .limit = 200};
     const Dataset first = load_dataset(config, Split::kTrain), test = load_dataset(config, Split::kTest);
-    EXPECT_TRUE(torch::equal(first.images, load_dataset(config, Split::kTrain).images));
+    EXPECT_TRUE(torch::equal(first.examples, load_dataset(config, Split::kTrain).examples));
     EXPECT_EQ(test.size(), 10'000);
-    EXPECT_FALSE(torch::equal(first.images, test.images.narrow(0, 0, 200)));
+    EXPECT_FALSE(torch::equal(first.examples, test.examples.narrow(0, 0, 200)));
     config.limit = 100;
-    EXPECT_TRUE(torch::equal(first.images.narrow(0, 0, 100), load_dataset(config, Split::kTrain).images));
+    EXPECT_TRUE(torch::equal(first.examples.narrow(0, 0, 100), load_dataset(config, Split::kTrain).examples));
     config.seed = 1;
-    EXPECT_FALSE(torch::equal(first.images.narrow(0, 0, 100), load_dataset(config, Split::kTrain).images));
+    EXPECT_FALSE(torch::equal(first.examples.narrow(0, 0, 100), load_dataset(config, Split::kTrain).examples));
 }
 
 TEST(Pixels, GoToMinusOneToOneAndBack) {

@@ -143,7 +143,7 @@ TEST(SampleOptions, NfeIsTheLimitOfGuidedSamplingToo) {
         for (const int64_t nfe : {8, 15, 40}) {
             SampleOptions options{.solver = name, .nfe = nfe, .guidance = 2};
             if (nfe < 2 * kind.last_evaluations) continue;  // not even one step
-            const auto steps = [&] { return std::ssize(make_grid(options, kSchedule, ImageShape{}.numel())) - 1; };
+            const auto steps = [&] { return std::ssize(make_grid(options, kSchedule, ExampleShape{}.numel())) - 1; };
             EXPECT_LE(2 * steps() * kind.evaluations - 2 * (kind.evaluations - kind.last_evaluations), nfe) << name;
             const int64_t everywhere = steps();
             options.guidance_interval = {0.3, 3};
@@ -210,7 +210,7 @@ TEST(GuidedSampler, CountsTheCallsThatWereMadeAndTakesWholeSteps) {
     drawn(options, model, 8, 1, &within);
     EXPECT_EQ(everywhere, 2 * plain);
     int64_t guided_steps = 0;
-    const Grid grid = make_grid(options, kSchedule, ImageShape{}.numel());
+    const Grid grid = make_grid(options, kSchedule, ExampleShape{}.numel());
     for (size_t i = 0; i + 1 < grid.size(); ++i) guided_steps += grid[i].ratio() > 0.5 && grid[i].ratio() <= 3;
     EXPECT_EQ(within, plain + 2 * guided_steps) << "both evaluations of a step of heun are guided, or none";
 }

@@ -217,7 +217,7 @@ TEST(Prediction, OfEpsIsTheSameWhateverTheInputSkip) {
         // A wrong output gives an x0 and an eps that still make x, and an error of eps of the size that is promised.
         const auto wrong = meaning.predict(output + 0.1, x, level);
         EXPECT_TRUE(torch::allclose(level.alpha * wrong.x0 + level.sigma * wrong.eps, x, 0, 1e-12)) << skip;
-        EXPECT_NEAR((wrong.eps - eps).mean().item<double>(), 0.1 * meaning.eps_error(level), 1e-12) << skip;
+        EXPECT_NEAR((wrong.eps - eps).mean().item<double>(), 0.1 * meaning.eps_factors(level).of_output, 1e-12) << skip;
     }
 }
 

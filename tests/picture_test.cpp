@@ -169,7 +169,7 @@ struct PictureFolder : ::testing::Test {
 
 /// Whether a data set has a picture.
 bool has(const Dataset& dataset, const torch::Tensor& picture) {
-    return dataset.images.eq(picture).flatten(1).all(1).any().item<bool>();
+    return dataset.examples.eq(picture).flatten(1).all(1).any().item<bool>();
 }
 
 TEST_F(PictureFolder, IsReadByContentAndGreyStaysGrey) {
@@ -184,9 +184,9 @@ TEST_F(PictureFolder, IsReadByContentAndGreyStaysGrey) {
     EXPECT_FALSE(dataset.labels.defined());
     expect_contains(dataset.about, "2 PNG files, grey");
     put("c.png", some_bytes({3, 6, 8}));
-    EXPECT_EQ(load().images.size(1), 3);
+    EXPECT_EQ(load().examples.size(1), 3);
     options.channels = 1;
-    EXPECT_EQ(load().images.size(1), 1);
+    EXPECT_EQ(load().examples.size(1), 1);
 }
 
 TEST_F(PictureFolder, HasAClassForEachSubfolder) {
@@ -203,7 +203,7 @@ TEST_F(PictureFolder, HasAClassForEachSubfolder) {
     EXPECT_EQ(dataset.class_names, (std::vector<std::string>{"cat", "dog"}));
     ASSERT_EQ(dataset.size(), 2);
     for (int64_t i = 0; i < 2; ++i) {
-        EXPECT_TRUE(torch::equal(dataset.images[i], dataset.labels[i].item<int64_t>() == 1 ? dog : cat));
+        EXPECT_TRUE(torch::equal(dataset.examples[i], dataset.labels[i].item<int64_t>() == 1 ? dog : cat));
     }
     // another set's numbers, by the names of the classes
     EXPECT_TRUE(torch::equal(labels_as(dataset, {3, {"bird", "cat", "dog"}}), dataset.labels + 1));
@@ -255,12 +255,12 @@ TEST_F(PictureFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
 TEST_F(PictureFolder, HoldsOutTheSamePicturesWhateverIsAdded) {
     options.test_share = 0.3;
     for (int i = 0; i < 40; ++i) put(std::to_string(i) + ".png", some_bytes({1, 4, 4}, uint64_t(i)));
-    const auto before = load(Split::kTest).images;
+    const auto before = load(Split::kTest).examples;
     EXPECT_EQ(before.size(0) + load().size(), 40);
     EXPECT_GT(before.size(0), 3);  // 12 expected; below 4 or above 22 once in a thousand seeds
     EXPECT_LT(before.size(0), 23);
     put("0a.png", some_bytes({1, 4, 4}, 100));
-    const auto after = load(Split::kTest).images;
+    const auto after = load(Split::kTest).examples;
     for (int64_t i = 0; i < before.size(0); ++i) {
         EXPECT_TRUE(after.eq(before[i]).flatten(1).all(1).any().item<bool>()) << i;
     }
@@ -272,17 +272,17 @@ TEST_F(PictureFolder, IsKeptAndReadAgainAsLongAsNothingChanges) {
     const auto kept = [&] { return std::distance(std::filesystem::directory_iterator(cache / "x" / "diffuse"), {}); };
     EXPECT_EQ(kept(), 1);
     const Dataset again = load();
-    EXPECT_TRUE(torch::equal(first.images, again.images));
+    EXPECT_TRUE(torch::equal(first.examples, again.examples));
     EXPECT_TRUE(torch::equal(first.labels, again.labels));
     EXPECT_EQ(first.about, again.about);
     EXPECT_EQ(kept(), 1);
     const auto changed = some_bytes({3, 4, 4}, 2);
     put("x/a.png", changed);
-    EXPECT_TRUE(torch::equal(load().images[0], changed));
+    EXPECT_TRUE(torch::equal(load().examples[0], changed));
     for (const auto& entry : std::filesystem::directory_iterator(cache / "x" / "diffuse")) {
         write_file(entry.path(), "damaged");
     }
-    EXPECT_TRUE(torch::equal(load().images[0], changed));
+    EXPECT_TRUE(torch::equal(load().examples[0], changed));
 }
 
 TEST(Cifar10, ReadsItsRecordsAndRefusesDamagedOnes) {
@@ -297,7 +297,7 @@ TEST(Cifar10, ReadsItsRecordsAndRefusesDamagedOnes) {
     const DatasetOptions options{.kind = "cifar10", .dir = folder.path()};
     const Dataset dataset = load_dataset(options, Split::kTrain);
     EXPECT_EQ(dataset.size(), 10);
-    EXPECT_TRUE(torch::equal(dataset.images.narrow(0, 8, 2), pixels));
+    EXPECT_TRUE(torch::equal(dataset.examples.narrow(0, 8, 2), pixels));
     EXPECT_TRUE(torch::equal(dataset.labels.narrow(0, 8, 2), torch::tensor({3, 9}, torch::kInt64)));
     EXPECT_EQ(dataset.class_names[3], "cat");
     expect_contains(error_of([&] { load_dataset(options, Split::kTest); }), "no test_batch.bin");
@@ -326,7 +326,7 @@ TEST(IdxFolder, OfAnySizeChannelsAndLabels) {
     EXPECT_EQ(plain.class_names, (std::vector<std::string>{"1", "26"}));
     EXPECT_TRUE(torch::equal(plain.labels, torch::tensor({1, 0}, torch::kInt64)));
     options.transpose = true;
-    EXPECT_TRUE(torch::equal(load_dataset(options, Split::kTrain).images, plain.images.transpose(2, 3)));
+    EXPECT_TRUE(torch::equal(load_dataset(options, Split::kTrain).examples, plain.examples.transpose(2, 3)));
     options.transpose = false;
 
     write_file(folder / "emnist-digits-train-images-idx4-ubyte", idx_of({2, 1, 2, 3}, pixels));  // N H W C
@@ -334,7 +334,7 @@ TEST(IdxFolder, OfAnySizeChannelsAndLabels) {
     options.name = "Digits";
     const Dataset colour = load_dataset(options, Split::kTrain);
     EXPECT_EQ(to_string(colour.shape()), "3x1x2");
-    EXPECT_EQ(colour.images[0][1][0][1].item<uint8_t>(), 'e');
+    EXPECT_EQ(colour.examples[0][1][0][1].item<uint8_t>(), 'e');
     write_file(folder / "emnist-digits-train-images-idx4-ubyte.gz", "the same, packed");
     EXPECT_EQ(load_dataset(options, Split::kTrain).size(), 2);
 }

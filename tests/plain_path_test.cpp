@@ -12,7 +12,7 @@ Config eps_config(const std::string& schedule) {
     Config config;
     config.dataset = {.kind = "digits", .dir = {}, .limit = 2000};
     config.schedule.kind = schedule;
-    config.unet = {.base_channels = 16, .channel_multipliers = {1, 2}, .patch_size = 2};
+    config.net.unet = {.base_channels = 16, .channel_multipliers = {1, 2}, .patch_size = 2};
     config.train.steps = 600;
     config.train.batch_size = 32;
     config.train.learning_rate = 4e-3;
@@ -50,7 +50,7 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheDataByEverySolver) {
     train(config, data, torch::kCPU, RunFolder::create(folder / "run", false), std::nullopt, [] { return false; });
     const Model model = make_model(load_checkpoint(folder / "run"), "ema", torch::kCPU);
     const auto noise = sampling_noise(0, 0, 64, {1, 28, 28}, 0);
-    const Statistics real = statistics_of(to_signed(data.images));
+    const Statistics real = statistics_of(to_signed(data.examples));
     for (const auto& [name, kind] : solvers()) {
         const Sampler sampler = make_sampler({.solver = name, .steps = 20}, model, torch::kCPU);
         const Statistics drawn = statistics_of(run(sampler, noise).x);

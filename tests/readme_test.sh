@@ -14,10 +14,16 @@ cat >bin/diffuse <<END
 if [ "\$1" = train ]; then
     data="--set dataset.kind=digits --set dataset.limit=100"
     case "\$*" in *images.json*) data= ;; esac # these are its own
+    case "\$*" in *toy-*) exec "$diffuse" "\$@" --set dataset.limit=2000 --set train.steps=40 --threads 1 ;; esac
     exec "$diffuse" "\$@" \$data --set train.steps=4 --set train.batch_size=8 \\
         --set train.sample_every=0 --set model.base_channels=8 --threads 1
 fi
 set -- "\${@//mnist:test/digits:test}"
+case "\$*" in
+    *--analytic*) set -- "\$@" --set dataset.kind=digits --set dataset.limit=20 --steps 4 ;;
+    *fisher* | *c2st*) set -- "\$@" --num 200 ;;
+    *sbc*) set -- "\$@" --num 40 --steps 4 ;;
+esac
 exec "$diffuse" "\${@/#256/16}"
 END
 chmod +x bin/diffuse
@@ -60,6 +66,7 @@ cd ..
 # every preset is a valid config
 for config in configs/*.json; do
     data="--set dataset.kind=digits"
+    case "$config" in configs/toy-*) data= ;; esac
     [ "$config" = configs/images.json ] && data="--set dataset.dir=pictures"
     # shellcheck disable=SC2086  # two words
     "$diffuse" train --config "$config" --dry-run --out fresh $data >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }

@@ -58,11 +58,11 @@ protected:
     }
     static Config config() {
         Config config;
-        config.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+        config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
         return config;
     }
     static Checkpoint at(int64_t step) {
-        const auto weights = UNet(config().unet, {}, 0, torch::kCPU).named_parameters();
+        const auto weights = UNet(config().net.unet, {}, 0, torch::kCPU).named_parameters();
         return {config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights, weights}};
     }
     fs::path copy(int64_t step) const { return path / "checkpoints" / step_name(step, ".safetensors"); }
@@ -162,8 +162,8 @@ TEST_F(Resuming, SavesWhereTheFolderWasMovedTo) {
 TEST(Model, OfWeightsThatAreNotThereOrNotFiniteIsRefusedByName) {
     const TemporaryFolder folder;
     Config config;
-    config.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
-    auto weights = UNet(config.unet, {}, 0, torch::kCPU).named_parameters();
+    config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+    auto weights = UNet(config.net.unet, {}, 0, torch::kCPU).named_parameters();
     for (auto& [name, weight] : weights) weight = weight.detach().clone();
     const auto load = [&](const NamedTensors& model, const NamedTensors& ema, const std::string& which) {
         save_checkpoint(folder / "file", {config, {}, 1, model, ema, {}});

@@ -13,12 +13,8 @@ namespace {
 /// A U-Net with random weights: nothing about these promises needs it to be trained.
 UNet random_unet(int64_t classes = 0) {
     const torch::NoGradGuard no_grad;
-    UNet unet({.base_channels = 16,
-               .channel_multipliers = {1, 2},
-               .attention_resolutions = {7},
-               .patch_size = 2,
-               .classes = classes},
-              {}, 1, torch::kCPU);
+    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {},
+              1, torch::kCPU, classes);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
     return unet;

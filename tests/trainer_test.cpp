@@ -17,7 +17,7 @@ namespace {
 Config small() {
     Config config;
     config.dataset = {.kind = "digits", .dir = {}, .limit = 100};
-    config.unet = {.base_channels = 16, .channel_multipliers = {1}, .patch_size = 4};
+    config.net.unet = {.base_channels = 16, .channel_multipliers = {1}, .patch_size = 4};
     config.train.steps = 60;
     config.train.batch_size = 16;
     config.train.warmup_steps = 10;
@@ -84,7 +84,7 @@ TEST(Trainer, TheSameSeedGivesTheSameCheckpointAndAnotherSeedAnother) {
     Config config = small();
     config.train.steps = 5;
     config.train.sample_every = 0;
-    config.unet.dropout = 0.1;
+    config.net.unet.dropout = 0.1;
     const auto bytes = [&](const std::string& name) {
         run(config, folder / name);
         return checkpoint_bytes(folder / name);
@@ -100,7 +100,7 @@ TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     run(small(), folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     const auto distance = [](const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); };
-    const auto start = UNet(small().unet, {}, 0, torch::kCPU).named_parameters().front();
+    const auto start = UNet(small().net.unet, {}, 0, torch::kCPU).named_parameters().front();
     const auto find = [&](const NamedTensors& tensors) {
         return std::find_if(tensors.begin(), tensors.end(), [&](const auto& row) { return row.first == start.first; })
             ->second;
@@ -122,8 +122,8 @@ TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
     Config config = small();
     run(config, folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
-    EXPECT_EQ(checkpoint.config.unet.classes, 10);
-    EXPECT_EQ(load_config(folder / "run" / "config.json").unet.classes, 10);
+    EXPECT_EQ(checkpoint.config.net.classes, 10);
+    EXPECT_EQ(load_config(folder / "run" / "config.json").net.classes, 10);
     EXPECT_EQ(labels_of(checkpoint).abs().sum(1).gt(0).sum().item<int64_t>(), 11);
     const Model model = make_model(checkpoint, "raw", torch::kCPU);
     const auto said = [&](int64_t label) {
@@ -143,13 +143,13 @@ TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
 TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
     const TemporaryFolder folder;
     Config config = small();
-    config.unet.classes = 0;
+    config.net.classes = 0;
     config.train.steps = 3;
     run(config, folder / "asked");
     EXPECT_FALSE(labels_of(load_checkpoint(folder / "asked")).defined());
-    config.unet.classes = {};
+    config.net.classes = {};
     const Dataset digits = load_dataset(config.dataset, Split::kTrain);
-    train(config, {digits.images, {}}, torch::kCPU, RunFolder::create(folder / "none", false), std::nullopt, never);
+    train(config, {digits.examples, {}}, torch::kCPU, RunFolder::create(folder / "none", false), std::nullopt, never);
     EXPECT_TRUE(checkpoint_bytes(folder / "none") == checkpoint_bytes(folder / "asked"));
 }
 
@@ -162,7 +162,7 @@ TEST(Trainer, StopsWhenAskedAndSavesWhatItHas) {
 TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
     const TemporaryFolder folder;
     Config config = small();  // without dropout, whose masks belong to a thread's share of the batch
-    config.unet.classes = 10;
+    config.net.classes = 10;
     config.train.steps = 20;
     config.train.log_every = 1;
     config.train.sample_every = 0;
@@ -183,7 +183,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
         for (const auto& [name, tensor] : tensors) parts.push_back(tensor.flatten());
         return torch::cat(parts).to(torch::kFloat64);
     };
-    const auto start = flat(UNet(config.unet, {}, 0, torch::kCPU).named_parameters());
+    const auto start = flat(UNet(config.net.unet, {}, 0, torch::kCPU).named_parameters());
     const auto of_one = load_checkpoint(folder / "1"), of_two = load_checkpoint(folder / "2");
     for (const auto& [a, b] : {std::pair{of_one.model, of_two.model}, std::pair{of_one.ema, of_two.ema}}) {
         // As a share of the way that they went; measured: 2e-6, as Muon makes small singular values, and their
@@ -195,7 +195,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
 TEST(Trainer, AResumedRunEndsWithTheSameBitsAndTheSameMetricsAsOneThatNeverStopped) {
     const TemporaryFolder folder;
     Config config = small();
-    config.unet.dropout = 0.1;
+    config.net.unet.dropout = 0.1;
     config.train.keep_checkpoints = 1;
     run(config, folder / "whole");
     // Stopped in the first epoch of six steps, amid a line of metrics, at its end, and at a checkpoint's step.

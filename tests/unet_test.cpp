@@ -17,10 +17,10 @@ UNetOptions tiny() {
             .attention_resolutions = {7},
             .patch_size = 2};
 }
-UNet network(const UNetOptions& config, const ImageShape& shape = {}) {
-    return UNet(config, shape, /*seed=*/1, torch::kCPU);
+UNet network(const UNetOptions& config, const ExampleShape& shape = {}, int64_t classes = 0) {
+    return UNet(config, shape, /*seed=*/1, torch::kCPU, classes);
 }
-torch::Tensor images(const ImageShape& shape, int64_t count = 3) {
+torch::Tensor images(const ExampleShape& shape, int64_t count = 3) {
     return normal({count, shape.channels, shape.height, shape.width}, {1, Purpose::kDigit, 0});
 }
 /// The last convolution of a new network is zero; this one's is not.
@@ -124,7 +124,7 @@ private:
 
 TEST(UNet, IsItsEquationsInDouble) {
     const torch::NoGradGuard no_grad;
-    const std::vector<std::pair<UNetOptions, ImageShape>> cases = {
+    const std::vector<std::pair<UNetOptions, ExampleShape>> cases = {
         {{.base_channels = 32,
           .channel_multipliers = {1, 2},
           .blocks_per_level = 2,
@@ -133,14 +133,11 @@ TEST(UNet, IsItsEquationsInDouble) {
          {1, 28, 28}},
         {{.base_channels = 24, .channel_multipliers = {1, 3, 2}, .attention_resolutions = {4}}, {3, 8, 16}}};
     for (const auto& [config, shape] : cases) {
-        UNetOptions with_labels = config;
-        with_labels.classes = 10;
         const auto x = images(shape), t = torch::tensor({1.0f, 300.5f, 1000.0f});
         const auto none = torch::full({3}, 10, torch::kInt64), some = torch::tensor({0, 9, 10}, torch::kInt64);
-        for (const auto& [options, told, meant] : {std::tuple{config, torch::Tensor(), torch::Tensor()},
-                                                   {with_labels, some, some},
-                                                   {with_labels, {}, none}}) {
-            const UNet unet = network(options, shape);
+        for (const auto& [classes, told, meant] :
+             {std::tuple{0, torch::Tensor(), torch::Tensor()}, {10, some, some}, {10, {}, none}}) {
+            const UNet unet = network(config, shape, classes);
             randomise(unet);
             const auto y = unet({x, t, told}).to(torch::kFloat64), exact = PlainUNet(config, unet)(x, t, meant);
             // float32's rounding in some thirty layers; measured: 4e-6.
@@ -150,7 +147,7 @@ TEST(UNet, IsItsEquationsInDouble) {
 }
 
 TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
-    const std::vector<std::pair<UNetOptions, ImageShape>> cases = {
+    const std::vector<std::pair<UNetOptions, ExampleShape>> cases = {
         {tiny(), {1, 28, 28}},
         {{.base_channels = 8, .channel_multipliers = {1}, .blocks_per_level = 1}, {1, 5, 7}},
         {{.base_channels = 8, .channel_multipliers = {1, 2, 3}, .blocks_per_level = 2}, {3, 28, 28}},
@@ -243,9 +240,7 @@ TEST(UNet, DropoutActsInTrainingOnly) {
 }
 
 TEST(UNet, WithClassesStartsWithTheWeightsOfOneWithoutAndALabelThatSaysNothing) {
-    UNetOptions with = tiny();
-    with.classes = 5;
-    const auto plain = network(tiny()).named_parameters(), labelled = network(with).named_parameters();
+    const auto plain = network(tiny()).named_parameters(), labelled = network(tiny(), {}, 5).named_parameters();
     ASSERT_EQ(labelled.size(), plain.size() + 1);
     for (size_t i = 0; i < plain.size(); ++i) {
         EXPECT_EQ(plain[i].first, labelled[i].first);
@@ -257,10 +252,8 @@ TEST(UNet, WithClassesStartsWithTheWeightsOfOneWithoutAndALabelThatSaysNothing) 
 }
 
 TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
-    UNetOptions options = tiny();
-    options.classes = 3;
     const auto rows = [&](const Condition& condition) {
-        const UNet unet = network(options);
+        const UNet unet = network(tiny(), {}, 3);
         randomise(unet);
         unet({images({}), torch::tensor({5.0f}), condition}).square().mean().backward();
         const auto moved = unet.named_parameters().back().second.grad().abs().sum(1) > 0;

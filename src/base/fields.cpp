@@ -109,6 +109,35 @@ struct Reader {
             list.value->push_back(checked(fmt::format("{}[{}]", path, i), json[i], list.low, list.high));
         }
     }
+    /// Calls take(where, value) for each value of a list.
+    template <class Take>
+    void each_of(const std::string& where, const Json& list, const Take& take) const {
+        if (!list.is_array()) reject(where, list, expected(field));
+        for (size_t i = 0; i < list.size(); ++i) take(fmt::format("{}[{}]", where, i), list[i]);
+    }
+    void operator()(const Reals& reals) const {
+        reals.value->clear();
+        each_of(path, json, [&](const std::string& where, const Json& found) {
+            reals.value->push_back(checked(where, found, reals.low, reals.high));
+        });
+    }
+    void operator()(const Rows& rows) const {
+        constexpr double kMost = 1e9;
+        rows.value->clear();
+        each_of(path, json, [&](const std::string& where, const Json& row) {
+            rows.value->emplace_back();
+            each_of(where, row, [&](const std::string& inside, const Json& found) {
+                rows.value->back().push_back(checked(inside, found, -kMost, kMost));
+            });
+        });
+    }
+    void operator()(const Words& words) const {
+        words.value->clear();
+        each_of(path, json, [&](const std::string& where, const Json& found) {
+            if (!has_type(found, std::string())) reject(where, found, "a text");
+            words.value->push_back(found.get<std::string>());
+        });
+    }
     void operator()(const Fields& section) const;
 };
 
@@ -121,13 +150,18 @@ std::string kind_in(const Fields& fields) {
     return "";
 }
 
+/// Whether a field is one of this kind.
+bool belongs(const Field& field, const std::string& kind) {
+    return field.of_kind.empty() || (", " + field.of_kind + ",").find(", " + kind + ",") != std::string::npos;
+}
+
 void read_section(const Fields& fields, const Json& json, const std::string& what, const std::string& prefix) {
     std::vector<std::string> paths;
     for (const auto& field : fields) {
         paths.push_back(prefix + field.key);
         const auto found = json.find(field.key);
         if (found == json.end()) continue;
-        if (const std::string kind = kind_in(fields); !field.of_kind.empty() && field.of_kind != kind) {
+        if (const std::string kind = kind_in(fields); !belongs(field, kind)) {
             throw Error(fmt::format("{}: {} belongs to {}kind \"{}\"; here that is \"{}\"", what, paths.back(), prefix,
                                     field.of_kind, kind));
         }
@@ -176,7 +210,7 @@ OrderedJson to_json(const Fields& fields) {
     OrderedJson json = OrderedJson::object();
     const std::string kind = kind_in(fields);
     for (const auto& field : fields) {
-        if (field.of_kind.empty() || field.of_kind == kind) json[field.key] = value_of(field);
+        if (belongs(field, kind)) json[field.key] = value_of(field);
     }
     return json;
 }
@@ -199,24 +233,28 @@ Fields leaves(const Fields& fields) {
 }
 
 std::string expected(const Field& field) {
-    return std::visit(Overloaded{[](bool*) -> std::string { return "true or false"; },
-                                 [](std::optional<bool>*) -> std::string { return "true, false or null"; },
-                                 [](std::string*) -> std::string { return "a text"; },
-                                 [](const NumberOrAuto& number) {
-                                     return fmt::format("{}, or {}", number_from(number.low, number.high), kAuto);
-                                 },
-                                 [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
-                                 [](const Interval& interval) {
-                                     return fmt::format("two numbers from {} to {}, the second larger", interval.low,
-                                                        interval.high);
-                                 },
-                                 [](const List& list) {
-                                     return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size,
-                                                        list.max_size, list.low, list.high);
-                                 },
-                                 [](const Fields&) -> std::string { return "an object"; },
-                                 [](const auto& number) { return number_from(number.low, number.high); }},
-                      field.value);
+    return std::visit(
+        Overloaded{
+            [](bool*) -> std::string { return "true or false"; },
+            [](std::optional<bool>*) -> std::string { return "true, false or null"; },
+            [](std::string*) -> std::string { return "a text"; },
+            [](const NumberOrAuto& number) {
+                return fmt::format("{}, or {}", number_from(number.low, number.high), kAuto);
+            },
+            [](const Choice& choice) { return fmt::format("{}", fmt::join(choice.known, ", ")); },
+            [](const Interval& interval) {
+                return fmt::format("two numbers from {} to {}, the second larger", interval.low, interval.high);
+            },
+            [](const List& list) {
+                return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size, list.max_size,
+                                   list.low, list.high);
+            },
+            [](const Reals& reals) { return fmt::format("a list of numbers from {} to {}", reals.low, reals.high); },
+            [](const Rows&) -> std::string { return "a list of lists of numbers"; },
+            [](const Words&) -> std::string { return "a list of texts"; },
+            [](const Fields&) -> std::string { return "an object"; },
+            [](const auto& number) { return number_from(number.low, number.high); }},
+        field.value);
 }
 
 std::vector<Change> changes(const Fields& before, const Fields& after) {

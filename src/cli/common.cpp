@@ -167,12 +167,18 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
     }
 }
 
-void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what) {
-    const bool fits = x.dim() == 4 && x.size(0) > 0 && x.sizes().slice(1) == torch::IntArrayRef(shape.sizes());
+void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std::string& what) {
+    const auto sizes = shape.sizes();
+    const bool fits = x.dim() == std::ssize(sizes) + 1 && x.size(0) > 0 && x.sizes().slice(1) == sizes;
     if (!fits || x.scalar_type() != torch::kFloat32) {
-        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}, {}, {}]", what,
-                                fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), shape.channels,
-                                shape.height, shape.width));
+        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}]", what,
+                                fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), fmt::join(sizes, ", ")));
+    }
+}
+
+void check_no_pictures(const std::vector<std::string>& paths) {
+    for (const auto& path : paths) {
+        if (!path.empty()) throw Error(fmt::format("{} would show pictures, and these are points; leave it out", path));
     }
 }
 

@@ -70,8 +70,11 @@ Checkpoint load_to_run(const std::string& path, torch::Device device);
 /// Throws Error when an output could not be written, or would overwrite another one or an input. Empty paths are none.
 void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs);
 
-/// Throws unless x is float32 [N, C, H, W] with the image shape of the checkpoint; `what` names it.
-void require_shape(const torch::Tensor& x, const ImageShape& shape, const std::string& what);
+/// Throws unless x is float32 [N, ...] with the shape of the checkpoint's examples; `what` names it.
+void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std::string& what);
+
+/// Throws Error where a picture is asked for that can only be drawn of pictures. Empty paths are none.
+void check_no_pictures(const std::vector<std::string>& paths);
 
 /// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked
 /// for.

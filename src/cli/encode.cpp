@@ -1,11 +1,14 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <regex>
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
+#include "diffuse/data/csv.hpp"
 #include "diffuse/data/picture.hpp"
 #include "diffuse/data/png.hpp"
 #include "diffuse/measure/roundtrip.hpp"
@@ -33,7 +36,7 @@ void check_before_work(const Options& options) {
 
 /// A picture as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
 torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint) {
-    const ImageShape& shape = checkpoint.shape;
+    const ExampleShape& shape = checkpoint.shape;
     const PictureRule rule{shape.channels, shape.height, shape.width,
                            parse_colour(checkpoint.config.dataset.background)};
     const auto decoded = decode_picture(read_file(path, kMaxPictureBytes), path);
@@ -70,32 +73,63 @@ std::optional<Dataset> read_split(const std::string& input, const Options& comma
         throw Error(fmt::format("--input {}: expected 0 <= A < B <= {}", input, dataset.size()));
     }
     if (dataset.shape() != checkpoint.shape)
-        throw Error(fmt::format("--input {}: its images are not of the size this checkpoint needs", input));
+        throw Error(
+            fmt::format("--input {}: its {}s are not of the size this checkpoint needs", input, noun(dataset.shape())));
     auto labels = labels_as(dataset, checkpoint.classes());
     if (labels.defined()) labels = labels.narrow(0, begin, end - begin);
-    return Dataset{
-        .images = dataset.images.narrow(0, begin, end - begin), .labels = labels, .classes = dataset.classes};
+    Dataset part = part_of(dataset, begin, end - begin);
+    part.labels = labels;
+    return part;
 }
 
-/// All inputs, in order: float32 [N, C, H, W] in [-1, 1], and the classes that they are known to show.
+/// The points of a CSV file with all columns that the network was trained on, in whatever order.
+Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
+    const NumberTable table = read_csv(path);
+    const auto taken = [&](const Columns& columns) {
+        std::vector<torch::Tensor> values;
+        for (const auto& column : columns) {
+            const auto found = std::ranges::find(table.columns, column.name);
+            if (found == table.columns.end()) {
+                throw Error(fmt::format("{}: it has no column '{}'; the network was trained on {}", path, column.name,
+                                        fmt::join(names(columns), ", ")));
+            }
+            values.push_back(table.values.select(1, found - table.columns.begin()));
+        }
+        return standardised(torch::stack(values, 1), columns);
+    };
+    Dataset dataset{.examples = taken(checkpoint.columns)};
+    if (!checkpoint.given_columns.empty()) dataset.given = taken(checkpoint.given_columns);
+    return dataset;
+}
+
+Dataset read_file_of(const std::string& path, const Checkpoint& checkpoint) {
+    if (checkpoint.shape.points) return read_points(path, checkpoint);
+    return {.examples = read_picture(path, checkpoint)};
+}
+
+/// All inputs, in order: float32 [N, ...] as the network sees them, and what they are known to be.
 struct Inputs {
-    torch::Tensor images;
+    torch::Tensor x;
     Condition classes;  ///< `known` of those of which nobody says
+    Condition given;    ///< numbers that the network is told
 };
 Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t known) {
-    std::vector<torch::Tensor> images, classes;
+    std::vector<torch::Tensor> examples, classes, given;
     for (const auto& input : options.inputs) {
         const auto split = read_split(input, options, checkpoint);
-        images.push_back(split ? split->images : read_picture(input, checkpoint));
-        const auto none = torch::full({images.back().size(0)}, known, torch::kInt64);
-        classes.push_back(split && split->labels.defined() ? split->labels : none);
+        const Dataset some = split ? *split : read_file_of(input, checkpoint);
+        examples.push_back(some.examples);
+        const auto none = torch::full({some.size()}, known, torch::kInt64);
+        classes.push_back(some.labels.defined() ? some.labels : none);
+        if (some.given.defined()) given.push_back(some.given);
     }
-    return {to_signed(torch::cat(images)), torch::cat(classes)};
+    return {to_network(torch::cat(examples)), torch::cat(classes), given.empty() ? Condition() : torch::cat(given)};
 }
 
-/// The class of each image: its own, or as the command line says.
+/// What the network is told of each example: its own numbers or class, or as the command line says.
 Condition condition_of_inputs(const Options& options, const Inputs& inputs, const Classes& known) {
-    if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.images.size(0));
+    if (inputs.given.defined()) return inputs.given;
+    if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.x.size(0));
     const bool none = known.count == 0 || inputs.classes.eq(known.count).all().item<bool>();
     return none ? Condition() : inputs.classes;
 }
@@ -103,31 +137,34 @@ Condition condition_of_inputs(const Options& options, const Inputs& inputs, cons
 /// With the options that decode them to the images again.
 void write_latents(const Options& options, const Samples& encoded, const Condition& condition, const PngTexts& origin) {
     TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
-    if (condition.defined()) file.tensors["classes"] = condition;
+    if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
 
 void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const RoundTrip& trip,
                  const PngTexts& origin) {
+    write_latents(options, trip.encoded, condition, origin);
+    if (images.dim() == 2) return;  // points
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     const auto latents = to_bytes(trip.encoded.x / 3);
     const PngTexts texts = options.with_command(origin);
-    write_latents(options, trip.encoded, condition, origin);
     if (!options.png.empty()) write_png(options.png, captioned_sheet({latents}, {"latents"}, scale), texts);
     if (options.reconstruct.empty()) return;
     const std::vector<torch::Tensor> rows = {to_bytes(images), latents, to_bytes(trip.decoded.x)};
     write_png(options.reconstruct, captioned_sheet(rows, {"originals", "latents", "reconstructions"}, scale), texts);
 }
 
-/// Throws Error where the pictures would be too large.
+/// Throws Error where the pictures would be too large, or are asked for of points.
 void check_pictures(const Options& options, const torch::Tensor& images) {
+    if (images.dim() == 2) return check_no_pictures({options.png, options.reconstruct, options.trajectory});
     if (options.png.empty() && options.reconstruct.empty()) return;
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     require_sheet(3 * images.size(0), 16, images.size(2), images.size(3), scale);
 }
 
 void print(const Options& options, const RoundTrip& trip, int64_t steps) {
+    const bool is_points = trip.encoded.x.dim() == 2;
     nlohmann::ordered_json json;
     json["num"] = trip.encoded.x.size(0);
     json["solver"] = options.sampling.solver;
@@ -137,17 +174,18 @@ void print(const Options& options, const RoundTrip& trip, int64_t steps) {
     json["latent_std"] = trip.latent_std;
     json["roundtrip_mse"] = trip.mse;
     json["seconds"] = trip.encoded.seconds;
-    print_result(options.json, json,
-                 fmt::format("{} by {} in {} ({} each): {:.1f} s\n"
-                             "latents: mean {:.4f}, standard deviation {:.4f}\n"
-                             "round trip: mean squared error {:.3g} per pixel in [0, 1]",
-                             plural(trip.encoded.x.size(0), "image"), options.sampling.solver, plural(steps, "step"),
-                             plural(trip.encoded.nfe, "network evaluation"), trip.encoded.seconds, trip.latent_mean,
-                             trip.latent_std, trip.mse),
-                 {{"latents", options.out},
-                  {"png", options.png},
-                  {"reconstruct", options.reconstruct},
-                  {"trajectory", options.trajectory}});
+    print_result(
+        options.json, json,
+        fmt::format("{} by {} in {} ({} each): {:.1f} s\n"
+                    "latents: mean {:.4f}, standard deviation {:.4f}\n"
+                    "round trip: mean squared error {:.3g} per {}",
+                    plural(trip.encoded.x.size(0), is_points ? "point" : "image"), options.sampling.solver,
+                    plural(steps, "step"), plural(trip.encoded.nfe, "network evaluation"), trip.encoded.seconds,
+                    trip.latent_mean, trip.latent_std, trip.mse, is_points ? "standardised number" : "pixel in [0, 1]"),
+        {{"latents", options.out},
+         {"png", options.png},
+         {"reconstruct", options.reconstruct},
+         {"trajectory", options.trajectory}});
 }
 
 void run(const Options& options) {
@@ -156,17 +194,16 @@ void run(const Options& options) {
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     const Classes known = checkpoint.classes();
     const Inputs inputs = read_inputs(options, checkpoint, known.count);
-    const auto& images = inputs.images;
-    check_pictures(options, images);
+    const auto& x = inputs.x;
+    check_pictures(options, x);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Sampler decode = make_sampler(options.sampling, model, device);
     decode.condition = condition_of_inputs(options, inputs, known);
     check_guidance(options.sampling, decode.condition);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
     const PngTexts origin = options.origin(checkpoint, steps);
-    const RoundTrip trip =
-        round_trip(decode, images, {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, images, decode.condition, trip, origin);
+    const RoundTrip trip = round_trip(decode, x, {options.trajectory, options.scale, options.with_command(origin)});
+    write_files(options, x, decode.condition, trip, origin);
     print(options, trip, steps);
 }
 
@@ -174,18 +211,22 @@ void run(const Options& options) {
 
 void add_encode(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
-    auto* command = app.add_subcommand("encode", "turn images into their noise, and measure the way back");
+    auto* command = app.add_subcommand("encode", "turn examples into their noise, and measure the way back");
     options->command_line = command_line;
     options->sampling.direction = Direction::kEncoding;
     options->sampling.classes = "own";
     options->add_to(*command, kWhat);
     command->get_option("--class")->group(kWhat);
-    command->add_option("--input", options->inputs, "PNG or JPEG files, or a part of a data set: mnist:test[A:B]")
+    command
+        ->add_option("--input", options->inputs,
+                     "PNG or JPEG files, CSV files of points, or a part of a data set: mnist:test[A:B]")
         ->required()
         ->type_name("INPUT")
         ->group(kWhat);
     add_data(*command, options->data, kWhat);
-    command->add_option("--out", options->out, "safetensors file to write: 'latents', float32 [N, C, H, W]")
+    command
+        ->add_option("--out", options->out,
+                     "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points")
         ->check(ending({".safetensors"}))
         ->type_name("FILE")
         ->group(kWritten)

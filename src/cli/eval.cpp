@@ -67,7 +67,7 @@ void Report::print(bool as_json, const Files& files) const {
 }
 
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
-    if (const auto found = fingerprint(train, checkpoint.config.unet.classes.value_or(0) > 0);
+    if (const auto found = fingerprint(train, checkpoint.config.net.classes.value_or(0) > 0);
         found != checkpoint.training.data) {
         log::warn(
             fmt::format("the network was trained on other data ({}) than these ({})", checkpoint.training.data, found));
@@ -75,8 +75,7 @@ Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& trai
     // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
     const int64_t some = std::min(count, train.size());
     const auto which = DataOrder(/*seed=*/0, train.size()).indices(0, some);
-    const auto labels = train.labels.defined() ? train.labels.index_select(0, which) : torch::Tensor();
-    return {train.images.index_select(0, which), labels, train.classes};
+    return selected(train, which);
 }
 
 void require_digits(const Checkpoint& checkpoint, const std::string& metric) {
@@ -118,27 +117,33 @@ namespace {
 
 /// The first test images: --num, or `by_default` of them where there are so many.
 Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
-    const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
+    Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
     const int64_t count = options.num.value_or(std::min(by_default, test.size()));
-    if (count > test.size()) throw Error(fmt::format("--num {}: there are {} test images", count, test.size()));
-    const auto labels = labels_as(test, checkpoint.classes());
-    return {test.images.narrow(0, 0, count), labels.defined() ? labels.narrow(0, 0, count) : labels, test.classes};
+    if (count > test.size()) {
+        throw Error(fmt::format("--num {}: there are {} test {}s", count, test.size(), noun(test.shape())));
+    }
+    test.labels = labels_as(test, checkpoint.classes());
+    return part_of(test, 0, count);
+}
+
+/// What a network is told of examples whose labels are its own.
+Condition told_of(const Dataset& dataset, const Model& model) {
+    if (model.given > 0) return dataset.given;
+    return model.classes > 0 ? dataset.labels : Condition();
 }
 
 Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kEncoding);
     const Dataset examples = test_examples(options, checkpoint, 64);
-    const auto images = to_signed(examples.images);
+    const auto x = to_network(examples.examples);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
     report.head["metric"] = "mean squared error per pixel in [0, 1] after encoding and decoding";
-    report.head["images"] = images.size(0);
+    report.head[noun(checkpoint.shape) + "s"] = x.size(0);
     for (const auto& sampling : all) {
         Sampler decode = make_sampler(sampling, model, device);
-        if (model.classes > 0 && examples.labels.defined()) {
-            decode.condition = examples.labels;
-        }
-        const auto trip = round_trip(decode, images);
+        decode.condition = told_of(examples, model);
+        const auto trip = round_trip(decode, x);
         Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
         row["mse"] = trip.mse;
         row["latent_mean"] = trip.latent_mean;
@@ -157,12 +162,36 @@ Json mean_and_error(const std::string& what, const torch::Tensor& bits, int64_t 
     return row;
 }
 
-Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
-    const auto bytes = test_examples(options, checkpoint, 128).images;
+NllOptions nll_options(const Options& options) {
     NllOptions nll = options.nll;
     nll.max_ratio = options.sampling.max_ratio;
     nll.tolerance = options.sampling.tolerance;
     nll.seed = uint64_t(options.seed);
+    return nll;
+}
+
+Report report_point_density(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
+    const Dataset test = test_examples(options, checkpoint, 1000);
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const auto [in_z, start, steps, nfe] =
+        measure_point_density(model, test.examples, told_of(test, model), nll_options(options), device);
+    const auto nats = log_slope(test.examples, checkpoint.columns) - in_z;
+    Report report;
+    report.head["metric"] = "nats per point, -log p of the test points in their own units, by the ODE";
+    report.head["points"] = test.size();
+    report.head["ode"] = fmt::format("from t = 1 to {} in {} steps of heun, exact divergence", start, steps);
+    Json row;
+    row["nats"] = nats.mean().item<double>();
+    row["standard_error"] = nats.std().item<double>() / std::sqrt(double(nats.size(0)));
+    row["nfe"] = nfe;
+    report.add(row);
+    return report;
+}
+
+Report report_nll(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
+    if (checkpoint.shape.points) return report_point_density(options, checkpoint, device);
+    const auto bytes = test_examples(options, checkpoint, 128).examples;
+    const NllOptions nll = nll_options(options);
     const Nll bits = measure_nll(make_model(checkpoint, options.sampling.weights, device), bytes, nll, device);
     Report report;
     report.head["metric"] = "bits per dimension of the test images, 256 grey values";
@@ -214,13 +243,25 @@ const Table<Metric>& metrics() {
         options.insert("--per-class");
         return options;
     }();
+    static const std::set<std::string> of_points = [] {
+        auto options = drawing;
+        for (const char* name : {"--clip-x0", "--threshold", "--guide", "--plot"}) options.erase(name);
+        return options;
+    }();
+    static const auto with = [](std::set<std::string> options, const std::string& one) {
+        options.insert(one);
+        return options;
+    };
     static const Table<Metric> table = {
+        {"c2st", {report_c2st, with(of_points, "--observations")}},
         {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
         {"features", {report_features, {"--features", "--reference"}, {}, /*of_checkpoint=*/false}},
+        {"fisher", {report_fisher, {"--num", "--data", "--weights", "--seed", "--sigmas", "--plot"}}},
         {"nll",
          {report_nll,
           {"--num", "--data", "--weights", "--max-ratio", "--seed", "--probes", "--ode-steps", "--tolerance"}}},
         {"pr", {report_pr, drawing, {"precision", "recall"}}},
+        {"sbc", {report_sbc, with(of_points, "--plot")}},
         {"roundtrip",
          {report_roundtrip,
           {"--num", "--data", "--weights", "--solvers", "--spacings", "--steps", "--nfe", "--max-ratio", "--batch",
@@ -309,14 +350,16 @@ void run(Options options, const CLI::App& command) {
                                 metric.of_checkpoint ? "of" : "not of", metric.of_checkpoint ? "give" : "leave out"));
     }
     check_outputs({options.plot}, {checkpoint_file(options.checkpoint)});
-    check_plot(options);
+    check_plot(options, !metric.plotted.empty());
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = metric.of_checkpoint ? load_to_run(options.checkpoint, device) : Checkpoint{};
     if (metric.options.contains("--guidance")) take_defaults(options, command, checkpoint);
     check_tolerance(options, command);
     if (options.guidance.empty()) options.guidance = {options.sampling.guidance};
     const Report report = metric.report(options, checkpoint, device);
-    if (!options.plot.empty()) write_figure(options.plot, figure_of(report, options, metric.plotted));
+    if (!options.plot.empty()) {
+        write_figure(options.plot, report.figure ? *report.figure : figure_of(report, options, metric.plotted));
+    }
     report.print(options.json, {{"plot", options.plot}});
 }
 
@@ -344,10 +387,12 @@ void add_eval(CLI::App& app) {
             ->type_name("FILE")
             ->group(kWhat);
     }
-    command->add_option("--num", options->num, "number of images")
+    command->add_option("--num", options->num, "number of images or points")
         ->transform(range<int64_t>(2, 1'000'000))
         ->type_name("N")
-        ->default_str("1000 for fid and pr, at most 128 for nll, 64 for roundtrip")
+        ->default_str(
+            "1000 for fid and pr, at most 128 for nll, 64 for roundtrip, 10000 points for c2st and fisher, "
+            "500 trials for sbc")
         ->group(kWhat);
     command->add_option("--seed", options->seed, "random seed for all noise")
         ->transform(range<int64_t>(0, INT64_MAX))
@@ -365,11 +410,25 @@ void add_eval(CLI::App& app) {
     command->get_option("--batch")->group(kMachine);
     command->get_option("--guide")->type_name("RUN");
     add_options(*command, fields(options->nll), kHow);
+    command->add_option("--sigmas", options->sigmas, "fisher: noise levels sigma / alpha, a row for each")
+        ->delimiter(',')
+        ->transform(range<double>(1e-4, 1e4))
+        ->type_name("X,...")
+        ->default_str("eight from 0.05 to 10")
+        ->group(kWhat);
+    command
+        ->add_option("--observations", options->observations,
+                     "c2st: observations of a simulator's test split, a row for each")
+        ->transform(range<int64_t>(1, 1000))
+        ->type_name("N")
+        ->capture_default_str()
+        ->group(kWhat);
     command->add_flag("--per-class", options->per_class, "fid: rows for each class too")->group(kWritten);
     command
-        ->add_option("--plot", options->plot,
-                     "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations; "
-                     "drawn by gnuplot")
+        ->add_option(
+            "--plot", options->plot,
+            "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations, of "
+            "fisher over sigma, and of sbc for its histograms; drawn by gnuplot")
         ->check(ending({".svg", ".png"}))
         ->type_name("FILE")
         ->group(kWritten);

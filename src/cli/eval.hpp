@@ -29,6 +29,8 @@ struct EvalOptions {
     int64_t seed = 0;
     NllOptions nll;
     bool per_class = false;
+    std::vector<double> sigmas;
+    int64_t observations = 5;
     std::string plot;
     bool json = false;
     RuntimeOptions runtime;
@@ -37,6 +39,7 @@ struct EvalOptions {
 /// A table whose rows are JSON objects: printed as it is, or as columns of text.
 struct Report {
     Json head, rows = Json::array();
+    std::optional<Figure> figure = {};  ///< what --plot draws, where it is not curves over what was varied
 
     /// Also told at once, so that a long table cut short is not lost.
     void add(const Json& row);
@@ -64,8 +67,9 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Ev
 /// Images that fid and pr take, unless --num says otherwise.
 inline constexpr int64_t kDefaultSamples = 1000;
 
-/// Throws Error, before hours are spent, where the plot that was asked for could not be drawn.
-void check_plot(const EvalOptions& options);
+/// Throws Error, before hours are spent, where the plot that was asked for could not be drawn. of_curves: it is one of
+/// `figure_of`.
+void check_plot(const EvalOptions& options, bool of_curves);
 
 /// The curves of a table of samples: each of `columns` over the scale of guidance where there are several, else over
 /// the network evaluations.
@@ -74,6 +78,10 @@ Figure figure_of(const Report& report, const EvalOptions& options, const std::ve
 Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 /// Of two files, and no checkpoint.
 Report report_features(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+/// Of points: how wrong the score is, and whether samples are of the right law and posteriors calibrated.
+Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+Report report_c2st(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 
 }  // namespace diffuse::cli

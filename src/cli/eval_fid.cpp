@@ -48,8 +48,8 @@ struct FidReference {
         const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
         if (per_class) require_classes(test);
         const Dataset some = some_training_examples(checkpoint, train, count);
-        const auto test_features = classifier.classify(to_signed(test.images)).features;
-        const auto real = classifier.classify(to_signed(some.images));
+        const auto test_features = classifier.classify(to_signed(test.examples)).features;
+        const auto real = classifier.classify(to_signed(some.examples));
         all = {.test = fit_gaussian(test_features)};
         all.floor = frechet_distance(fit_gaussian(real.features), all.test);
         if (per_class) add_classes(test_features, test.labels, real.features, some.labels);

@@ -85,9 +85,10 @@ Curve floor_curve(const std::vector<double>& x, const Report& report) {
 
 }  // namespace
 
-void check_plot(const EvalOptions& options) {
+void check_plot(const EvalOptions& options, bool of_curves) {
     if (options.plot.empty()) return;
     require_gnuplot();
+    if (!of_curves) return;
     if (options.guidance.size() > 1 && options.nfe.size() > 1) {
         throw Error("--plot over several --guidance takes --steps instead of several --nfe");
     }

@@ -36,10 +36,10 @@ struct PrReference {
 
     PrReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
         const Dataset train_set = load_dataset(data, Split::kTrain);
-        const auto some = features_of(classifier, some_training_examples(checkpoint, train_set, count).images);
-        test = features_of(classifier, load_dataset(data, Split::kTest).images);
+        const auto some = features_of(classifier, some_training_examples(checkpoint, train_set, count).examples);
+        test = features_of(classifier, load_dataset(data, Split::kTest).examples);
         const auto real = precision_and_recall(test, some, kNeighbours);
-        train = features_of(classifier, train_set.images);
+        train = features_of(classifier, train_set.examples);
         test_distances = nearest_distances(test, train);
         report.head["metric"] = fmt::format(
             "precision, recall and distance to the nearest training image in the features of {}, a classifier of "

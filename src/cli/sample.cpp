@@ -1,33 +1,82 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <map>
+#include <sstream>
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
+#include "diffuse/data/csv.hpp"
 #include "diffuse/data/png.hpp"
+#include "diffuse/plot/points.hpp"
 #include "diffuse/plot/sheet.hpp"
+#include "diffuse/run/analytic_model.hpp"
 
 namespace diffuse::cli {
 namespace {
 
 constexpr const char* kWhat = "What is drawn";
-constexpr int64_t kDefaultNum = 64, kMaxCycle = 16;
+constexpr int64_t kDefaultNum = 64, kDefaultPoints = 2000, kMaxCycle = 16;
 
 struct Options : SamplingCommand {
     const CLI::App* command = nullptr;
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
     bool show_grid = false;
-    std::string out = "samples.png", tensors, latents;
+    std::string out = "samples.png", tensors, latents, given;
+    std::string analytic, config;
+    std::vector<std::string> settings;
+    std::optional<std::string> style;
+    std::vector<double> field;
+};
+
+/// What draws: a trained network, or a denoiser in closed form on the data and schedule of a config.
+struct Source {
+    Checkpoint checkpoint;  ///< without weights where the model is in closed form
+    std::optional<Model> exact;
+    Model model(const std::string& weights, torch::Device device) const {
+        return exact ? *exact : make_model(checkpoint, weights, device);
+    }
 };
 
 void check_before_work(const Options& options) {
     if (options.latents.empty()) check(options.sampling);  // else the file has a say
     check_outputs({options.out, options.tensors, options.trajectory},
-                  {checkpoint_file(options.checkpoint).string(), options.latents});
+                  {options.checkpoint.empty() ? "" : checkpoint_file(options.checkpoint).string(), options.latents,
+                   options.config});
+    if (options.analytic.empty()) {
+        if (options.checkpoint.empty()) throw Error("--checkpoint is required, or --analytic with --config");
+        if (!options.config.empty()) throw Error("--config belongs to --analytic; a checkpoint has its own");
+    } else if (options.checkpoint.empty() == options.config.empty()) {
+        throw Error("--analytic takes its data and schedule from --config or from --checkpoint; give one of them");
+    }
+    if (!options.settings.empty() && options.config.empty()) throw Error("--set belongs to --config");
+}
+
+Source load_source(const Options& options, torch::Device device) {
+    if (options.analytic.empty()) return {load_to_run(options.checkpoint, device), std::nullopt};
+    const bool by_config = !options.config.empty();
+    Source source{{.config = by_config ? load_config(options.config, options.settings)
+                                       : load_checkpoint(options.checkpoint).config},
+                  std::nullopt};
+    Checkpoint& checkpoint = source.checkpoint;
+    const Dataset data = load_dataset(checkpoint.config.dataset, Split::kTrain);
+    if (data.given.defined()) throw Error("--analytic: no denoiser in closed form is told numbers beside");
+    checkpoint.config.net.classes = 0;
+    checkpoint.config.sample.guidance = 1;  // of no class
+    checkpoint.config.sample = without_idle(checkpoint.config.sample);
+    checkpoint.shape = data.shape();
+    checkpoint.columns = data.columns;
+    checkpoint.name = by_config ? options.config : options.checkpoint;
+    checkpoint.training.data = fingerprint(data);
+    source.exact = analytic_model(options.analytic, checkpoint.config, data);
+    return source;
 }
 
 /// The options that made the file's latents where the command line gives none. Returns a warning where it gives others.
@@ -44,6 +93,7 @@ std::string take_from_file(Options& options, const TensorFile& file) {
 /// A warning where the file's latents were made with another network than they are to be decoded with.
 void warn_of_other_weights(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
     const auto stored = file.metadata.find(kWeightsKey);
+    if (!options.analytic.empty()) return;
     const std::string own = identity(checkpoint, options.sampling.weights);
     if (stored == file.metadata.end() || stored->second == own) return;
     log::warn(fmt::format("{}: made with another network ({}), decoded with {}", options.latents, stored->second, own));
@@ -54,7 +104,7 @@ struct Start {
     torch::Tensor x, second_states;
 };
 
-Start start_from(const Options& options, const TensorFile& file, const ImageShape& shape) {
+Start start_from(const Options& options, const TensorFile& file, const ExampleShape& shape) {
     auto latents = file.at("latents", options.latents);
     if (latents.is_floating_point() && latents.scalar_type() != torch::kFloat32) {
         log::info(fmt::format("{}: its latents are {}, taken as float32", options.latents,
@@ -97,7 +147,8 @@ void show_grid(const Grid& grid, bool as_json) {
 struct Layout {
     int64_t columns, scale;
 };
-Layout layout(const Options& options, int64_t count, int64_t cycle, const ImageShape& shape) {
+Layout layout(const Options& options, int64_t count, int64_t cycle, const ExampleShape& shape) {
+    if (shape.points) return {1, 1};
     const int64_t square = int64_t(std::ceil(std::sqrt(double(count))));
     const int64_t by_default = cycle > 1 && cycle <= kMaxCycle ? cycle : square;
     const int64_t columns = options.columns > 0 ? options.columns : by_default;
@@ -107,12 +158,62 @@ Layout layout(const Options& options, int64_t count, int64_t cycle, const ImageS
 }
 
 /// How many are drawn where nobody says: of a few classes as many as fill their rows.
-int64_t default_num(int64_t cycle) {
+int64_t default_num(int64_t cycle, const ExampleShape& shape) {
+    if (shape.points) return kDefaultPoints;
     return cycle > 1 && cycle <= kMaxCycle ? (kDefaultNum + cycle - 1) / cycle * cycle : kDefaultNum;
 }
 
+/// The numbers that the network is told of each of `count` points: "y1=0.3,y2=-1", each column once. Not defined for a
+/// network that is told none. Throws Error for numbers that are missing, unknown or none.
+Condition given_numbers(const Options& options, const Checkpoint& checkpoint, int64_t count) {
+    const auto known = names(checkpoint.given_columns);
+    if (known.empty()) {
+        if (options.given.empty()) return {};
+        throw Error("--given: the network is told no numbers");
+    }
+    std::map<std::string, double> given;
+    std::istringstream parts(options.given);
+    for (std::string part; std::getline(parts, part, ',');) {
+        const size_t equals = std::min(part.find('='), part.size());
+        const std::string name = part.substr(0, equals), text = part.substr(std::min(equals + 1, part.size()));
+        if (std::ranges::find(known, name) == known.end())
+            throw Error("--given: " + unknown_name("column", name, known));
+        double value = 0;
+        const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (problem != std::errc() || end != text.data() + text.size() || !std::isfinite(value) || text.empty()) {
+            throw Error(fmt::format("--given: '{}' is not {}=NUMBER", part, name));
+        }
+        if (!given.emplace(name, value).second) throw Error(fmt::format("--given: {} is given twice", name));
+    }
+    std::vector<double> row;
+    for (const auto& name : known) {
+        if (!given.contains(name)) {
+            throw Error(
+                fmt::format("the network is told {}: give a number for each by --given {}=NUMBER,...; {} is "
+                            "missing",
+                            fmt::join(known, ", "), known.front(), name));
+        }
+        row.push_back(given.at(name));
+    }
+    const auto one = standardised(torch::tensor(row, torch::kFloat64).unsqueeze(0), checkpoint.given_columns);
+    return one.repeat({count, 1});
+}
+
+/// As the command line says, else as the file of latents does.
+Condition given_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint, int64_t count) {
+    if (!options.given.empty()) return given_numbers(options, checkpoint, count);
+    const Condition& given = file.at("given", options.latents);
+    const std::vector<int64_t> expected = {count, std::ssize(checkpoint.given_columns)};
+    if (given.scalar_type() == torch::kFloat32 && given.sizes() == expected) return given;
+    throw Error(fmt::format("{}: its 'given' are not float32 [{}]; say them by --given", options.latents,
+                            fmt::join(expected, ", ")));
+}
+
 /// The class of each of the latents of a file: as the command line says, else as the file does, else none.
-Condition condition_of_file(const Options& options, const TensorFile& file, const Classes& known, int64_t count) {
+Condition condition_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint,
+                            int64_t count) {
+    const Classes known = checkpoint.classes();
+    if (!checkpoint.given_columns.empty()) return given_of_file(options, file, checkpoint, count);
     if (options.command->count("--class") > 0) return condition_of(options.sampling, known, count);
     const auto found = file.tensors.find("classes");
     if (found == file.tensors.end() || known.count == 0) return {};
@@ -124,13 +225,84 @@ Condition condition_of_file(const Options& options, const TensorFile& file, cons
                             count, known.count));
 }
 
-void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const Layout& shown,
-                 const PngTexts& origin) {
-    write_png(options.out, sheet(to_bytes(images), shown.columns, shown.scale), options.with_command(origin));
+/// Throws Error where what is to be written is not of what is drawn.
+void check_kind_of_files(const Options& options, const Checkpoint& checkpoint) {
+    const std::string ending = file_ending(options.out);
+    if (!checkpoint.shape.points) {
+        if (ending != ".png" && !is_special(options.out)) {
+            throw Error(fmt::format("--out {}: pictures are written as .png", options.out));
+        }
+        if (options.style || !options.field.empty()) throw Error("--style and --field are of points, not of pictures");
+        return;
+    }
+    for (const char* name : {"--columns", "--scale", "--trajectory"}) {
+        if (options.command->count(name) > 0) throw Error(fmt::format("{} is of pictures, and these are points", name));
+    }
+    if (ending != ".csv") require_gnuplot();
+    if (ending == ".csv" && (options.style || !options.field.empty())) {
+        throw Error("--style and --field shape a picture; write one by --out FILE.png or FILE.svg");
+    }
+    if (options.field.empty()) return;
+    const auto is_bounded = [](const Column& column) { return column.bounds.has_value(); };
+    if (std::ssize(checkpoint.columns) != 2 || std::ranges::any_of(checkpoint.columns, is_bounded)) {
+        throw Error("--field draws arrows in a plane without bounds; these points have others");
+    }
+}
+
+/// The score of noisy data at sigma / alpha = `ratio` and alpha = 1, in the columns' units.
+torch::Tensor score_at(const Denoiser& denoiser, const Columns& columns, const torch::Tensor& at, double ratio) {
+    std::vector<double> stds;
+    for (const auto& column : columns) stds.push_back(column.std);
+    const auto z = standardised(at, columns).to(torch::kFloat64);
+    return denoiser(z, level_of_ratio(ratio, /*alpha=*/1)).eps / -ratio / torch::tensor(stds, torch::kFloat64);
+}
+
+Figure figure_of_points(const Options& options, const torch::Tensor& z, const Condition& condition, const Model& model,
+                        const Columns& columns) {
+    constexpr int64_t kManyPoints = 10'000;
+    const std::string style = options.style.value_or(z.size(0) > kManyPoints ? "density" : "scatter");
+    const auto all = names(columns);
+    Figure figure{
+        options.analytic.empty() ? "Samples" : "Samples of the denoiser " + options.analytic,
+        point_panels(restored(z, columns), all, style == "scatter" ? PointStyle::kScatter : PointStyle::kDensity)};
+    for (const double ratio : options.field) {
+        const auto noise = sampling_noise(uint64_t(options.seed), 0, z.size(0), z.sizes().slice(1), step_draw(0, 0));
+        const auto field = [&](const torch::Tensor& at) {
+            const bool told = condition.defined();
+            auto sizes = told ? condition.sizes().vec() : std::vector<int64_t>();
+            if (told) sizes[0] = at.size(0);
+            const auto same = told ? condition.narrow(0, 0, 1).expand(sizes) : Condition();
+            return score_at(denoiser(model, same), columns, at, ratio);
+        };
+        figure.panels.push_back(
+            field_panel(restored(z + ratio * noise, columns), all, field, fmt::format("score at sigma = {:g}", ratio)));
+    }
+    return figure;
+}
+
+void write_points(const Options& options, const torch::Tensor& z, const Condition& condition, const Model& model,
+                  const Columns& columns) {
+    if (file_ending(options.out) == ".csv") return write_csv(options.out, {names(columns), restored(z, columns)});
+    write_figure(options.out, figure_of_points(options, z, condition, model, columns));
+}
+
+void write_tensors(const Options& options, const torch::Tensor& samples, const char* name, const Condition& condition,
+                   const PngTexts& origin) {
     if (options.tensors.empty()) return;
-    TensorFile file{{{"images", images}}, {origin.begin(), origin.end()}};
-    if (condition.defined()) file.tensors["classes"] = condition;
+    TensorFile file{{{name, samples}}, {origin.begin(), origin.end()}};
+    if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
     write_tensor_file(options.tensors, file);
+}
+
+void write_files(const Options& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
+                 const PngTexts& origin, const Model& model, const Columns& columns) {
+    if (model.shape.points) {
+        write_points(options, x, condition, model, columns);
+        return write_tensors(options, restored(x, columns).to(torch::kFloat32), "points", condition, origin);
+    }
+    const auto images = x.clamp(-1, 1);  // without --clip-x0 a pixel may end a little outside
+    write_png(options.out, sheet(to_bytes(images), shown.columns, shown.scale), options.with_command(origin));
+    write_tensors(options, images, "images", condition, origin);
 }
 
 /// ", guided by scale 2 (w = 1)": both ways in which papers count.
@@ -150,12 +322,17 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
     json["seed"] = options.seed;
     json["guidance"] = options.sampling.guidance;
     json["seconds"] = result.seconds;
-    json["images_per_second"] = per_second;
+    const bool is_points = result.x.dim() == 2;
+    const std::string what = is_points ? "point" : "image";
+    json[what + "s_per_second"] = per_second;
     print_result(options.json, json,
-                 fmt::format("{} by {} in {} ({} each){}: {:.1f} s, {:.1f} images/s", plural(count, "image"),
-                             options.sampling.solver, plural(steps, "step"), plural(result.nfe, "network evaluation"),
-                             guidance_words(options.sampling), result.seconds, per_second),
-                 {{"png", options.out}, {"tensors", options.tensors}, {"trajectory", options.trajectory}});
+                 fmt::format("{} by {} in {} ({} each){}: {:.1f} s, {:.1f} {}s/s", plural(count, what),
+                             options.sampling.solver, plural(steps, "step"),
+                             plural(result.nfe, options.analytic.empty() ? "network evaluation" : "evaluation"),
+                             guidance_words(options.sampling), result.seconds, per_second, what),
+                 {{file_ending(options.out) == ".csv" ? "csv" : "png", options.out},
+                  {"tensors", options.tensors},
+                  {"trajectory", options.trajectory}});
 }
 
 /// Settles the options that the command line leaves open: with a file of latents as they were made (the program's
@@ -173,6 +350,18 @@ std::string settle(Options& options, const std::optional<TensorFile>& file, cons
     return warning;
 }
 
+/// How the samples came about; in closed form, of which data.
+PngTexts origin_of_samples(const Options& options, const Source& source, int64_t steps) {
+    PngTexts origin = options.origin(source.checkpoint, steps);
+    for (auto& [key, value] : origin) {
+        if (!source.exact) break;
+        if (key == "checkpoint") key = "data", value = source.checkpoint.training.data;
+        if (key == kWeightsKey) value = "the denoiser " + options.analytic + " in closed form";
+    }
+    origin.emplace_back("seed", std::to_string(options.seed));
+    return origin;
+}
+
 /// What is to be drawn: from where, of which classes, and how it is shown.
 struct Drawing {
     Start start;
@@ -181,42 +370,42 @@ struct Drawing {
 };
 
 Drawing drawing_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
-    const Classes known = checkpoint.classes();
     const Start start = start_from(options, file, checkpoint.shape);
     const int64_t count = start.x.size(0);
-    return {start, condition_of_file(options, file, known, count), layout(options, count, 1, checkpoint.shape)};
+    return {start, condition_of_file(options, file, checkpoint, count), layout(options, count, 1, checkpoint.shape)};
 }
 
 Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
     const Classes known = checkpoint.classes();
     const int64_t cycle = cycle_of(options.sampling, known);
-    const int64_t count = options.num.value_or(default_num(cycle));
+    const int64_t count = options.num.value_or(default_num(cycle, checkpoint.shape));
     const Layout shown = layout(options, count, cycle, checkpoint.shape);  // before the memory is taken
     return {{sampling_noise(uint64_t(options.seed), 0, count, checkpoint.shape.sizes(), 0), {}},
-            condition_of(options.sampling, known, count),
+            checkpoint.given_columns.empty() && options.given.empty() ? condition_of(options.sampling, known, count)
+                                                                      : given_numbers(options, checkpoint, count),
             shown};
 }
 
-void draw(const Options& options, const Drawing& drawing, const Checkpoint& checkpoint, torch::Device device) {
+void draw(const Options& options, const Drawing& drawing, const Source& source, torch::Device device) {
     check_guidance(options.sampling, drawing.condition);
-    Sampler sampler = make_sampler(options.sampling, make_model(checkpoint, options.sampling.weights, device), device);
+    const Model model = source.model(options.sampling.weights, device);
+    Sampler sampler = make_sampler(options.sampling, model, device);
     sampler.second_states = drawing.start.second_states;
     sampler.seed = uint64_t(options.seed);
     sampler.condition = drawing.condition;
     const int64_t steps = std::ssize(sampler.grid) - 1;
-    PngTexts origin = options.origin(checkpoint, steps);
-    origin.emplace_back("seed", std::to_string(options.seed));
-    auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
-                                    {options.trajectory, options.scale, options.with_command(origin)});
-    result.x.clamp_(-1, 1);  // without --clip-x0 a pixel may end a little outside
-    write_files(options, result.x, drawing.condition, drawing.shown, origin);
+    PngTexts origin = origin_of_samples(options, source, steps);
+    const auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
+                                          {options.trajectory, options.scale, options.with_command(origin)});
+    write_files(options, result.x, drawing.condition, drawing.shown, origin, model, source.checkpoint.columns);
     print(options, result, steps);
 }
 
 void run(Options options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
-    const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
+    const Source source = load_source(options, device);
+    const Checkpoint& checkpoint = source.checkpoint;
     std::optional<TensorFile> file;
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
     const std::string warning = settle(options, file, checkpoint);
@@ -226,10 +415,11 @@ void run(Options options) {
             make_grid(options.sampling, make_schedule(checkpoint.config.schedule), checkpoint.shape.numel());
         return show_grid(grid, options.json);
     }
+    check_kind_of_files(options, checkpoint);
     const Drawing drawing = file ? drawing_of_file(options, *file, checkpoint) : drawing_of_noise(options, checkpoint);
     if (!warning.empty()) log::warn(warning);
     if (file) warn_of_other_weights(options, *file, checkpoint);
-    draw(options, drawing, checkpoint, device);
+    draw(options, drawing, source, device);
 }
 
 }  // namespace
@@ -237,20 +427,43 @@ void run(Options options) {
 void add_sample(CLI::App& app, const std::string& command_line) {
     auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand(
-        "sample", "draw images from noise, as the checkpoint's config says (sample.*) where no option does");
+        "sample", "draw images or points from noise, as the checkpoint's config says (sample.*) where no option does");
     options->command = command;
     options->command_line = command_line;
     options->add_to(*command, kWhat);
     command->get_option("--class")->group(kWhat);
+    command->get_option("--checkpoint")->required(false);
+    command
+        ->add_option(
+            "--analytic", options->analytic,
+            "denoiser in closed form instead of a network; gaussian: of the data's mean and covariance; "
+            "mixture: the law that points are drawn from; empirical: the data set itself; local: patches of it")
+        ->check(known_name("analytic denoiser", analytic_names()))
+        ->type_name("NAME")
+        ->group(kWhat);
+    command->add_option("--config", options->config, "JSON file whose data set and schedule --analytic takes")
+        ->type_name("FILE")
+        ->group(kWhat);
+    command
+        ->add_option("--set", options->settings, "config value for --config, key.path=value, e.g. dataset.limit=1000")
+        ->type_name("KEY=VALUE")
+        ->group(kWhat);
+    command
+        ->add_option("--given", options->given,
+                     "numbers that the network is told, of one trained with dataset.condition or a simulator: "
+                     "y1=0.3,y2=-1")
+        ->type_name("NAME=X,...")
+        ->group(kWhat);
     for (const std::string name : {"--solver", "--guidance"}) {
         auto* option = command->get_option(name);
         option->default_str(fmt::format("the checkpoint's, else {}", option->get_default_str()));
     }
-    command->add_option("--num", options->num, "number of images")
+    command->add_option("--num", options->num, "number of images or points")
         ->transform(range<int64_t>(1, 1'000'000))
         ->type_name("N")
         ->group(kWhat)
-        ->default_str(fmt::format("{}, or a little more to fill the rows of classes", kDefaultNum));
+        ->default_str(
+            fmt::format("{}, or a little more to fill the rows of classes; {} points", kDefaultNum, kDefaultPoints));
     command->add_option("--seed", options->seed, "random seed for the noise")
         ->transform(range<int64_t>(0, INT64_MAX))
         ->type_name("N")
@@ -261,8 +474,11 @@ void add_sample(CLI::App& app, const std::string& command_line) {
                      "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
         ->type_name("FILE")
         ->group(kWhat);
-    command->add_option("--out", options->out, "PNG grid to write")
-        ->check(ending({".png"}))
+    command
+        ->add_option(
+            "--out", options->out,
+            "file to write: a PNG grid; of points a picture (.png or .svg, drawn by gnuplot) or a table (.csv)")
+        ->check(ending({".png", ".svg", ".csv"}))
         ->type_name("FILE")
         ->group(kWritten)
         ->capture_default_str();
@@ -275,9 +491,23 @@ void add_sample(CLI::App& app, const std::string& command_line) {
         ->capture_default_str();
     command
         ->add_option("--save-tensors", options->tensors,
-                     "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1]")
+                     "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]")
         ->check(ending({".safetensors"}))
         ->type_name("FILE")
+        ->group(kWritten);
+    command
+        ->add_option("--style", options->style,
+                     "picture of points: each as a dot, or how many lie where; scatter up to 10,000, else density")
+        ->check(known_name("style", {"scatter", "density"}))
+        ->type_name("NAME")
+        ->group(kWritten);
+    command
+        ->add_option(
+            "--field", options->field,
+            "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy samples")
+        ->delimiter(',')
+        ->transform(range<double>(1e-4, 1e4))
+        ->type_name("X,...")
         ->group(kWritten);
     auto* show_grid = command
                           ->add_flag("--show-grid", options->show_grid,

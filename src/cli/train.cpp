@@ -45,10 +45,10 @@ void stop_on_signals() {
     }
 }
 
-void print_plan(const Config& config, const Dataset& dataset, const UNet& network) {
+void print_plan(const Config& config, const Dataset& dataset, const Net& network) {
     print_result(/*as_json=*/false, {}, to_text(to_json(config), 2));
-    log::info(fmt::format("{} images of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
-                          to_string(dataset.shape()), network.parameter_count(),
+    log::info(fmt::format("{} {}s of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
+                          noun(dataset.shape()), to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
 }
 
@@ -114,15 +114,15 @@ void start_run(const Options& options, torch::Device device) {
     config = with_absolute_paths(config);
     config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
-    const UNet network = new_network(config, dataset.shape(), torch::kCPU);
+    const Net network = new_network(config, dataset.shape(), std::ssize(dataset.given_columns), torch::kCPU);
     if (options.dry_run) return print_plan(config, dataset, network);
     if (options.estimate) return print_estimate(config, dataset, device);
 
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
-    log::info(fmt::format("training {} parameters on {} images for {} steps of {}, on {} with {} threads",
-                          network.parameter_count(), dataset.size(), config.train.steps, config.train.batch_size,
-                          device.str(), at::get_num_threads()));
+    log::info(fmt::format("training {} parameters on {} {}s for {} steps of {}, on {} with {} threads",
+                          network.parameter_count(), dataset.size(), noun(dataset.shape()), config.train.steps,
+                          config.train.batch_size, device.str(), at::get_num_threads()));
     log::debug(options.command_line);
     if (!dataset.about.empty()) log::debug(dataset.about);
     run_training(config, dataset, device, folder, std::nullopt);
@@ -150,7 +150,7 @@ Config resumed_config(const Options& options, const Config& before) {
                                                 : before;
     if (options.seed) config.seed = *options.seed;
     config = with_absolute_paths(config);
-    if (!config.unet.classes) config.unet.classes = before.unet.classes;  // the data cannot change
+    if (!config.net.classes) config.net.classes = before.net.classes;  // the data cannot change
     if (!config.parameterization.sigma_data) config.parameterization.sigma_data = before.parameterization.sigma_data;
     for (const auto& change : allowed_changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));

@@ -54,7 +54,7 @@ Dataset load_cifar10(const DatasetOptions& options, Split split) {
     for (int batch = 1; split == Split::kTrain && batch <= 5; ++batch) {
         append_batch(folder / fmt::format("data_batch_{}.bin", batch), pixels, labels);
     }
-    return {.images =
+    return {.examples =
                 torch::from_blob(pixels.data(), {std::ssize(labels), 3, kCifarSide, kCifarSide}, torch::kUInt8).clone(),
             .labels = torch::tensor(labels, torch::kInt64),
             .classes = kCifarClasses,

@@ -10,6 +10,8 @@
 #include "diffuse/base/random.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/data/digits.hpp"
+#include "diffuse/data/simulators.hpp"
+#include "diffuse/data/toys.hpp"
 
 namespace diffuse {
 namespace fs = std::filesystem;
@@ -26,7 +28,7 @@ Dataset draw_digits(const DatasetOptions& options, Split split) {
     const uint64_t seed = uint64_t(options.seed);
     Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
                     torch::empty({count}, torch::kInt64), kClasses};
-    uint8_t* pixels = dataset.images.data_ptr<uint8_t>();
+    uint8_t* pixels = dataset.examples.data_ptr<uint8_t>();
     int64_t* labels = dataset.labels.data_ptr<int64_t>();
     at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -43,12 +45,17 @@ struct Kind {
     fs::path (*folder)(const DatasetOptions&);  ///< of its files; null for data that are drawn
 };
 const Table<Kind>& kinds() {
-    static const Table<Kind> table = {{"mnist", {load_mnist, mnist_folder}},
-                                      {"images", {load_picture_folder, named_folder}},
-                                      {"cifar10", {load_cifar10, cifar10_folder}},
-                                      {"idx", {load_idx, named_folder}},
-                                      {"digits", {draw_digits, nullptr}}};
-    return table;
+    static const Table<Kind> table = {
+        {"mnist", {load_mnist, mnist_folder}},       {"images", {load_picture_folder, named_folder}},
+        {"cifar10", {load_cifar10, cifar10_folder}}, {"idx", {load_idx, named_folder}},
+        {"digits", {draw_digits, nullptr}},          {"table", {load_table, nullptr}},
+        {"simulator", {simulate, nullptr}}};
+    static const Table<Kind> all = [] {
+        auto kinds = table;
+        for (const auto& name : point_kinds()) kinds.push_back({name, {draw_points, nullptr}});
+        return kinds;
+    }();
+    return all;
 }
 
 }  // namespace
@@ -58,14 +65,15 @@ Fields fields(DatasetOptions& options) {
     return {
         {"kind", Choice{&options.kind, names(kinds())},
          "data set; mnist: four IDX files; images: PNG and JPEG files of a folder; cifar10: its binary version; idx: "
-         "IDX files of any size; digits: drawn by the program itself"},
+         "IDX files of any size; digits: drawn by the program itself; table: rows of a CSV file; simulator: "
+         "parameters and observations; the others: points in the plane that are drawn"},
         {.key = "dir",
          .value = &options.dir,
          .meaning = "folder of the files; empty: $DIFFUSE_MNIST, then data/mnist; of cifar10: data/cifar10",
          .may_change = true},
         {"limit", Number<int64_t>{&options.limit, 0, kMany},
-         "number of images, from the first; 0: all (of digits: 60000)"},
-        {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for drawn digits (kind digits)"},
+         "number of examples, from the first; 0: all (of digits 60000, of points 100000, of simulations 30000)"},
+        {"seed", Number<int64_t>{&options.seed, 0, kMany}, "random seed for data that are drawn"},
         {"flip", &options.flip, "mirror half of the images, left and right, each time another half"},
         {.key = "name",
          .value = &options.name,
@@ -90,19 +98,45 @@ Fields fields(DatasetOptions& options) {
          .of_kind = "images"},
         {.key = "test_share",
          .value = Number<double>{&options.test_share, 0, 0.9},
-         .meaning = "share of the pictures held out, by a hash of their content (kind images)",
-         .of_kind = "images"},
+         .meaning = "share of the examples held out, by a hash of their content (kinds images and table)",
+         .of_kind = "images, table"},
         {.key = "skip_bad",
          .value = &options.skip_bad,
          .meaning = "go on without files that are damaged or no pictures (kind images)",
          .may_change = true,
-         .of_kind = "images"}};
+         .of_kind = "images"},
+        {.key = "means",
+         .value = Rows{&options.means},
+         .meaning = "means of the normal laws, a list of points (kind mixture)",
+         .of_kind = "mixture"},
+        {.key = "stds",
+         .value = Reals{&options.stds, 1e-6, 1e6},
+         .meaning = "standard deviation of each law; []: 1 (kind mixture)",
+         .of_kind = "mixture"},
+        {.key = "weights",
+         .value = Reals{&options.weights, 1e-9, 1e9},
+         .meaning = "weight of each law, of whatever sum; []: all alike (kind mixture)",
+         .of_kind = "mixture"},
+        {.key = "file",
+         .value = &options.file,
+         .meaning = "CSV file, whose first line names the columns (kind table)",
+         .may_change = true,
+         .of_kind = "table"},
+        {.key = "condition",
+         .value = Words{&options.condition},
+         .meaning = "columns that the network is told, and does not draw (kind table)",
+         .of_kind = "table"},
+        {.key = "simulator",
+         .value = Choice{&options.simulator, names(simulators())},
+         .meaning = "simulator, whose parameters are drawn as its observations say (kind simulator)",
+         .of_kind = "simulator"}};
 }
 
 bool reads_files(const DatasetOptions& options) { return look_up("dataset", kinds(), options.kind).folder != nullptr; }
 
 DatasetOptions located(const DatasetOptions& options) {
     DatasetOptions result = options;
+    if (!options.file.empty()) result.file = display_path(options.file);
     if (reads_files(options)) result.dir = display_path(look_up("dataset", kinds(), options.kind).folder(options));
     return result;
 }
@@ -111,14 +145,37 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
     Dataset dataset = look_up("dataset", kinds(), options.kind).load(options, split);
     if (split == Split::kTrain && options.limit > 0) {
         if (options.limit > dataset.size()) {
-            log::warn(fmt::format("dataset.limit is {}, but there are {} images; all are taken", options.limit,
-                                  dataset.size()));
+            log::warn(fmt::format("dataset.limit is {}, but there are {} {}s; all are taken", options.limit,
+                                  dataset.size(), noun(dataset.shape())));
         }
-        const int64_t count = std::min(options.limit, dataset.size());
-        dataset.images = dataset.images.narrow(0, 0, count).clone();
-        if (dataset.labels.defined()) dataset.labels = dataset.labels.narrow(0, 0, count).clone();
+        if (options.limit < dataset.size()) dataset = selected(dataset, torch::arange(options.limit));
     }
     return dataset;
+}
+
+ExampleShape Dataset::shape() const {
+    if (examples.dim() == 2) return ExampleShape::of_points(examples.size(1));
+    return {examples.size(1), examples.size(2), examples.size(3)};
+}
+
+namespace {
+
+/// With each of its tensors as `take` makes it.
+Dataset with_each(Dataset dataset, const std::function<torch::Tensor(const torch::Tensor&)>& take) {
+    for (auto* tensor : {&dataset.examples, &dataset.labels, &dataset.given}) {
+        if (tensor->defined()) *tensor = take(*tensor);
+    }
+    return dataset;
+}
+
+}  // namespace
+
+Dataset selected(const Dataset& dataset, const torch::Tensor& indices) {
+    return with_each(dataset, [&](const torch::Tensor& all) { return all.index_select(0, indices); });
+}
+
+Dataset part_of(const Dataset& dataset, int64_t first, int64_t count) {
+    return with_each(dataset, [&](const torch::Tensor& all) { return all.narrow(0, first, count); });
 }
 
 torch::Tensor labels_as(const Dataset& dataset, const Classes& known) {
@@ -141,10 +198,11 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
         const auto bytes = tensor.contiguous();
         return crc32_z(0, static_cast<const uint8_t*>(bytes.data_ptr()), bytes.nbytes());
     };
-    const std::string labels =
-        with_labels && dataset.labels.defined() ? fmt::format(", labels {:08x}", crc(dataset.labels)) : "";
-    return fmt::format("{} images of {}, CRC-32 {:08x}{}", dataset.size(), to_string(dataset.shape()),
-                       crc(dataset.images), labels);
+    std::string text = fmt::format("{} {}s of {}, CRC-32 {:08x}", dataset.size(), noun(dataset.shape()),
+                                   to_string(dataset.shape()), crc(dataset.examples));
+    if (with_labels && dataset.labels.defined()) text += fmt::format(", labels {:08x}", crc(dataset.labels));
+    if (dataset.given.defined()) text += fmt::format(", given {:08x}", crc(dataset.given));
+    return text;
 }
 
 }  // namespace diffuse

@@ -120,7 +120,7 @@ Dataset load_mnist(const DatasetOptions& options, Split split) {
     const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
     const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
     if (!image_file) throw Error(no_file(name, folder, options));
-    Dataset dataset{.images = read_idx(*image_file, 3).unsqueeze(1)};
+    Dataset dataset{.examples = read_idx(*image_file, 3).unsqueeze(1)};
     if (!label_file) return dataset;
     dataset.labels = read_labels(*label_file, *image_file, dataset.size());
     dataset.classes = 1 + dataset.labels.max().item<int64_t>();
@@ -145,7 +145,7 @@ Dataset load_idx(const DatasetOptions& options, Split split) {
             fmt::format("{}: its images have {} channels; expected 1 or 3", display_path(image_file), images.size(1)));
     }
     if (options.transpose) images = images.transpose(2, 3);
-    Dataset dataset{.images = images.contiguous()};
+    Dataset dataset{.examples = images.contiguous()};
     if (label_file) set_labels(dataset, read_labels(*label_file, image_file, dataset.size()));
     return dataset;
 }

@@ -4,13 +4,15 @@
 
 #include "diffuse/data/dataset.hpp"
 
-/// A function for each kind of data set that is read from files; see `load_dataset`.
+/// A function for each kind of data set; see `load_dataset`.
 namespace diffuse {
 
 Dataset load_mnist(const DatasetOptions& options, Split split);
 Dataset load_idx(const DatasetOptions& options, Split split);
 Dataset load_cifar10(const DatasetOptions& options, Split split);
 Dataset load_picture_folder(const DatasetOptions& options, Split split);
+Dataset load_table(const DatasetOptions& options, Split split);
+Dataset simulate(const DatasetOptions& options, Split split);
 
 /// The folder that each reads.
 std::filesystem::path mnist_folder(const DatasetOptions& options);

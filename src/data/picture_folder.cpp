@@ -278,10 +278,10 @@ void clean_cache(const fs::path& folder) {
 }
 
 void write_cache(const fs::path& file, const Dataset& dataset) {
-    if (dataset.images.nbytes() > kMaxCacheBytes) return;
+    if (dataset.examples.nbytes() > kMaxCacheBytes) return;
     try {
         create_folder(file.parent_path());
-        TensorFile content{{{"images", dataset.images}}, {{"about", dataset.about}}};
+        TensorFile content{{{"images", dataset.examples}}, {{"about", dataset.about}}};
         if (dataset.labels.defined()) content.tensors["labels"] = dataset.labels;
         write_tensor_file(file, content);
         log::debug(fmt::format("the decoded pictures are kept in {}", display_path(file)));
@@ -296,7 +296,7 @@ std::optional<Dataset> read_cache(const fs::path& file) {
     if (!path_exists(file)) return std::nullopt;
     try {
         const TensorFile content = read_tensor_file(file);
-        Dataset dataset{.images = content.at("images", file)};
+        Dataset dataset{.examples = content.at("images", file)};
         if (content.tensors.contains("labels")) dataset.labels = content.at("labels", file);
         dataset.about = content.metadata.at("about");
         std::error_code ignored;
@@ -324,7 +324,7 @@ Dataset decode_folder(std::vector<Entry> entries, int64_t files, const DatasetOp
     if (std::ssize(slots) < pixels.size(0)) pixels = pixels.index_select(0, torch::tensor(slots, torch::kInt64));
     const bool grey = std::ranges::none_of(entries, [](const Entry& entry) { return entry.colours; });
     if (!options.channels && grey && rule.channels == 3) pixels = pixels.narrow(1, 0, rule.channels = 1).clone();
-    Dataset dataset{.images = pixels, .about = story(entries, options, rule)};
+    Dataset dataset{.examples = pixels, .about = story(entries, options, rule)};
     if (const int64_t skipped = files - std::ssize(entries); skipped > 0) {
         dataset.about += fmt::format("; {} bad files skipped", skipped);
     }

@@ -35,6 +35,134 @@ torch::Tensor mixture_log_density(const Mixture& mixture, const torch::Tensor& x
     return components_at(mixture, x, level).log_density.logsumexp(1);
 }
 
+namespace {
+
+/// With the eps that goes with x0. Of data itself, x0 is x.
+Prediction with_eps(const torch::Tensor& x0, const torch::Tensor& x, const NoiseLevel& level) {
+    return {x0, (x - level.alpha * x0) / level.sigma};
+}
+
+Prediction of_data(const torch::Tensor& x, const NoiseLevel& level) { return {x / level.alpha, torch::zeros_like(x)}; }
+
+}  // namespace
+
+Denoiser fitted_gaussian_denoiser(const torch::Tensor& data) {
+    const auto flat = data.flatten(1).to(torch::kFloat64);
+    const auto mean = flat.mean(0), away = flat - mean;
+    const auto [values, axes] = torch::linalg_eigh(away.t().mm(away) / double(flat.size(0)), "L");
+    return [mean, axes = axes, variances = values.clamp_min(0)](const torch::Tensor& x, const NoiseLevel& level) {
+        const auto along = (x.flatten(1).to(torch::kFloat64) - level.alpha * mean).mm(axes);
+        const auto noisy = level.alpha * level.alpha * variances + level.sigma * level.sigma;
+        const auto share = (level.alpha * variances / noisy).nan_to_num(0), rest = (level.sigma / noisy).nan_to_num(0);
+        const auto back = [&](const torch::Tensor& parts) {
+            return parts.mm(axes.t()).view(x.sizes()).to(x.scalar_type());
+        };
+        return Prediction{back(along * share) + mean.view(x.sizes().slice(1)).to(x.scalar_type()), back(along * rest)};
+    };
+}
+
+Denoiser empirical_denoiser(const torch::Tensor& data) {
+    constexpr int64_t kNumbersAtOnce = 1 << 24, kFew = 64;
+    // Pictures are so far from one another that float32 tells which is nearest.
+    const auto type = data[0].numel() <= kFew ? torch::kFloat64 : torch::kFloat32;
+    const auto flat = data.flatten(1).to(type), squares = flat.square().sum(1);
+    return [flat, squares, type](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        if (level.sigma == 0) return of_data(x, level);
+        const auto all = x.flatten(1).to(type);
+        std::vector<torch::Tensor> means;
+        for (const auto& some : all.split(std::max<int64_t>(1, kNumbersAtOnce / flat.size(0)))) {
+            // Without |x|^2, which is the same for all.
+            const auto away = level.alpha * level.alpha * squares - 2 * level.alpha * some.mm(flat.t());
+            means.push_back((away / (-2 * level.sigma * level.sigma)).softmax(1).mm(flat));
+        }
+        return with_eps(torch::cat(means).view(x.sizes()).to(x.scalar_type()), x, level);
+    };
+}
+
+namespace {
+
+/// Sums over windows of `side` x `side` around each pixel, as much of them as lies in the picture. x: [..., H, W]
+torch::Tensor window_sums(const torch::Tensor& x, int64_t side) {
+    auto sums = x;
+    for (const int64_t axis : {-1, -2}) {
+        const int64_t size = sums.size(axis);
+        const auto index = torch::arange(size, torch::kInt64);
+        const auto from = (index - side / 2).clamp(0, size), to = (index + side / 2 + 1).clamp(0, size);
+        auto first = sums.sizes().vec();
+        first[first.size() + size_t(axis)] = 1;
+        const auto running = torch::cat({torch::zeros(first, sums.options()), sums.cumsum(axis)}, axis);
+        sums = running.index_select(axis, to) - running.index_select(axis, from);
+    }
+    return sums;
+}
+
+/// The pixels of a picture of `size` along one axis whose patches may be compared with those `shift` away: where the
+/// border cuts a patch, with those at the same distance from it alone.
+struct Along {
+    int64_t first, count;
+};
+Along along_axis(int64_t size, int64_t shift, int64_t side) {
+    if (shift == 0) return {0, size};
+    const int64_t whole = size - 2 * (side / 2) - std::abs(shift);
+    return {side / 2 + std::max<int64_t>(0, -shift), std::max<int64_t>(0, whole)};
+}
+
+/// Means of numbers weighted by exp(logit), added to bit by bit: [H, W] of the weights, [C, H, W] of the sums.
+struct WeightedMeans {
+    torch::Tensor largest, weight, sum;
+    /// logits: [M, h, w]; values: [M, C, h, w]; rows and columns: the part of the picture that they are of.
+    void add(const torch::Tensor& logits, const torch::Tensor& values, const Along& rows, const Along& columns) {
+        const auto part = [&](const torch::Tensor& all) {
+            return all.narrow(-2, rows.first, rows.count).narrow(-1, columns.first, columns.count);
+        };
+        const auto before = part(largest).clone(), now = torch::maximum(before, logits.amax(0));
+        const auto fade = (before - now).exp(), share = (logits - now).exp();
+        part(largest).copy_(now);
+        part(weight).mul_(fade).add_(share.sum(0));
+        part(sum).mul_(fade).add_((share.unsqueeze(1) * values).sum(0));
+    }
+};
+
+/// Of one picture [C, H, W].
+torch::Tensor local_mean(const torch::Tensor& x, const torch::Tensor& images, const NoiseLevel& level, int64_t reach,
+                         int64_t side) {
+    constexpr int64_t kImagesAtOnce = 64;
+    const int64_t height = x.size(1), width = x.size(2);
+    WeightedMeans means{torch::full({height, width}, -1e30, x.options()), torch::zeros({height, width}, x.options()),
+                        torch::zeros_like(x)};
+    for (const auto& some : images.split(kImagesAtOnce)) {
+        for (int64_t dy = -reach; dy <= reach; ++dy) {
+            for (int64_t dx = -reach; dx <= reach; ++dx) {
+                const Along rows = along_axis(height, dy, side), columns = along_axis(width, dx, side);
+                if (rows.count == 0 || columns.count == 0) continue;
+                // Whole pictures, of which the patches inside are whole; what wraps around is in none of those.
+                const auto moved = some.roll({-dy, -dx}, {2, 3});
+                const auto away = window_sums((x - level.alpha * moved).square().sum(1), side);
+                const auto inside = [&](const torch::Tensor& all) {
+                    return all.narrow(-2, rows.first, rows.count).narrow(-1, columns.first, columns.count);
+                };
+                means.add(inside(away) / (-2 * level.sigma * level.sigma), inside(moved), rows, columns);
+            }
+        }
+    }
+    return means.sum / means.weight;
+}
+
+}  // namespace
+
+Denoiser local_denoiser(const torch::Tensor& images, int64_t reach,
+                        const std::function<int64_t(const NoiseLevel& level)>& side) {
+    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        if (level.sigma == 0) return of_data(x, level);
+        const auto pictures = x.to(torch::kFloat32);
+        std::vector<torch::Tensor> means;
+        for (int64_t i = 0; i < x.size(0); ++i) {
+            means.push_back(local_mean(pictures[i], images, level, reach, side(level)));
+        }
+        return with_eps(torch::stack(means).to(x.scalar_type()), x, level);
+    };
+}
+
 Denoiser gaussian_denoiser(double mean, double std) {
     return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
         const double variance = std::pow(level.alpha * std, 2) + level.sigma * level.sigma;

@@ -25,4 +25,8 @@ NoiseLevel level_of_ratio(double ratio) {
     return level_of_log_snr(-2 * std::log(ratio), std::numeric_limits<double>::quiet_NaN());
 }
 
+NoiseLevel level_of_ratio(double ratio, double alpha) {
+    return {alpha, alpha * ratio, std::numeric_limits<double>::quiet_NaN()};
+}
+
 }  // namespace diffuse

@@ -1,5 +1,7 @@
 #include "diffuse/diffusion/objective.hpp"
 
+#include <torch/csrc/autograd/autograd.h>
+
 #include <cmath>
 #include <numeric>
 
@@ -67,18 +69,25 @@ const Table<Weighting>& weightings() {
     return table;
 }
 
+/// Weights of the squared error of eps at t = 0 .. T (0 at t = 0).
+std::vector<double> eps_weights(const Schedule& schedule, const std::string& weighting, double sigma_data) {
+    const auto& [at, mean_one] = look_up("weighting", weightings(), weighting);
+    std::vector<double> weights = {0};
+    for (int64_t t = 1; t <= schedule.steps(); ++t) weights.push_back(at(schedule, t, sigma_data));
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    const double scale = mean_one ? double(schedule.steps()) / sum : 1;
+    for (auto& weight : weights) weight *= scale;
+    return weights;
+}
+
 }  // namespace
 
 std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
                                    const std::string& weighting) {
-    const auto& [at, mean_one] = look_up("weighting", weightings(), weighting);
-    std::vector<double> weights = {0};
-    for (int64_t t = 1; t <= schedule.steps(); ++t) weights.push_back(at(schedule, t, parameterization.sigma_data));
-    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-    const double scale = mean_one ? double(schedule.steps()) / sum : 1;
+    auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
     for (int64_t t = 1; t <= schedule.steps(); ++t) {
-        const double error = parameterization.eps_error(normalised(schedule.at(double(t))));
-        weights[size_t(t)] *= scale * error * error;
+        const double error = parameterization.eps_factors(normalised(schedule.at(double(t)))).of_output;
+        weights[size_t(t)] *= error * error;
         // Where alpha is 0, an infinite weight meets an error of 0; their product is as good as one level below.
         if (!std::isfinite(weights[size_t(t)])) weights[size_t(t)] = weights[size_t(t) - 1];
     }
@@ -91,13 +100,108 @@ Objective ddpm_loss(const Parameterization& parameterization, const Schedule& sc
     const auto weights = output_weights(parameterization, schedule, weighting);
     const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
     return [=](const Network& network, const Batch& batch) {
-        const auto& [x0, eps, levels, condition] = batch;
         const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
-        const auto x = alpha * x0 + sigma * eps;  // Ho et al. 2020, eq. 4
-        const auto output = network_output(network, parameterization, schedule, x, levels, condition);
-        const auto target = parameterization.target(x0, eps, alpha, sigma);
+        const auto x = alpha * batch.x0 + sigma * batch.eps;  // Ho et al. 2020, eq. 4
+        const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
+        const auto target = parameterization.target(batch.x0, batch.eps, alpha, sigma);
         const auto errors = (output - target).square().flatten(1).mean(1);
-        return weighted ? errors * column(weights_of(levels, weights), errors) : errors;
+        return weighted ? errors * column(weights_of(batch.levels, weights), errors) : errors;
+    };
+}
+
+namespace {
+
+/// The network's eps at x, each example at its own level.
+torch::Tensor eps_at(const torch::Tensor& x, const torch::Tensor& output, const Parameterization& parameterization,
+                     const Batch& batch) {
+    std::vector<double> of_x, of_output;
+    for (const auto& level : batch.levels) {
+        const EpsFactors factors = parameterization.eps_factors(level);
+        of_x.push_back(factors.of_x), of_output.push_back(factors.of_output);
+    }
+    return column(of_x, x) * x + column(of_output, x) * output;
+}
+
+/// x of a batch, the network's eps there, and the target's.
+struct Seen {
+    torch::Tensor x, eps;
+};
+
+/// The unweighted loss of each example.
+using EpsLoss = torch::Tensor (*)(const Seen& seen, const Batch& batch);
+
+torch::Tensor dsm(const Seen& seen, const Batch& batch) { return (seen.eps - batch.eps).square().flatten(1).mean(1); }
+
+/// The derivative of a number of each example, differentiable itself.
+torch::Tensor slope(const torch::Tensor& each, const torch::Tensor& x) {
+    return torch::autograd::grad({each.sum()}, {x}, {}, /*retain_graph=*/true, /*create_graph=*/true)[0];
+}
+
+torch::Tensor sigma_of(const Batch& batch) { return column(batch, &NoiseLevel::sigma).flatten(); }
+
+torch::Tensor ism(const Seen& seen, const Batch& batch) {
+    const auto eps = seen.eps.flatten(1);
+    auto trace = torch::zeros({eps.size(0)}, eps.options());
+    for (int64_t i = 0; i < eps.size(1); ++i) {
+        trace = trace + slope(eps.select(1, i), seen.x).flatten(1).select(1, i);
+    }
+    return eps.square().mean(1) - 2 * sigma_of(batch) * trace / double(eps.size(1));
+}
+
+/// `along`: of a direction v, [N], what stands for |s|^2.
+template <class Along>
+torch::Tensor sliced(const Seen& seen, const Batch& batch, const Along& square_of) {
+    const auto eps = seen.eps.flatten(1), directions = batch.directions.flatten(2);
+    const double numbers = double(eps.size(1)), count = double(directions.size(1));
+    auto sum = torch::zeros({eps.size(0)}, eps.options());
+    for (int64_t m = 0; m < directions.size(1); ++m) {
+        const auto v = directions.select(1, m), along = (eps * v).sum(1);
+        const auto curvature = (slope(along, seen.x).flatten(1) * v).sum(1);
+        sum = sum + (square_of(eps, along) - 2 * sigma_of(batch) * curvature) / (numbers * count);
+    }
+    return sum;
+}
+
+torch::Tensor ssm(const Seen& seen, const Batch& batch) {
+    return sliced(seen, batch, [](const auto&, const auto& along) { return along.square(); });
+}
+
+torch::Tensor ssm_vr(const Seen& seen, const Batch& batch) {
+    return sliced(seen, batch, [](const auto& eps, const auto&) { return eps.square().sum(1); });
+}
+
+struct ObjectiveKind {
+    EpsLoss loss;  ///< null: the DDPM loss of the network's output
+    ObjectiveNeeds needs;
+};
+const Table<ObjectiveKind>& objectives() {
+    static const Table<ObjectiveKind> table = {{"ddpm", {nullptr, {}}},
+                                               {"dsm", {dsm, {}}},
+                                               {"ism", {ism, {.second_derivatives = true}}},
+                                               {"ssm", {ssm, {.second_derivatives = true, .directions = true}}},
+                                               {"ssm-vr", {ssm_vr, {.second_derivatives = true, .directions = true}}}};
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> objective_names() { return names(objectives()); }
+
+ObjectiveNeeds needs_of(const std::string& objective) { return look_up("objective", objectives(), objective).needs; }
+
+Objective make_objective(const std::string& name, const Parameterization& parameterization, const Schedule& schedule,
+                         const std::string& weighting) {
+    const auto [loss, needs] = look_up("objective", objectives(), name);
+    if (!loss) return ddpm_loss(parameterization, schedule, weighting);
+    const auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
+    return [=, loss = loss, needs = needs](const Network& network, const Batch& batch) {
+        const c10::AutoGradMode gradients(c10::GradMode::is_enabled() || needs.second_derivatives);
+        const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
+        auto x = (alpha * batch.x0 + sigma * batch.eps).detach();
+        if (needs.second_derivatives) x.requires_grad_(true);
+        const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
+        const auto each = loss({x, eps_at(x, output, parameterization, batch)}, batch);
+        return each * column(weights_of(batch.levels, weights), each);
     };
 }
 

@@ -29,7 +29,11 @@ Parameterization edm(double sigma_data) {
                 return {sigma_data * sigma_data * level.alpha * scaled + level.sigma * said,
                         level.sigma * scaled - level.alpha * said};
             },
-            .eps_error = [=](const NoiseLevel& level) { return level.alpha * sigma_data / std::sqrt(variance(level)); },
+            .eps_factors =
+                [=](const NoiseLevel& level) {
+                    const double q = variance(level);
+                    return EpsFactors{level.sigma / q, -level.alpha * sigma_data / std::sqrt(q)};
+                },
             .sigma_data = sigma_data};
 }
 
@@ -45,20 +49,29 @@ const Table<Parameterization>& input_skips() {
         {"none",
          {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
           .predict = of_eps,
-          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+          .eps_factors =
+              [](const NoiseLevel&) {
+                  return EpsFactors{0, 1};
+              }}},
         {"plain",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return eps - (alpha * x0 + sigma * eps); },
           .predict = [](const Tensor& output, const Tensor& x,
                         const NoiseLevel& level) { return of_eps(x + output, x, level); },
-          .eps_error = [](const NoiseLevel&) { return 1.0; }}},
+          .eps_factors =
+              [](const NoiseLevel&) {
+                  return EpsFactors{1, 1};
+              }}},
         {"scaled",  // (1 - sigma) / alpha = alpha / (1 + sigma)
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return alpha / (1 + sigma) * eps - x0; },
           .predict = [](const Tensor& output, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {level.alpha / (1 + level.sigma) * x - level.sigma * output, x + level.alpha * output};
           },
-          .eps_error = [](const NoiseLevel& level) { return level.alpha; }}},
+          .eps_factors =
+              [](const NoiseLevel& level) {
+                  return EpsFactors{1, level.alpha};
+              }}},
     };
     return table;
 }
@@ -71,21 +84,31 @@ const Table<Parameterization>& predictions() {
           .predict = [](const Tensor& x0, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {x0, (x - level.alpha * x0) / level.sigma};
           },
-          .eps_error = [](const NoiseLevel& level) { return level.alpha / level.sigma; }}},
+          .eps_factors =
+              [](const NoiseLevel& level) {
+                  return EpsFactors{1 / level.sigma, -level.alpha / level.sigma};
+              }}},
         {"v",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return alpha * eps - sigma * x0; },
           .predict = [](const Tensor& v, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {level.alpha * x - level.sigma * v, level.sigma * x + level.alpha * v};
           },
-          .eps_error = [](const NoiseLevel& level) { return level.alpha; }}},
+          .eps_factors =
+              [](const NoiseLevel& level) {
+                  return EpsFactors{level.sigma, level.alpha};
+              }}},
         {"flow",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor&, const Tensor&) { return eps - x0; },
           .predict = [](const Tensor& u, const Tensor& x, const NoiseLevel& level) -> Prediction {
               const double sum = level.alpha + level.sigma;
               return {(x - level.sigma * u) / sum, (x + level.alpha * u) / sum};
           },
-          .eps_error = [](const NoiseLevel& level) { return level.alpha / (level.alpha + level.sigma); }}},
+          .eps_factors =
+              [](const NoiseLevel& level) {
+                  const double sum = level.alpha + level.sigma;
+                  return EpsFactors{1 / sum, level.alpha / sum};
+              }}},
         {"edm", edm(/*sigma_data=*/1)},
     };
     return table;

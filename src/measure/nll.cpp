@@ -79,4 +79,21 @@ Nll measure_nll(const Model& model, const Tensor& bytes, const NllOptions& optio
     return nll;
 }
 
+PointDensity measure_point_density(const Model& model, const Tensor& z, const Condition& condition,
+                                   const NllOptions& options, torch::Device device) {
+    constexpr int64_t kPointsAtOnce = 1024, kExactTrace = 0;
+    const int64_t steps = options.tolerance ? 1 : options.ode_steps;
+    const Grid grid = normalised(likelihood_grid(model.schedule, steps, options.max_ratio));
+    const int64_t group = options.tolerance ? 1 : kPointsAtOnce;
+    std::atomic<int64_t> evaluations{0};
+    PointDensity density{.start = grid_start(model.schedule, options.max_ratio), .ode_steps = std::ssize(grid) - 1};
+    density.log_density = over_groups("ODE: point", z, group, device, [&](const Tensor& some, int64_t first) {
+        const Condition told = condition.defined() ? group_of(condition, first, group).to(device) : Condition();
+        return ode_log_density(denoiser(model, evaluations, told), grid, some.to(torch::kFloat64), kExactTrace,
+                               Draws{options.seed, first}, options.tolerance);
+    });
+    density.nfe = evaluations / ((z.size(0) + group - 1) / group * group);
+    return density;
+}
+
 }  // namespace diffuse

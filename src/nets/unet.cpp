@@ -42,7 +42,7 @@ Layer zero(Layer layer) {
     return layer;
 }
 
-void check(const UNetOptions& options, const ImageShape& shape) {
+void check(const UNetOptions& options, const ExampleShape& shape) {
     if (options.base_channels % 8 != 0) {
         throw Error(fmt::format("config: model.base_channels is {}; expected a multiple of 8", options.base_channels));
     }
@@ -166,7 +166,7 @@ struct Block {
 }  // namespace
 
 struct UNet::Modules : nn::Module {
-    Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device);
+    Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device);
     torch::Tensor forward(const NetworkInput& input);
 
     at::Generator generator;  // of dropout
@@ -189,7 +189,7 @@ private:
     nn::Embedding label{nullptr};
 };
 
-UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch::Device device)
+UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device)
     : generator(at::globalContext().defaultGenerator(device).clone()),
       options(chosen),
       channels(chosen.base_channels),
@@ -208,7 +208,6 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ImageShape& shape, torch
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(Conv3x3(channels, pixels)));
-    const int64_t classes = options.classes.value_or(0);
     if (classes == 0) return;
     // Last, so that the other initial weights are those of a network without it.
     label = register_module("label", nn::Embedding(classes + 1, 4 * base));
@@ -305,9 +304,7 @@ Fields fields(UNetOptions& o) {
         {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"},
         {"fourier_features", List{&o.fourier_features, 0, 10, 0, 8},
          "n of further inputs, sin and cos of 2^n pi x, for likelihoods: e.g. [7, 8], a period of two grey levels and "
-         "one"},
-        {"classes", NumberOrAuto{&o.classes, 0, 1000},
-         "number of labels that the network is told; 0: none; auto: as the data set has"}};
+         "one"}};
 }
 
 torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t>& numbers) {
@@ -319,10 +316,11 @@ torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t
     return torch::cat(parts, 1);
 }
 
-UNet::UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device) {
+UNet::UNet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
+           int64_t classes) {
     check(options, shape);
     torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
-    modules_ = std::make_shared<Modules>(options, shape, device);
+    modules_ = std::make_shared<Modules>(options, shape, classes, device);
     modules_->to(device);
     for (auto& weight : parameters()) {
         if (weight.dim() == 4 && weight.is_cpu()) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));
@@ -341,12 +339,6 @@ std::vector<torch::Tensor> UNet::parameters() const { return modules_->parameter
 
 bool UNet::is_matrix(const std::string& name, const torch::Tensor& weight) {
     return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
-}
-
-int64_t UNet::parameter_count() const {
-    int64_t count = 0;
-    for (const auto& parameter : parameters()) count += parameter.numel();
-    return count;
 }
 
 void UNet::set_training(bool training) { modules_->train(training); }

@@ -67,22 +67,24 @@ std::string title_clause(const Curve& curve) { return curve.name.empty() ? "noti
 /// A map fills its axes to the edge; curves keep away from it.
 std::string axes(const Panel& panel) {
     const bool has_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
-    return fmt::format("set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\n",
-                       quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title), panel.log_x ? "set" : "unset",
-                       panel.log_y ? "set" : "unset",
-                       has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.05, graph 0.05");
+    return fmt::format(
+        "set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\nset size {}\n",
+        quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title), panel.log_x ? "set" : "unset",
+        panel.log_y ? "set" : "unset", has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.05, graph 0.05",
+        panel.equal_axes ? "ratio -1" : "noratio");
 }
 
 /// `first`: the index of its first curve in the file.
 std::string panel_script(const Panel& panel, size_t first) {
     std::vector<std::string> curves;
+    const bool on_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
     int colour = 0;
     for (size_t i = 0; i < panel.curves.size(); ++i) {
         const Curve& curve = panel.curves[i];
         if (!curve.name.empty()) ++colour;
         const std::string colour_clause = curve.mark == Mark::kHeat ? ""
                                           : curve.mark == Mark::kArrows
-                                              ? "linecolor rgb '#ffffff'"
+                                              ? fmt::format("linecolor rgb '{}'", on_map ? "#ffffff" : "#000000")
                                               : fmt::format("linetype {}", std::max(1, colour));
         curves.push_back(fmt::format("data index {} using {} {}", first + i, with_clause(curve.mark, colour_clause),
                                      title_clause(curve)));

@@ -33,21 +33,25 @@ auto groups(AnyCheckpoint& checkpoint) {
 
 std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
     const TrainingState& training = checkpoint.training;
-    return {{"format", kFormat},
-            {"config", to_text(to_json(checkpoint.config))},
-            {"image_shape", to_text(Json(checkpoint.shape.sizes()))},
-            {"step", to_text(Json(checkpoint.step))},
-            {"bad_steps", to_text(Json(training.bad_steps))},
-            {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
-            {"window_loss", to_text(Json(training.window.loss))},
-            {"window_grad_norm", to_text(Json(training.window.grad_norm))},
-            {"window_steps", to_text(Json(training.window.steps))},
-            {"window_level_loss", to_text(Json(training.window.level_loss))},
-            {"window_level_count", to_text(Json(training.window.level_count))},
-            {"data", training.data},
-            {"about_data", training.about_data},
-            {"class_names", to_text(Json(checkpoint.class_names))},
-            {"machine", training.machine}};
+    std::map<std::string, std::string> metadata = {{"format", kFormat},
+                                                   {"config", to_text(to_json(checkpoint.config))},
+                                                   {"image_shape", to_text(Json(checkpoint.shape.sizes()))},
+                                                   {"step", to_text(Json(checkpoint.step))},
+                                                   {"bad_steps", to_text(Json(training.bad_steps))},
+                                                   {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
+                                                   {"window_loss", to_text(Json(training.window.loss))},
+                                                   {"window_grad_norm", to_text(Json(training.window.grad_norm))},
+                                                   {"window_steps", to_text(Json(training.window.steps))},
+                                                   {"window_level_loss", to_text(Json(training.window.level_loss))},
+                                                   {"window_level_count", to_text(Json(training.window.level_count))},
+                                                   {"data", training.data},
+                                                   {"about_data", training.about_data},
+                                                   {"class_names", to_text(Json(checkpoint.class_names))},
+                                                   {"machine", training.machine}};
+    if (!checkpoint.shape.points) return metadata;
+    metadata["columns"] = to_text(to_json(checkpoint.columns));
+    metadata["given_columns"] = to_text(to_json(checkpoint.given_columns));
+    return metadata;
 }
 
 /// Takes the metadata apart; every failure names the file.
@@ -65,14 +69,7 @@ public:
         } catch (const Error& error) {
             throw Error(fmt::format("{}: {}", name_, error.what()));
         }
-        const Json shape = json("image_shape");
-        require(shape.is_array() && shape.size() == 3, "image_shape");
-        const auto side = [&](size_t i) {
-            const int64_t value = whole(shape[i], "image_shape");
-            require(value >= 1 && value <= kMaxSide, "image_shape");
-            return value;
-        };
-        checkpoint.shape = {side(0), side(1), side(2)};
+        read_shape(checkpoint);
         checkpoint.step = whole(json("step"), "step");
         TrainingState& training = checkpoint.training;
         training.bad_steps = whole(json("bad_steps"), "bad_steps");
@@ -86,10 +83,29 @@ public:
         training.machine = text("machine");
         if (metadata_.contains("about_data")) training.about_data = text("about_data");
         if (metadata_.contains("class_names")) checkpoint.class_names = names(json("class_names"));
-        require(int64_t(checkpoint.class_names.size()) <= checkpoint.config.unet.classes.value_or(0), "class_names");
+        require(int64_t(checkpoint.class_names.size()) <= checkpoint.config.net.classes.value_or(0), "class_names");
     }
 
 private:
+    /// Of pictures three numbers, of points one, and what those are.
+    void read_shape(Checkpoint& checkpoint) const {
+        const Json shape = json("image_shape");
+        require(shape.is_array() && (shape.size() == 3 || shape.size() == 1), "image_shape");
+        const auto side = [&](size_t i) {
+            const int64_t value = whole(shape[i], "image_shape");
+            require(value >= 1 && value <= kMaxSide, "image_shape");
+            return value;
+        };
+        checkpoint.shape =
+            shape.size() == 1 ? ExampleShape::of_points(side(0)) : ExampleShape{side(0), side(1), side(2)};
+        if (!checkpoint.shape.points) return;
+        checkpoint.columns = columns("columns");
+        checkpoint.given_columns = columns("given_columns");
+        require(std::ssize(checkpoint.columns) == checkpoint.shape.channels, "columns");
+    }
+    Columns columns(const std::string& key) const {
+        return columns_from_json(json(key), fmt::format("{}: its '{}'", name_, key));
+    }
     /// With what was done before there was a key for it, where that is not the key's default.
     Json config_json() const {
         Json config = json("config");

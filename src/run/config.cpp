@@ -7,6 +7,7 @@
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/diffusion/objective.hpp"
 
 namespace diffuse {
 namespace {
@@ -28,6 +29,12 @@ Config checked_together(Config config) {
             "config: train.weighting \"{}\" is about 1 / alpha^2 of the error of eps, nearly all of it at t = "
             "T; set model.input_skip to \"scaled\", another model.prediction, or another weighting",
             weighting));
+    }
+    if (needs_of(config.train.objective).second_derivatives && config.net.kind != "mlp") {
+        throw Error(
+            fmt::format("config: train.objective {} takes derivatives of the network's derivatives, which model.kind "
+                        "{} does not have; set model.kind to \"mlp\", or train.objective to \"ddpm\" or \"dsm\"",
+                        config.train.objective, config.net.kind));
     }
     if (!config.schedule.zero_terminal_snr) return config;
     if (bare_eps) {
@@ -97,7 +104,7 @@ Fields fields_of_sample(SampleOptions& options) {
 }  // namespace
 
 Fields fields(Config& config) {
-    Fields model = fields(config.unet);
+    Fields model = fields(config.net);
     for (auto& field : fields(config.parameterization)) model.push_back(std::move(field));
     return {{"seed", Number<int64_t>{&config.seed, 0, INT64_MAX},
              "random seed for the initial weights, the order of the data, t and eps"},
@@ -129,30 +136,37 @@ Config with_settings(const Config& config, const std::vector<std::string>& setti
 
 namespace {
 
-/// Of pictures in [-1, 1], to four digits, so that it is the same on every machine.
-double root_mean_square(const torch::Tensor& bytes) {
-    const auto counts = torch::bincount(bytes.flatten(), {}, 256).to(torch::kFloat64);
-    const auto values = torch::arange(256, torch::kFloat64) / 127.5 - 1;
-    const double mean = (counts * values.square()).sum().item<double>() / double(bytes.numel());
-    return std::round(1e4 * std::sqrt(mean)) / 1e4;
+/// As the network sees them, to four digits, so that it is the same on every machine.
+double root_mean_square(const torch::Tensor& examples) {
+    const auto mean = [&] {
+        if (examples.scalar_type() != torch::kUInt8) return examples.to(torch::kFloat64).square().mean().item<double>();
+        const auto counts = torch::bincount(examples.flatten(), {}, 256).to(torch::kFloat64);
+        const auto values = torch::arange(256, torch::kFloat64) / 127.5 - 1;
+        return (counts * values.square()).sum().item<double>() / double(examples.numel());
+    };
+    return std::round(1e4 * std::sqrt(mean())) / 1e4;
 }
 
 }  // namespace
 
 Config with_classes(Config config, const Dataset& dataset) {
-    const int64_t classes = config.unet.classes.value_or(dataset.classes);
+    const bool is_told = dataset.given.defined();  // numbers instead
+    const int64_t classes = config.net.classes.value_or(is_told ? 0 : dataset.classes);
+    if (classes > 0 && is_told) {
+        throw Error(fmt::format("config: model.classes is {}, but the network is told numbers; set it to 0", classes));
+    }
     if (classes > 0 && dataset.classes == 0) {
-        throw Error(fmt::format("config: model.classes is {}, but there are no labels beside the images; set it to 0",
-                                classes));
+        throw Error(fmt::format("config: model.classes is {}, but there are no labels beside the {}s; set it to 0",
+                                classes, noun(dataset.shape())));
     }
     if (classes > 0 && classes < dataset.classes) {
         throw Error(
             fmt::format("config: model.classes is {}, but the labels go up to {}; set it to {}, or to 0 for none",
                         classes, dataset.classes - 1, dataset.classes));
     }
-    config.unet.classes = classes;
+    config.net.classes = classes;
     if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
-        config.parameterization.sigma_data = root_mean_square(dataset.images);
+        config.parameterization.sigma_data = root_mean_square(dataset.examples);
     }
     check_guidance(
         config.sample,

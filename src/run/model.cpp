@@ -11,15 +11,22 @@
 namespace diffuse {
 namespace {
 
-/// A damaged config must not ask for a network larger than the file: each of its blocks has at least one 3x3
-/// convolution from all its channels to as many.
-void require_enough(const Checkpoint& checkpoint, const NamedTensors& weights) {
-    const UNetOptions& model = checkpoint.config.unet;
-    int64_t needed = 0, present = 0;
-    for (const int64_t multiplier : model.channel_multipliers) {
-        const int64_t width = model.base_channels * multiplier;
-        needed += model.blocks_per_level * 9 * width * width;
+/// Numbers that a network has at the least: each block of a U-Net has a 3x3 convolution from all its channels to as
+/// many, each of an MLP a square matrix.
+int64_t least_size(const NetOptions& net) {
+    if (net.kind == "mlp") return net.mlp.blocks * net.mlp.width * net.mlp.width;
+    int64_t size = 0;
+    for (const int64_t multiplier : net.unet.channel_multipliers) {
+        const int64_t width = net.unet.base_channels * multiplier;
+        size += net.unet.blocks_per_level * 9 * width * width;
     }
+    return size;
+}
+
+/// A damaged config must not ask for a network larger than the file.
+void require_enough(const Checkpoint& checkpoint, const NamedTensors& weights) {
+    const int64_t needed = least_size(checkpoint.config.net);
+    int64_t present = 0;
     for (const auto& [name, weight] : weights) present += weight.numel();
     if (needed > present) {
         throw Error(fmt::format("{}: its weights do not fit its config: {} numbers, where more than {} are needed",
@@ -50,18 +57,18 @@ bool has_weights(const Checkpoint& checkpoint, const std::string& weights) {
 
 std::vector<std::string> weights_names() { return names(kinds_of_weights()); }
 
-UNet new_network(const Config& config, const ImageShape& shape, torch::Device device) {
-    return UNet(config.unet, shape, uint64_t(config.seed), device);
+Net new_network(const Config& config, const ExampleShape& shape, int64_t given, torch::Device device) {
+    return make_net(config.net, shape, {config.net.classes.value_or(0), given}, uint64_t(config.seed), device);
 }
 
-UNet make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
+Net make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
     const NamedTensors& stored = checkpoint.*look_up("weights", kinds_of_weights(), weights);
     if (stored.empty()) {
         throw Error(fmt::format("{}: it has no {} weights; take others by --weights ({} are known)", checkpoint.name,
                                 weights, fmt::join(weights_names(), " and ")));
     }
     require_enough(checkpoint, stored);
-    UNet network = new_network(checkpoint.config, checkpoint.shape, device);
+    Net network = new_network(checkpoint.config, checkpoint.shape, std::ssize(checkpoint.given_columns), device);
     restore(network.named_parameters(), stored, checkpoint.name + ": its weights");
     require_finite(checkpoint, stored);
     network.set_training(false);
@@ -81,14 +88,28 @@ std::string identity(const Checkpoint& checkpoint, const std::string& weights) {
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
     return {make_network(checkpoint, weights, device), make_parameterization(checkpoint.config.parameterization),
-            make_schedule(checkpoint.config.schedule), checkpoint.shape, checkpoint.config.unet.classes.value_or(0)};
+            make_schedule(checkpoint.config.schedule), checkpoint.shape,
+            checkpoint.config.net.classes.value_or(0), std::ssize(checkpoint.given_columns)};
 }
 
+namespace {
+
+Denoiser counted(const Denoiser& exact, std::atomic<int64_t>& evaluations) {
+    return [exact, &evaluations](const torch::Tensor& x, const NoiseLevel& level) {
+        evaluations += x.size(0);
+        return exact(x, level);
+    };
+}
+
+}  // namespace
+
 Denoiser denoiser(const Model& model, const Condition& condition) {
+    if (model.exact) return model.exact;
     return network_denoiser(model.network, model.parameterization, model.schedule, condition);
 }
 
 Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition) {
+    if (model.exact) return counted(model.exact, evaluations);
     return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule, condition);
 }
 

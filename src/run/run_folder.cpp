@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char *kCopiesName = "checkpoints", *kAbandonedName = "abandoned";
+constexpr const char* kPreviewEndings[] = {".png", ".csv"};
 constexpr uintmax_t kMaxMetricsBytes = uintmax_t{1} << 32;
 
 /// The files of a folder that have a `step_name`, by step.
@@ -35,7 +36,9 @@ std::map<int64_t, fs::path> by_step(const fs::path& folder, const std::string& e
 /// The files that a run left in its folder, by the names that it gives them; what else lies there is somebody's own.
 std::vector<fs::path> files_of_run(const fs::path& path) {
     std::vector<fs::path> files = {path / kConfigName, path / kMetricsName, path / kCheckpointName, path / kLogName};
-    for (const auto& [step, file] : by_step(path / kSamplesName, ".png")) files.push_back(file);
+    for (const char* ending : kPreviewEndings) {
+        for (const auto& [step, file] : by_step(path / kSamplesName, ending)) files.push_back(file);
+    }
     for (const auto& [step, file] : by_step(path / kCopiesName, ".safetensors")) files.push_back(file);
     return files;
 }
@@ -214,7 +217,9 @@ fs::path RunFolder::go_back_to(const Checkpoint& checkpoint) const {
         }
         if (leaves_own) put_under(latest, abandoned / kCheckpointName);
         move_later(path() / kCopiesName, abandoned / kCopiesName, ".safetensors", checkpoint.step);
-        move_later(path() / kSamplesName, abandoned / kSamplesName, ".png", checkpoint.step);
+        for (const char* ending : kPreviewEndings) {
+            move_later(path() / kSamplesName, abandoned / kSamplesName, ending, checkpoint.step);
+        }
     }
     if (!is_own) save_checkpoint(latest, checkpoint);
     return abandoned;

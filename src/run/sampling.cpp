@@ -13,7 +13,15 @@ namespace diffuse {
 
 namespace {
 
-bool clips_x0(const SampleOptions& options) { return options.clip_x0.value_or(options.stochastic()); }
+/// Points have no bounds.
+bool clips_x0(const SampleOptions& options, const ExampleShape& shape) {
+    return options.clip_x0.value_or(options.stochastic() && !shape.points);
+}
+
+void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
+    if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
+    throw Error("clip_x0 and threshold keep pictures between black and white; points have no such bounds");
+}
 
 }  // namespace
 
@@ -59,7 +67,7 @@ std::optional<Reference> reference_of(const SampleOptions& options, const Model&
 /// The denoiser of a group of examples: the network's, guided, thresholded and clipped as the options say.
 StepDenoiser assembled(const SampleOptions& options, const Model& model, const std::optional<Reference>& reference,
                        std::atomic<int64_t>& evaluations, const Condition& condition) {
-    const auto bounded = [clip = clips_x0(options), percentile = options.threshold](Denoiser denoiser) {
+    const auto bounded = [clip = clips_x0(options, model.shape), percentile = options.threshold](Denoiser denoiser) {
         if (percentile) denoiser = thresholded(denoiser, *percentile);
         return clip ? clip_x0(denoiser) : denoiser;
     };
@@ -77,6 +85,7 @@ StepDenoiser assembled(const SampleOptions& options, const Model& model, const s
 }  // namespace
 
 Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
+    check_bounds(options, model.shape);
     const Grid grid = make_grid(options, model.schedule, model.shape.numel());
     SolverOptions of_solver(options.eta.value_or(options.solver_kind().default_eta));
     of_solver.schedule = std::make_shared<Schedule>(model.schedule);
@@ -100,7 +109,7 @@ PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint
     SampleOptions resolved = options;
     resolved.steps = steps;
     resolved.nfe.reset();
-    resolved.clip_x0 = clips_x0(options);
+    resolved.clip_x0 = clips_x0(options, checkpoint.shape);
     if (!options.guide.empty()) resolved.guide = display_path(options.guide);
     auto all = to_json(fields(resolved));
     if (options.direction == Direction::kEncoding) all.erase("class");  // latents have their classes beside them

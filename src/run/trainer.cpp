@@ -13,6 +13,7 @@
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/data/csv.hpp"
 #include "diffuse/data/png.hpp"
 #include "diffuse/diffusion/objective.hpp"
 #include "diffuse/plot/sheet.hpp"
@@ -27,8 +28,9 @@
 namespace diffuse {
 namespace {
 
-constexpr int64_t kMaxValidation = 1024, kValidationGroup = 16;
-constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25;
+constexpr int64_t kMaxValidation = 1024, kValidationGroup = 16;  // examples
+constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25,
+                  kPreviewPoints = 2000;
 
 /// As many that each column shows one class, where that is possible.
 int64_t preview_columns(int64_t classes) {
@@ -42,14 +44,11 @@ struct Speed {
     Stopwatch watch;
 };
 
-/// The first test images, with the labels that the network knows them by.
+/// The first test examples, with the labels that the network knows them by.
 Dataset held_out(const DatasetOptions& options, const Classes& known) {
     Dataset test = load_dataset(options, Split::kTest);
     test.labels = labels_as(test, known);
-    const int64_t count = std::min(kMaxValidation, test.size());
-    test.images = test.images.narrow(0, 0, count);
-    if (test.labels.defined()) test.labels = test.labels.narrow(0, 0, count);
-    return test;
+    return part_of(test, 0, std::min(kMaxValidation, test.size()));
 }
 
 class Trainer {
@@ -57,7 +56,7 @@ public:
     Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
             const RunFolder& folder)
         : config_(config),
-          class_names_(*config.unet.classes > 0 ? dataset.class_names : std::vector<std::string>()),
+          class_names_(*config.net.classes > 0 ? dataset.class_names : std::vector<std::string>()),
           about_data_(dataset.about),
           shape_(dataset.shape()),
           device_(device),
@@ -66,21 +65,24 @@ public:
           machine_(describe(device)),
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
-          images_(dataset.images.to(device)),
-          labels_(*config.unet.classes > 0 ? dataset.labels : torch::Tensor()),
+          examples_(dataset.examples.to(device)),
+          labels_(*config.net.classes > 0 ? dataset.labels : torch::Tensor()),
+          given_(dataset.given),
+          columns_(dataset.columns),
+          given_columns_(dataset.given_columns),
           validation_(config.train.validate_every > 0
-                          ? std::optional(held_out(config.dataset, {*config.unet.classes, class_names_}))
+                          ? std::optional(held_out(config.dataset, {*config.net.classes, class_names_}))
                           : std::nullopt),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
-          objective_(ddpm_loss(parameterization_, schedule_, config.train.weighting)),
-          average_(new_network(config, shape_, device)),
+          objective_(make_objective(config.train.objective, parameterization_, schedule_, config.train.weighting)),
+          average_(new_network(config, shape_, std::ssize(given_columns_), device)),
           groups_(weight_groups(average_, config.train.optimizer)),
           ema_(flatten_parameters(groups_.parameters())),
           weights_(ema_.clone()),
-          replicas_([&] { return new_network(config, dataset.shape(), device); },
-                    [&](const UNet& network) { return weight_groups(network, config.train.optimizer).parameters(); },
+          replicas_([&] { return new_network(config, dataset.shape(), std::ssize(dataset.given_columns), device); },
+                    [&](const Net& network) { return weight_groups(network, config.train.optimizer).parameters(); },
                     weights_, config.train.batch_size),
           optimizer_(groups_, config.train, weights_, ema_),
           learning_rate_(make_learning_rate(config.train, config.train.learning_rate)),
@@ -132,28 +134,36 @@ private:
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
         const auto order = order_.indices(position, batch_size), indices = to_device(order, device_);
-        const Condition labels = labels_of(order, position);
+        const Condition condition = told_of(order, position);
         const auto levels = training_levels(seed_, step_, batch_size, schedule_, config_.train.levels);
-        const auto [losses, gradient] = replicas_.run([&](UNet& network, int64_t first, int64_t count) {
+        const auto [losses, gradient] = replicas_.run([&](Net& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
-            const auto bytes = images_.index_select(0, indices.narrow(0, first, count));
-            const auto x0 = to_signed(config_.dataset.flip ? flipped(bytes, seed_, position + first) : bytes);
+            const auto examples = examples_.index_select(0, indices.narrow(0, first, count));
+            const auto x0 = to_network(config_.dataset.flip ? flipped(examples, seed_, position + first) : examples);
             const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
             return objective_(network, {x0,
                                         to_device(eps, device_),
                                         {levels.begin() + first, levels.begin() + first + count},
-                                        labels.defined() ? labels.narrow(0, first, count) : Condition()});
+                                        condition.defined() ? condition.narrow(0, first, count) : Condition(),
+                                        directions_of(position + first, count)});
         });
         ++step_;
         ++speed_.steps;
         update_weights(losses, gradient, levels);
     }
 
-    /// What the network is told of a batch, the images `order`.
-    Condition labels_of(const torch::Tensor& order, int64_t position) const {
+    /// Of the examples at these positions, where the objective needs them.
+    torch::Tensor directions_of(int64_t first, int64_t count) const {
+        if (!needs_of(config_.train.objective).directions) return {};
+        return to_device(training_directions(seed_, first, count, config_.train.projections, shape_.sizes()), device_);
+    }
+
+    /// What the network is told of a batch, the examples `order`.
+    Condition told_of(const torch::Tensor& order, int64_t position) const {
+        if (given_.defined()) return to_device(given_.index_select(0, order), device_);
         if (!labels_.defined()) return {};
         const auto labels = training_labels(seed_, position, labels_.index_select(0, order),
-                                            config_.train.label_dropout, *config_.unet.classes);
+                                            config_.train.label_dropout, *config_.net.classes);
         return to_device(labels, device_);
     }
 
@@ -219,12 +229,13 @@ private:
         for_each_group(count, kValidationGroup, device_, threads_, [&](int64_t first, int64_t size) {
             const torch::NoGradGuard on_this_thread;
             const auto eps = normal_images(seed_, Purpose::kValidationNoise, first, size, shape_.sizes(), /*draw=*/0);
-            const bool labelled = labels_.defined() && validation_->labels.defined();
-            const auto labels = labelled ? to_device(validation_->labels.narrow(0, first, size), device_) : Condition();
-            const Batch batch{to_device(to_signed(validation_->images.narrow(0, first, size)), device_),
+            const Dataset some = part_of(*validation_, first, size);
+            const auto& told = given_.defined() ? some.given : labels_.defined() ? some.labels : torch::Tensor();
+            const Batch batch{to_device(to_network(some.examples), device_),
                               to_device(eps, device_),
                               {levels.begin() + first, levels.begin() + first + size},
-                              labels};
+                              told.defined() ? to_device(told, device_) : Condition(),
+                              directions_of(first, size)};
             losses.narrow(0, first, size)
                 .copy_(objective_([this](const NetworkInput& input) { return average_(input); }, batch));
         });
@@ -259,16 +270,25 @@ private:
 
     void save_samples(Progress& progress) {
         SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
-        const Model model{average_, parameterization_, schedule_, shape_, *config_.unet.classes};
-        const int64_t columns = preview_columns(model.classes), count = kMaxPreviewImages / columns * columns;
+        const Model model{average_, parameterization_,    schedule_,
+                          shape_,   *config_.net.classes, std::ssize(given_columns_)};
+        const int64_t columns = preview_columns(model.classes);
+        const int64_t count = shape_.points ? kPreviewPoints : kMaxPreviewImages / columns * columns;
         Sampler sampler = make_sampler(options, model, device_);
-        sampler.condition = condition_of(options, model.classes, count);
+        sampler.condition = model.given > 0 ? given_.index_select(0, torch::arange(count).remainder(given_.size(0)))
+                                            : condition_of(options, model.classes, count);
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
         const auto start = sampling_noise(seed_, 0, count, shape_.sizes(), 0);
-        const auto path = folder_.path() / kSamplesName / step_name(step_, ".png");
-        const auto images = to_bytes(diffuse::run(sampler, start).x);
-        write_png(path, sheet(images, columns, sheet_scale({}, shape_.height, shape_.width)), preview_texts(options));
+        const auto samples = diffuse::run(sampler, start).x;
+        const auto path = folder_.path() / kSamplesName / step_name(step_, shape_.points ? ".csv" : ".png");
+        if (shape_.points) {
+            write_csv(path, {names(columns_), restored(samples, columns_)});
+        } else {
+            const auto images = to_bytes(samples);
+            write_png(path, sheet(images, columns, sheet_scale({}, shape_.height, shape_.width)),
+                      preview_texts(options));
+        }
         log::debug(fmt::format("saved {}", display_path(path)));
     }
 
@@ -289,8 +309,15 @@ private:
                                      named_views(optimizer_.adamw.square, groups_.adamw),
                                      named_views(optimizer_.muon.momentum, groups_.muon),
                                      about_data_};
-        return {config_,  shape_,      step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()),
-                training, class_names_};
+        return {config_,
+                shape_,
+                step_,
+                named_views(weights_, groups_.all()),
+                named_views(ema_, groups_.all()),
+                training,
+                class_names_,
+                columns_,
+                given_columns_};
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
@@ -314,19 +341,20 @@ private:
     const Config config_;
     const std::vector<std::string> class_names_;
     const std::string about_data_;
-    const ImageShape shape_;
+    const ExampleShape shape_;
     const torch::Device device_;
     const RunFolder& folder_;
     const std::string data_, machine_;
     const uint64_t seed_;
     const int64_t threads_;
-    const torch::Tensor images_, labels_;
-    const std::optional<Dataset> validation_;  // test images
+    const torch::Tensor examples_, labels_, given_;
+    const Columns columns_, given_columns_;
+    const std::optional<Dataset> validation_;  // test examples
     DataOrder order_;
     const Schedule schedule_;
     const Parameterization parameterization_;
     const Objective objective_;
-    UNet average_;
+    Net average_;
     const WeightGroups groups_;  // of average_
     torch::Tensor ema_, weights_;
     Replicas replicas_;
@@ -351,13 +379,13 @@ void require_same_data(const Checkpoint& checkpoint, const std::string& data) {
 }  // namespace
 
 void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
-    require_same_data(checkpoint, fingerprint(dataset, checkpoint.config.unet.classes.value_or(0) > 0));
+    require_same_data(checkpoint, fingerprint(dataset, checkpoint.config.net.classes.value_or(0) > 0));
 }
 
 int64_t train(const Config& asked, const Dataset& dataset, torch::Device device, const RunFolder& folder,
               const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
     const Config config = with_classes(asked, dataset);
-    const std::string data = fingerprint(dataset, *config.unet.classes > 0);
+    const std::string data = fingerprint(dataset, *config.net.classes > 0);
     if (start) require_same_data(*start, data);
     const double wall_seconds = folder.trim_metrics(start ? start->step : 0);
     // First of all files, so that whatever is killed from here on can be resumed.

@@ -32,7 +32,7 @@ public:
         const auto finite = torch::stack(finite_).cpu();
         for (int64_t step = 0; step < finite.size(0); ++step) {
             if (finite[step].item<bool>()) continue;
-            throw Error(fmt::format("the images are no longer finite after step {}; the steps are too long for this "
+            throw Error(fmt::format("the samples are no longer finite after step {}; the steps are too long for this "
                                     "network; more of them, another solver, or in sampling clipping may help",
                                     step + 1),
                         kRunFailed);

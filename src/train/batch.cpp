@@ -23,10 +23,10 @@ torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
 
 namespace {
 
-/// Mean and standard deviation of log(sigma / alpha) by default; none for the uniform density of t.
+/// Mean and standard deviation of log(sigma / alpha) by default; none for the uniform density of t. No spread: one.
 const Table<std::optional<std::pair<double, double>>>& level_densities() {
     static const Table<std::optional<std::pair<double, double>>> table = {
-        {"uniform", std::nullopt}, {"log-normal", {{-1.2, 1.2}}}, {"logit-normal", {{0, 1}}}};
+        {"uniform", std::nullopt}, {"log-normal", {{-1.2, 1.2}}}, {"logit-normal", {{0, 1}}}, {"one", {{0, 0}}}};
     return table;
 }
 
@@ -48,8 +48,10 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
                                         const LevelDensity& density) {
     const auto& normal = look_up("density of levels", level_densities(), density.kind);
     if (!normal && (density.mean || density.std)) {
-        throw Error("config: train.levels_mean and levels_std belong to log-normal and logit-normal train.levels");
+        throw Error(
+            "config: train.levels_mean and levels_std belong to log-normal, logit-normal and one of train.levels");
     }
+    if (density.kind == "one" && density.std) throw Error("config: train.levels_std is of many levels, not of one");
     const double offset = Random({seed, Purpose::kTrainingTime, uint64_t(step)}).uniform();
     std::vector<NoiseLevel> levels;
     for (int64_t i = 0; i < batch; ++i) {
@@ -83,6 +85,13 @@ torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first)
         mirrored[i] = (Random({seed, Purpose::kAugmentation, uint64_t(first + i)}).bits() & 1) != 0;
     }
     return torch::where(mirrored.view({-1, 1, 1, 1}).to(images.device()), images.flip(kColumns), images);
+}
+
+torch::Tensor training_directions(uint64_t seed, int64_t first, int64_t count, int64_t projections,
+                                  torch::IntArrayRef shape) {
+    std::vector<int64_t> each = {projections};
+    each.insert(each.end(), shape.begin(), shape.end());
+    return normal_images(seed, Purpose::kDirection, first, count, each, /*draw=*/0).sign();
 }
 
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape) {

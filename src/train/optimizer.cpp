@@ -16,10 +16,12 @@ constexpr double kBeta1 = 0.9, kEpsilon = 1e-8;
 constexpr int64_t kMatricesAtOnce = 4;
 
 /// Whether Muon trains a weight.
-using TakenByMuon = bool (*)(const std::string& name, const torch::Tensor& weight);
+using TakenByMuon = bool (*)(const Net& network, const std::string& name, const torch::Tensor& weight);
 const Table<TakenByMuon>& optimizers() {
-    static const Table<TakenByMuon> table = {{"muon", UNet::is_matrix},
-                                             {"adamw", [](const std::string&, const torch::Tensor&) { return false; }}};
+    static const Table<TakenByMuon> table = {
+        {"muon",
+         [](const Net& network, const auto& name, const auto& weight) { return network.is_matrix(name, weight); }},
+        {"adamw", [](const Net&, const std::string&, const torch::Tensor&) { return false; }}};
     return table;
 }
 
@@ -110,11 +112,11 @@ NamedTensors WeightGroups::all() const {
 
 Parameters WeightGroups::parameters() const { return tensors_of(all()); }
 
-WeightGroups weight_groups(const UNet& network, const std::string& optimizer) {
+WeightGroups weight_groups(const Net& network, const std::string& optimizer) {
     const TakenByMuon taken = look_up("optimizer", optimizers(), optimizer);
     WeightGroups groups;
     for (const auto& [name, weight] : network.named_parameters()) {
-        (taken(name, weight) ? groups.muon : groups.adamw).emplace_back(name, weight);
+        (taken(network, name, weight) ? groups.muon : groups.adamw).emplace_back(name, weight);
     }
     std::stable_sort(groups.muon.begin(), groups.muon.end(),
                      [](const auto& a, const auto& b) { return a.second.sizes().vec() < b.second.sizes().vec(); });

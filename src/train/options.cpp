@@ -12,12 +12,16 @@ Fields fields(TrainOptions& o) {
     constexpr int64_t kMany = 1'000'000'000;
     Fields all = {
         {"steps", Integer{&o.steps, 1, kMany}, "optimizer steps"},
-        {"batch_size", Integer{&o.batch_size, 1, 65536}, "images a step"},
+        {"batch_size", Integer{&o.batch_size, 1, 65536}, "examples a step"},
+        {"objective", Choice{&o.objective, objective_names()},
+         "loss; ddpm: the error of eps; dsm: denoising, ism: implicit, ssm and ssm-vr: sliced score matching, the "
+         "last three of model.kind mlp"},
+        {"projections", Integer{&o.projections, 1, 1000}, "random directions of each example (objectives ssm, ssm-vr)"},
         {"weighting", Choice{&o.weighting, weighting_names()}, "loss weight by noise level"},
         {"levels", Choice{&o.levels.kind, level_density_names()},
-         "density of the noise levels that are trained: of t, or of log(sigma / alpha)"},
+         "density of the noise levels that are trained: of t, or of log(sigma / alpha); one: levels_mean alone"},
         {"levels_mean", Number<std::optional<double>>{&o.levels.mean, -20, 20},
-         "mean of log(sigma / alpha), of log-normal (-1.2 if null) and logit-normal levels (0)"},
+         "mean of log(sigma / alpha), of log-normal (-1.2 if null) and logit-normal levels (0), or the one level (0)"},
         {"levels_std", Number<std::optional<double>>{&o.levels.std, 1e-3, 20},
          "standard deviation of log(sigma / alpha), of log-normal (1.2 if null) and logit-normal levels (1)"},
         {"optimizer", Choice{&o.optimizer, optimizer_names()},
@@ -39,7 +43,7 @@ Fields fields(TrainOptions& o) {
          "steps in a row without a finite loss and gradient, each skipped, that end the run"},
         {"log_every", Integer{&o.log_every, 1, kMany}, "steps between lines of metrics.jsonl"},
         {"validate_every", Integer{&o.validate_every, 0, kMany},
-         "steps between losses on up to 1024 held-out images; 0: none"},
+         "steps between losses on up to 1024 held-out examples; 0: none"},
         {"sample_every", Integer{&o.sample_every, 0, kMany}, "steps between sample grids; 0: none"},
         {"checkpoint_every", Integer{&o.checkpoint_every, 0, kMany}, "steps between checkpoints; 0: only at the end"},
         {"keep_checkpoints", Integer{&o.keep_checkpoints, 0, 10'000},

@@ -8,7 +8,7 @@ namespace diffuse {
 
 constexpr int64_t kMinExamples = 8;  ///< in a part
 
-Replicas::Replicas(const std::function<UNet()>& make, const std::function<Parameters(const UNet&)>& parameters,
+Replicas::Replicas(const std::function<Net()>& make, const std::function<Parameters(const Net&)>& parameters,
                    const torch::Tensor& weights, int64_t batch_size)
     : batch_size_(batch_size) {
     const bool on_cpu = weights.is_cpu();
@@ -16,7 +16,7 @@ Replicas::Replicas(const std::function<UNet()>& make, const std::function<Parame
     const int64_t parts = on_cpu ? std::min<int64_t>(at::get_num_threads(), max_parts) : 1;
     if (on_cpu) workers_ = std::make_unique<Workers>(parts);
     for (int64_t i = 0; i < parts; ++i) {
-        UNet network = make();
+        Net network = make();
         view_parameters(parameters(network), weights);
         replicas_.push_back({network, flatten_gradients(parameters(network)), {}});
     }

@@ -50,17 +50,34 @@ struct List {
     size_t min_size, max_size;
 };
 
+/// Numbers from `low` to `high`, any number of them.
+struct Reals {
+    std::vector<double>* value;
+    double low, high;
+};
+
+/// Lists of numbers.
+struct Rows {
+    std::vector<std::vector<double>>* value;
+};
+
+/// Texts, any number of them.
+struct Words {
+    std::vector<std::string>* value;
+};
+
 struct Field {
-    using Value =
-        std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
-                     Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval, Choice,
-                     List, std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
+    using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
+                               Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval,
+                               Choice, List, Reals, Rows, Words,
+                               std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;
     std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."
     bool may_change = false;      ///< in a run that is resumed
     std::string by_default = "";  ///< what holds where an optional value is not given
-    std::string of_kind = "";     ///< that the section's field "kind", which stands before, must have; empty: any
+    std::string of_kind = "";     ///< that the section's field "kind", which stands before, must have, or several:
+                               ///< "images, table"; empty: any
 };
 using Fields = std::vector<Field>;
 

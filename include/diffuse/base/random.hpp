@@ -29,6 +29,12 @@ enum class Purpose : uint8_t {
     kLabelDropout = 12,
     kValidationNoise = 13,
     kLab = 14,
+    kToy = 15,
+    kPrior = 16,
+    kSimulation = 17,
+    kPosterior = 18,
+    kTwoSample = 19,
+    kDirection = 20,
 };
 
 struct Key {

@@ -1,23 +1,30 @@
 #pragma once
 
-#include <array>
 #include <string>
+#include <vector>
 
 #include "diffuse/base/torch.hpp"
 
 namespace diffuse {
 
-/// Size of one image.
-struct ImageShape {
+/// Size of one example: a picture, or a point of `channels` numbers.
+struct ExampleShape {
     int64_t channels = 1, height = 28, width = 28;
-    bool operator==(const ImageShape&) const = default;
+    bool points = false;
+    static ExampleShape of_points(int64_t numbers) { return {numbers, 1, 1, true}; }
+    bool operator==(const ExampleShape&) const = default;
     int64_t numel() const { return channels * height * width; }
-    std::array<int64_t, 3> sizes() const { return {channels, height, width}; }
+    /// [C, H, W], or [D] of points.
+    std::vector<int64_t> sizes() const { return points ? std::vector{channels} : std::vector{channels, height, width}; }
 };
-std::string to_string(const ImageShape& shape);  ///< "1x28x28"
+std::string to_string(const ExampleShape& shape);  ///< "1x28x28", "2 numbers"
+std::string noun(const ExampleShape& shape);       ///< "image", "point"
 
 /// uint8 0 .. 255 to float32 in [-1, 1], and back (rounded and clamped).
 torch::Tensor to_signed(const torch::Tensor& bytes);
 torch::Tensor to_bytes(const torch::Tensor& images);
+
+/// Examples of a data set as a network sees them: bytes `to_signed`, points as they are.
+torch::Tensor to_network(const torch::Tensor& examples);
 
 }  // namespace diffuse

@@ -7,6 +7,7 @@
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
 #include "diffuse/data/codec.hpp"
+#include "diffuse/data/columns.hpp"
 
 namespace diffuse {
 
@@ -24,6 +25,14 @@ struct DatasetOptions {
     std::string size, background;
     double test_share = 0.1;
     bool skip_bad = false;
+    // mixture
+    std::vector<std::vector<double>> means;
+    std::vector<double> stds, weights;
+    // table
+    std::string file;
+    std::vector<std::string> condition;
+    // simulator
+    std::string simulator = "two-moons";
 };
 Fields fields(DatasetOptions& options);
 
@@ -34,16 +43,23 @@ struct Classes {
     std::vector<std::string> names;
 };
 
-/// Pictures and what they show. They stay bytes in memory: 47 MB for MNIST instead of 188.
+/// Pictures or points, and what is known of each. Pictures stay bytes in memory: 47 MB for MNIST instead of 188.
 struct Dataset {
-    torch::Tensor images;  ///< uint8 [N, C, H, W]
-    torch::Tensor labels;  ///< int64 [N], what each shows: 0 .. classes - 1; not defined where that is not known
-    int64_t classes = 0;   ///< largest label of the whole split + 1; 0 without labels
+    torch::Tensor examples;     ///< pictures: uint8 [N, C, H, W]; points: float32 [N, D], `standardised`
+    torch::Tensor labels = {};  ///< int64 [N], what each shows: 0 .. classes - 1; not defined where that is not known
+    int64_t classes = 0;        ///< largest label of the whole split + 1; 0 without labels
     std::vector<std::string> class_names = {};  ///< where they have names
     std::string about = "";                     ///< what was done to the files' pictures
-    int64_t size() const { return images.size(0); }
-    ImageShape shape() const { return {images.size(1), images.size(2), images.size(3)}; }
+    Columns columns = {};                       ///< of points
+    torch::Tensor given = {};    ///< numbers that a network is told beside, float32 [N, K], `standardised`; or none
+    Columns given_columns = {};  ///< of those
+    int64_t size() const { return examples.size(0); }
+    ExampleShape shape() const;
 };
+
+/// The examples of a data set at these indices, int64; and its examples first .. first + count - 1.
+Dataset selected(const Dataset& dataset, const torch::Tensor& indices);
+Dataset part_of(const Dataset& dataset, int64_t first, int64_t count);
 
 /// The labels of a data set as the numbers that another one's classes have, by their names; known.count for those that
 /// it does not know. Not defined where the data have none.
@@ -69,11 +85,16 @@ DatasetOptions located(const DatasetOptions& options);
 ///   says (picture.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
 ///   kept in the user's cache folder.
 /// digits: drawn (see digits.hpp); the test split holds 10,000 others.
+/// eight-gaussians and the other `point_kinds`: points that are drawn (see toys.hpp).
+/// table: the rows of the CSV file options.file (see csv.hpp); its columns options.condition are what a network is told
+///   of the others. Rows whose content's hash is below options.test_share are the test split.
+/// simulator: parameters and what options.simulator makes of them (see simulators.hpp), 30,000 pairs or options.limit;
+///   a network is told the observations, and draws parameters. The test split holds as many others, at most 10,000.
 /// Throws Error naming the file or folder when something is missing, damaged or does not fit together.
 Dataset load_dataset(const DatasetOptions& options, Split split);
 
-/// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same images in the same order,
-/// and where asked, ", labels 0f1e2d3c", the same labels.
+/// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same examples in the same order,
+/// and where asked, ", labels 0f1e2d3c", the same labels; ", given 0f1e2d3c" where numbers are told beside.
 std::string fingerprint(const Dataset& dataset, bool with_labels = false);
 
 }  // namespace diffuse

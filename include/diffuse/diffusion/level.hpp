@@ -19,7 +19,8 @@ NoiseLevel normalised(const NoiseLevel& level);
 /// The variance-preserving level, alpha^2 + sigma^2 = 1, of a log-SNR: alpha^2 = sigmoid(log_snr).
 NoiseLevel level_of_log_snr(double log_snr, double t);
 
-/// The one of a ratio sigma / alpha, on no schedule's list.
+/// The variance-preserving level of a ratio sigma / alpha, on no schedule's list; and the one with this alpha.
 NoiseLevel level_of_ratio(double ratio);
+NoiseLevel level_of_ratio(double ratio, double alpha);
 
 }  // namespace diffuse

@@ -13,6 +13,7 @@ struct Batch {
     torch::Tensor x0, eps;  ///< float32 [N, ...]
     std::vector<NoiseLevel> levels;
     Condition condition = {};
+    torch::Tensor directions = {};  ///< of sliced score matching: float32 [N, M, ...], entries -1 or 1
 };
 
 /// What training makes small: a number for each example, float32 [N], differentiable in the network's weights.
@@ -30,6 +31,26 @@ using Objective = std::function<torch::Tensor(const Network& network, const Batc
 Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule,
                     const std::string& weighting = "simple");
 std::vector<std::string> weighting_names();
+
+/// The objectives of training by name, all in the unit of the DDPM loss at each level, whose weights they take. With
+/// the network's score s(x) = -eps_hat / sigma of the density of x = alpha x0 + sigma eps, in D numbers:
+/// ddpm: `ddpm_loss`. dsm, denoising score matching (Vincent 2011, eq. 11): (sigma^2 / D) |s + eps / sigma|^2, with its
+/// usual weight sigma^2, which is the DDPM loss in other words. ism, implicit (Hyvarinen 2005, theorem 1):
+/// (sigma^2 / D) (2 tr grad s + |s|^2), the trace exact, by D derivatives. ssm, sliced (Song et al. 2019,
+/// arXiv:1905.07088, eq. 7): (sigma^2 / D) (2 v grad s v + (v s)^2), its mean over the batch's directions v. ssm-vr,
+/// with less variance (eq. 8): |s|^2 instead of (v s)^2. At each level the last three are dsm less 1 in the mean,
+/// whatever the network: where dsm ends at 1 - sigma^2 E|score|^2 / D, they end at -sigma^2 E|score|^2 / D. They take
+/// derivatives of derivatives, which only an MLP has. Throws Error for an unknown name.
+Objective make_objective(const std::string& name, const Parameterization& parameterization, const Schedule& schedule,
+                         const std::string& weighting = "simple");
+std::vector<std::string> objective_names();
+
+/// What an objective needs.
+struct ObjectiveNeeds {
+    bool second_derivatives = false;
+    bool directions = false;
+};
+ObjectiveNeeds needs_of(const std::string& objective);
 
 /// The weights of the squared error of the network's output at t = 0 .. T (0 at t = 0), which for each parameterization
 /// is a multiple of the error of eps.

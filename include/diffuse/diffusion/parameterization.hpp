@@ -22,6 +22,10 @@ struct Prediction {
     torch::Tensor x0, eps;
 };
 
+struct EpsFactors {
+    double of_x, of_output;
+};
+
 /// What a network's output means: its target in training, and the prediction that an output stands for in sampling.
 /// eps: the noise (Ho et al. 2020, arXiv:2006.11239), of which `input_skip` says how the output F makes it. none:
 /// eps = F. scaled: eps = x + alpha F. Near pure noise eps is nearly x, which is hard to copy through normalisations,
@@ -39,8 +43,8 @@ struct Parameterization {
         target;
     /// The x0 and eps of an output at x, without dividing by what may be tiny where that can be helped.
     std::function<Prediction(const torch::Tensor& output, const torch::Tensor& x, const NoiseLevel& level)> predict;
-    /// The error of eps that an error of the output makes, as its multiple.
-    std::function<double(const NoiseLevel& level)> eps_error;
+    /// eps = of_x x + of_output F, which `predict` computes with care: how an error of the output F shows in eps.
+    std::function<EpsFactors(const NoiseLevel& level)> eps_factors;
     /// Of the data that the network expects, which is told x / sqrt(sigma^2 + alpha^2 sigma_data^2).
     double sigma_data = 1;
 };

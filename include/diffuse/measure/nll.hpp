@@ -29,4 +29,13 @@ struct Nll {
 /// groups of one size, each on one thread.
 Nll measure_nll(const Model& model, const torch::Tensor& bytes, const NllOptions& options, torch::Device device);
 
+/// log p of points by the ODE, in nats of what the network sees (see `log_slope`), float64 [N]: on from the lowest
+/// trained level, whose noise the law has in it. The divergence is exact. z: float32 [N, D]; condition: of each point.
+struct PointDensity {
+    torch::Tensor log_density;
+    int64_t start = 0, ode_steps = 0, nfe = 0;
+};
+PointDensity measure_point_density(const Model& model, const torch::Tensor& z, const Condition& condition,
+                                   const NllOptions& options, torch::Device device);
+
 }  // namespace diffuse

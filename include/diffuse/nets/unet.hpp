@@ -10,10 +10,9 @@
 #include "diffuse/base/torch.hpp"
 #include "diffuse/data/codec.hpp"
 #include "diffuse/diffusion/network.hpp"
+#include "diffuse/nets/parameters.hpp"
 
 namespace diffuse {
-
-using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
 struct UNetOptions {
     int64_t base_channels = 32;
@@ -23,7 +22,6 @@ struct UNetOptions {
     double dropout = 0;
     int64_t patch_size = 1;
     std::vector<int64_t> fourier_features;  ///< n: sin and cos of 2^n pi x (`fourier_features`)
-    std::optional<int64_t> classes;  ///< that examples may be said to be of; none: as the data have, not yet known
 };
 Fields fields(UNetOptions& options);
 
@@ -35,9 +33,10 @@ Fields fields(UNetOptions& options);
 /// LibTorch has it by default, as its group normalisation there knows no other order and would copy every map.
 class UNet {
 public:
-    /// Random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
-    /// image.
-    UNet(const UNetOptions& options, const ImageShape& shape, uint64_t seed, torch::Device device);
+    /// Random initial weights, a function of `seed`. `classes`: that images may be said to be of. Throws Error naming
+    /// the config key when the sizes do not fit the image.
+    UNet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
+         int64_t classes = 0);
 
     /// x: [N, C, H, W] -> the same. A condition is only for a network with classes, whose row of a table is added to
     /// the embedding of the time; the last row is that of none.
@@ -49,7 +48,6 @@ public:
     /// Whether a weight is that of a convolution between feature maps, which an optimizer may take for the matrix
     /// [out, in * height * width] of a linear map. Those of the first and last one, from and to pixels, are not.
     static bool is_matrix(const std::string& name, const torch::Tensor& weight);
-    int64_t parameter_count() const;
 
     /// Dropout is only active in training mode, which is how a new network starts.
     void set_training(bool training);

@@ -24,6 +24,7 @@ struct Panel {
     std::vector<Curve> curves;
     bool log_x = false, log_y = false;
     std::string title = {};
+    bool equal_axes = false;  ///< a unit is as long in x as in y
 };
 
 /// Panels side by side, under a title.

@@ -37,13 +37,15 @@ struct TrainingState {
 /// adamw.square.<name> and muon.momentum.<name>, in PyTorch's names and shapes.
 struct Checkpoint {
     Config config;
-    ImageShape shape;
+    ExampleShape shape;
     int64_t step = 0;  ///< optimizer steps taken
     NamedTensors model, ema;
     TrainingState training;
     std::vector<std::string> class_names = {};  ///< where they have names
+    Columns columns = {};                       ///< of points
+    Columns given_columns = {};                 ///< of what the network is told beside
     std::string name = "";                      ///< the file it was loaded from, for messages
-    Classes classes() const { return {config.unet.classes.value_or(0), class_names}; }
+    Classes classes() const { return {config.net.classes.value_or(0), class_names}; }
 };
 
 /// The file's name inside a run folder.

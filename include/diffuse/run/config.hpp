@@ -8,7 +8,7 @@
 #include "diffuse/data/dataset.hpp"
 #include "diffuse/diffusion/parameterization.hpp"
 #include "diffuse/diffusion/schedule.hpp"
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/nets/net.hpp"
 #include "diffuse/run/sample_options.hpp"
 #include "diffuse/train/options.hpp"
 
@@ -20,7 +20,7 @@ struct Config {
     int64_t seed = 0;
     DatasetOptions dataset;
     ScheduleOptions schedule;
-    UNetOptions unet;
+    NetOptions net;
     ParameterizationOptions parameterization;
     TrainOptions train;
     SampleOptions sample;  ///< how its network draws best, where nobody says otherwise

@@ -12,16 +12,18 @@ struct Model {
     Network network;
     Parameterization parameterization;
     Schedule schedule;
-    ImageShape shape;
-    int64_t classes = 0;  ///< that the network knows; 0: it takes no condition
+    ExampleShape shape;
+    int64_t classes = 0;  ///< that the network knows; 0: it takes no labels
+    int64_t given = 0;    ///< numbers that it has to be told of each example, instead of labels
+    Denoiser exact = {};  ///< instead of the network, where it is set: a denoiser in closed form (analytic_model.hpp)
 };
 
 /// The network of a config, with random initial weights. Throws Error naming the key when it does not fit the images.
-UNet new_network(const Config& config, const ImageShape& shape, torch::Device device);
+Net new_network(const Config& config, const ExampleShape& shape, int64_t given, torch::Device device);
 
 /// A network with a checkpoint's averaged ("ema") or "raw" weights, on `device`, in evaluation mode. Throws Error as
 /// `restore` does.
-UNet make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
+Net make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 std::vector<std::string> weights_names();
 bool has_weights(const Checkpoint& checkpoint, const std::string& weights);
 

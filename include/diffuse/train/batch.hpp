@@ -31,7 +31,7 @@ private:
 /// Which levels are trained how often. uniform: t is uniform over 1 .. T. log-normal: log(sigma / alpha) is normal
 /// (Karras et al. 2022, arXiv:2206.00364, table 1: mean -1.2, standard deviation 1.2). logit-normal: the same, as the
 /// logit of flow's time is log(sigma / alpha) (Esser et al. 2024, arXiv:2403.03206, section 3.1: mean 0, standard
-/// deviation 1).
+/// deviation 1). one: all at log(sigma / alpha) = mean, as score matching was before it had levels.
 struct LevelDensity {
     std::string kind = "uniform";
     std::optional<double> mean, std;
@@ -51,6 +51,11 @@ Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& lab
 /// Images of [count, C, H, W] at positions first .. first + count - 1, each second one, as the seed and the position
 /// decide, with left and right exchanged.
 torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first);
+
+/// Directions of sliced score matching, of the examples at positions first .. first + count - 1: float32
+/// [count, projections, shape], each entry -1 or 1 with the same probability.
+torch::Tensor training_directions(uint64_t seed, int64_t first, int64_t count, int64_t projections,
+                                  torch::IntArrayRef shape);
 
 /// The noise of the images at positions first .. first + count - 1, each its own. float32 [count, image_shape]
 torch::Tensor training_noise(uint64_t seed, int64_t first, int64_t count, torch::IntArrayRef image_shape);

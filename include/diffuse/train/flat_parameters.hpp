@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/nets/parameters.hpp"
 
 namespace diffuse {
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "diffuse/base/parallel.hpp"
+#include "diffuse/nets/net.hpp"
 #include "diffuse/train/flat_parameters.hpp"
 #include "diffuse/train/options.hpp"
 
@@ -66,9 +67,9 @@ struct WeightGroups {
     Parameters parameters() const;
 };
 
-/// muon: Muon for the matrices of the network (`UNet::is_matrix`), AdamW for all others. adamw: AdamW for all, in the
+/// muon: Muon for the matrices of the network (`Net::is_matrix`), AdamW for all others. adamw: AdamW for all, in the
 /// network's order. Throws Error for another name.
-WeightGroups weight_groups(const UNet& network, const std::string& optimizer);
+WeightGroups weight_groups(const Net& network, const std::string& optimizer);
 std::vector<std::string> optimizer_names();
 
 /// AdamW and Muon, each over its part of the flat vectors.

@@ -10,6 +10,8 @@ namespace diffuse {
 struct TrainOptions {
     int64_t steps = 5000;
     int64_t batch_size = 64;
+    std::string objective = "ddpm";
+    int64_t projections = 1;
     std::string weighting = "simple";
     LevelDensity levels;
     std::string optimizer = "muon";

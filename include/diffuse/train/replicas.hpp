@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "diffuse/base/parallel.hpp"
+#include "diffuse/nets/net.hpp"
 #include "diffuse/train/flat_parameters.hpp"
 
 namespace diffuse {
@@ -15,11 +16,11 @@ class Replicas {
 public:
     /// `make` makes a network like the one that the flat vector `weights` is of, and `parameters` lists its weights in
     /// the vector's order. As many parts as LibTorch has threads, but none of fewer than 8 examples.
-    Replicas(const std::function<UNet()>& make, const std::function<Parameters(const UNet&)>& parameters,
+    Replicas(const std::function<Net()>& make, const std::function<Parameters(const Net&)>& parameters,
              const torch::Tensor& weights, int64_t batch_size);
 
     /// Losses of the examples first .. first + count - 1 of a batch, [count].
-    using PartLoss = std::function<torch::Tensor(UNet& network, int64_t first, int64_t count)>;
+    using PartLoss = std::function<torch::Tensor(Net& network, int64_t first, int64_t count)>;
     /// Losses of the whole batch, [batch_size], and the gradient of their mean, a flat vector. They are good until the
     /// next call.
     struct Result {
@@ -32,7 +33,7 @@ public:
 
 private:
     struct Replica {
-        UNet network;
+        Net network;
         torch::Tensor gradient, losses;
     };
     void run_part(size_t i, const PartLoss& part_loss);

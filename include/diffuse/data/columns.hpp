@@ -1,0 +1,40 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "diffuse/base/torch.hpp"
+
+namespace diffuse {
+
+/// One number of a point, and how a network sees it: as z = (u - mean) / std, where u is the number itself or, where it
+/// has bounds, the logit of its place between them, log((x - low) / (high - x)), so that no sample leaves them.
+struct Column {
+    std::string name;
+    double mean = 0, std = 1;
+    std::optional<std::pair<double, double>> bounds = {};
+    bool operator==(const Column&) const = default;
+};
+using Columns = std::vector<Column>;
+
+/// Columns of these names and bounds whose z have mean 0 and standard deviation 1 over the rows of `values`, float64
+/// [N, D]. Throws Error, beginning with `what`, for a column that is the same in every row.
+Columns standardising(const std::vector<std::string>& names, const torch::Tensor& values, const std::string& what,
+                      const std::optional<std::pair<double, double>>& bounds = {});
+
+/// Numbers float64 [N, D] to what the network sees, float32 [N, D], and back.
+torch::Tensor standardised(const torch::Tensor& values, const Columns& columns);
+torch::Tensor restored(const torch::Tensor& z, const Columns& columns);
+
+/// log |d values / d z| summed over the columns, float64 [N]: what a log density of z loses as one of the values.
+torch::Tensor log_slope(const torch::Tensor& z, const Columns& columns);
+
+/// Their names; and a list of columns as JSON and back, which throws Error, beginning with `what`, where it is none.
+std::vector<std::string> names(const Columns& columns);
+nlohmann::ordered_json to_json(const Columns& columns);
+Columns columns_from_json(const nlohmann::json& json, const std::string& what);
+
+}  // namespace diffuse

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "diffuse/base/torch.hpp"
+#include "diffuse/plot/figure.hpp"
+
+namespace diffuse {
+
+/// How points are shown: each as a dot, or how many lie where.
+enum class PointStyle { kScatter, kDensity };
+
+/// Points, float64 [N, D], by the names of their D numbers: of one number its histogram, of two the plane, of more up
+/// to four panels, each of a number and the next.
+std::vector<Panel> point_panels(const torch::Tensor& values, const std::vector<std::string>& names, PointStyle style);
+
+/// A field of arrows on a lattice over the region of points in the plane, float64 [N, 2], which are shown as dots
+/// behind them; their lengths are as the square roots of the field's, the
+/// longest a twelfth of the region's width. field: float64 [M, 2] -> [M, 2].
+Panel field_panel(const torch::Tensor& values, const std::vector<std::string>& names,
+                  const std::function<torch::Tensor(const torch::Tensor& at)>& field, const std::string& title);
+
+}  // namespace diffuse

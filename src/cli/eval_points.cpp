@@ -1,0 +1,225 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "cli/eval.hpp"
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/base/table.hpp"
+#include "diffuse/data/simulators.hpp"
+#include "diffuse/data/toys.hpp"
+#include "diffuse/diffusion/analytic.hpp"
+#include "diffuse/measure/fisher.hpp"
+#include "diffuse/measure/two_sample.hpp"
+
+namespace diffuse::cli {
+namespace {
+
+void require_points(const Checkpoint& checkpoint, const std::string& metric) {
+    if (checkpoint.shape.points) return;
+    throw Error(fmt::format("--metric {} is of points, and this network draws pictures", metric));
+}
+
+/// Samples, one for each row of the condition where there is one: as the network's data, float32 [N, D].
+TimedSamples draw(const SampleOptions& sampling, const Model& model, const Condition& condition, int64_t count,
+                  uint64_t seed, torch::Device device, const std::string& what) {
+    Sampler sampler = make_sampler(sampling, model, device);
+    sampler.condition = condition;
+    sampler.seed = seed;
+    return run_with_progress(what + ": step", sampler, sampling_noise(seed, 0, count, model.shape.sizes(), 0));
+}
+
+/// The only way of sampling that was asked for.
+SampleOptions only_one(const EvalOptions& options, const Checkpoint& checkpoint) {
+    const auto all = combinations(options, checkpoint, Direction::kSampling);
+    if (all.size() == 1) return all.front();
+    throw Error(fmt::format("--metric {} takes one way of sampling; give one solver, spacing and number of steps",
+                            options.metric));
+}
+
+const Simulator& simulator_of(const Checkpoint& checkpoint, const std::string& metric) {
+    if (checkpoint.config.dataset.kind == "simulator") {
+        return look_up("simulator", simulators(), checkpoint.config.dataset.simulator);
+    }
+    throw Error(fmt::format("--metric {}: the posterior of data of kind {} is not known; it takes a network trained on "
+                            "a simulator",
+                            metric, checkpoint.config.dataset.kind));
+}
+
+/// The first rows of the test split, at most `count`.
+Dataset some_test_rows(const EvalOptions& options, const Checkpoint& checkpoint, int64_t count) {
+    const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
+    if (test.size() < count) {
+        throw Error(fmt::format("--metric {}: there are {} test points, and {} are needed", options.metric, test.size(),
+                                count));
+    }
+    return part_of(test, 0, count);
+}
+
+/// Of a network that is told nothing: its samples against as many fresh data.
+void add_against_data(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
+                      const SampleOptions& sampling, const Model& model, torch::Device device) {
+    constexpr int64_t kEnergyPoints = 1000, kPermutations = 999;
+    const int64_t count = report.head["samples"];
+    const Dataset test = some_test_rows(options, checkpoint, count);
+    const auto drawn = draw(sampling, model, condition_of(sampling, checkpoint.classes(), count), count,
+                            uint64_t(options.seed), device, "samples");
+    const auto some = [&](const torch::Tensor& x) { return x.narrow(0, 0, std::min(count, kEnergyPoints)); };
+    const EnergyTest energy =
+        energy_test(some(drawn.x), some(test.examples), kPermutations, uint64_t(options.seed));
+    Json row;
+    row["against"] = "test points";
+    row["c2st"] = classifier_two_sample_test(test.examples, drawn.x, uint64_t(options.seed));
+    row["energy"] = energy.distance;
+    row["p_value"] = energy.p_value;
+    row["nfe"] = drawn.nfe;
+    row["seconds"] = drawn.seconds;
+    report.add(row);
+}
+
+/// Of a conditional one: for each of several observations, its samples against the exact posterior's.
+void add_against_posteriors(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
+                            const SampleOptions& sampling, const Model& model, torch::Device device) {
+    const Simulator& simulator = simulator_of(checkpoint, options.metric);
+    const int64_t count = report.head["samples"];
+    const Dataset test = some_test_rows(options, checkpoint, options.observations);
+    double sum = 0;
+    for (int64_t i = 0; i < options.observations; ++i) {
+        const uint64_t seed = uint64_t(options.seed + i);
+        const auto given = test.given.narrow(0, i, 1);
+        const auto y = restored(given, checkpoint.given_columns)[0];
+        const auto exact = simulator.posterior(y, seed, count);
+        const auto drawn = draw(sampling, model, given.repeat({count, 1}), count, seed, device,
+                                fmt::format("observation {}", i + 1));
+        Json row;
+        row["against"] = fmt::format("posterior {}", i + 1);
+        row["c2st"] = classifier_two_sample_test(exact, restored(drawn.x, checkpoint.columns), seed);
+        row["nfe"] = drawn.nfe;
+        row["seconds"] = drawn.seconds;
+        sum += row["c2st"].get<double>();
+        report.add(row);
+    }
+    Json mean;
+    mean["against"] = "all, mean";
+    mean["c2st"] = sum / double(options.observations);
+    report.add(mean);
+}
+
+/// Curves of columns over another, both by their names in the rows.
+Panel panel_of(const Report& report, const std::string& x, const std::vector<std::string>& columns) {
+    Panel panel{x, columns.front(), {}, /*log_x=*/true, /*log_y=*/true};
+    for (const auto& column : columns) {
+        Curve curve{.name = column};
+        for (const auto& row : report.rows) {
+            curve.x.push_back(row[x].get<double>());
+            curve.y.push_back(row[column].get<double>());
+        }
+        panel.curves.push_back(curve);
+    }
+    return panel;
+}
+
+/// The levels that were asked for, or eight from 0.05 to 10.
+std::vector<double> sigmas_of(const EvalOptions& options) {
+    if (!options.sigmas.empty()) return options.sigmas;
+    std::vector<double> all;
+    for (int i = 0; i < 8; ++i) all.push_back(std::round(0.05 * std::pow(200, i / 7.0) * 1000) / 1000);
+    return all;
+}
+
+}  // namespace
+
+Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
+    const auto mixture = known_mixture(checkpoint.config.dataset);
+    if (!mixture) {
+        throw Error(fmt::format("--metric fisher: the score of data of kind {} is not known; it is of {}",
+                                checkpoint.config.dataset.kind,
+                                "eight-gaussians, mixture, two-moons, swiss-roll and rings"));
+    }
+    const int64_t count = options.num.value_or(10'000);
+    const Dataset test = some_test_rows(options, checkpoint, count);
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const Denoiser learned = [at = denoiser(model), device](const torch::Tensor& x, const NoiseLevel& level) {
+        const auto [x0, eps] = at(x.to(device), level);
+        return Prediction{x0.cpu(), eps.cpu()};
+    };
+    Report report;
+    report.head["metric"] =
+        "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at sigma, alpha = 1; "
+        "floor: of denoising score matching";
+    report.head["points"] = count;
+    for (const double sigma : sigmas_of(options)) {
+        const auto found =
+            fisher_divergence(learned, mixture_denoiser(*mixture), test.examples, sigma, uint64_t(options.seed));
+        Json row;
+        row["sigma"] = sigma;
+        row["fisher"] = found.divergence;
+        row["error"] = found.standard_error;
+        row["exact_square"] = found.exact_square;
+        row["relative"] = found.divergence / found.exact_square;
+        row["floor"] = found.floor;
+        report.add(row);
+    }
+    report.figure = Figure{"Error of the learned score",
+                           {panel_of(report, "sigma", {"fisher", "exact_square"}),
+                            panel_of(report, "sigma", {"relative"})}};
+    return report;
+}
+
+Report report_c2st(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
+    require_points(checkpoint, "c2st");
+    const SampleOptions sampling = only_one(options, checkpoint);
+    const Model model = make_model(checkpoint, sampling.weights, device);
+    Report report;
+    report.head["metric"] = "classifier two-sample test: share of points that a network tells right; 0.5 is ideal";
+    report.head["samples"] = options.num.value_or(10'000);
+    (model.given > 0 ? add_against_posteriors : add_against_data)(report, options, checkpoint, sampling, model, device);
+    return report;
+}
+
+Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
+    constexpr int64_t kDraws = 99, kBins = 20, kDefaultTrials = 500;
+    require_points(checkpoint, "sbc");
+    if (checkpoint.given_columns.empty()) throw Error("--metric sbc is of a network that is told numbers");
+    const SampleOptions sampling = only_one(options, checkpoint);
+    const Model model = make_model(checkpoint, sampling.weights, device);
+    const int64_t trials = options.num.value_or(kDefaultTrials);
+    const Dataset test = some_test_rows(options, checkpoint, trials);
+    const auto drawn = draw(sampling, model, test.given.repeat_interleave(kDraws, 0), trials * kDraws,
+                            uint64_t(options.seed), device, "posteriors");
+    const auto samples = drawn.x.view({trials, kDraws, -1});
+    const auto ranks = (samples < test.examples.unsqueeze(1)).sum(1);
+    Report report;
+    report.head["metric"] =
+        "simulation-based calibration: ranks of true values among posterior samples, which are uniform where the "
+        "posteriors are right; p_value by chi-square";
+    report.head["trials"] = trials;
+    report.head["draws"] = kDraws;
+    report.head["bins"] = kBins;
+    Figure figure{"Ranks of true values among " + std::to_string(kDraws) + " posterior samples", {}};
+    for (size_t i = 0; i < checkpoint.columns.size(); ++i) {
+        const RankTest test_of = rank_test(ranks.select(1, int64_t(i)).contiguous(), kDraws, kBins);
+        Json row;
+        row["column"] = checkpoint.columns[i].name;
+        row["chi_square"] = test_of.chi_square;
+        row["p_value"] = test_of.p_value;
+        row["counts"] = test_of.counts;
+        report.add(row);
+        Curve counts{.name = checkpoint.columns[i].name};
+        for (size_t bin = 0; bin < test_of.counts.size(); ++bin) {
+            counts.x.push_back((double(bin) + 0.5) / double(kBins));
+            counts.y.push_back(double(test_of.counts[bin]));
+        }
+        if (figure.panels.empty()) figure.panels.push_back({"rank / number of samples", "trials", {}});
+        figure.panels.front().curves.push_back(counts);
+    }
+    const double mean = double(trials) / double(kBins), spread = 2 * std::sqrt(mean * (1 - 1.0 / double(kBins)));
+    for (const double level : {mean - spread, mean + spread}) {
+        figure.panels.front().curves.push_back(
+            {level < mean ? "uniform, two standard errors" : "", {0, 1}, {level, level}, Mark::kDashed});
+    }
+    report.figure = figure;
+    return report;
+}
+
+}  // namespace diffuse::cli

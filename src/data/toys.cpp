@@ -1,0 +1,201 @@
+#include "diffuse/data/toys.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/random.hpp"
+#include "diffuse/base/table.hpp"
+
+namespace diffuse {
+namespace {
+
+using std::numbers::pi;
+
+struct Place {
+    double x, y;
+};
+
+/// The middle of a curve's noise at `along` in [0, 1) of part `part`.
+using CurveOf = Place (*)(int64_t part, double along);
+
+Place moon(int64_t part, double along) {
+    const double t = pi * along;
+    const Place p = part == 0 ? Place{std::cos(t), std::sin(t)} : Place{1 - std::cos(t), 0.5 - std::sin(t)};
+    return {2 * p.x - 1, 2 * p.y - 0.2};
+}
+
+Place roll(int64_t, double along) {
+    const double t = 1.5 * pi * (1 + 2 * along);
+    return {t * std::cos(t) / 5, t * std::sin(t) / 5};
+}
+
+Place ring(int64_t part, double along) {
+    const double radius = 3 - 0.75 * double(part), t = 2 * pi * along;
+    return {radius * std::cos(t), radius * std::sin(t)};
+}
+
+/// Points along curves, uniform in `along`, moved by normal noise.
+struct Curves {
+    int64_t parts;
+    CurveOf at;
+    double std;
+    int64_t nodes;  ///< of each part, that stand for it in `known_mixture`: much closer than std
+};
+const Table<Curves>& curves() {
+    static const Table<Curves> table = {{"two-moons", {2, moon, 0.2, 400}},
+                                        {"swiss-roll", {1, roll, 0.2, 1000}},
+                                        {"rings", {4, ring, 0.08, 600}}};
+    return table;
+}
+
+Place on_checkerboard(Random& random) {
+    const double x = random.uniform(-2, 2);
+    const double within = random.uniform(), row = double(2 * random.below(2));
+    return {2 * x, 2 * (within - row + std::fmod(std::floor(x) + 2, 2.0))};
+}
+
+constexpr int64_t kArms = 5;
+Place on_pinwheel(int64_t arm, Random& random) {
+    const double radial = 1 + 0.3 * random.normal(), tangential = 0.1 * random.normal();
+    const double angle = 2 * pi * double(arm) / double(kArms) + 0.25 * std::exp(radial);
+    return {2 * (radial * std::cos(angle) + tangential * std::sin(angle)),
+            2 * (tangential * std::cos(angle) - radial * std::sin(angle))};
+}
+
+/// FFJORD divides by 1.414.
+Mixture eight_gaussians() {
+    std::vector<double> means;
+    for (int i = 0; i < 8; ++i) {
+        means.push_back(4 * std::cos(pi * i / 4) / 1.414);
+        means.push_back(4 * std::sin(pi * i / 4) / 1.414);
+    }
+    return {torch::tensor(means, torch::kFloat64).view({8, 2}), torch::full({8}, 0.5 / 1.414, torch::kFloat64),
+            torch::full({8}, 0.125, torch::kFloat64)};
+}
+
+Mixture mixture_of(const DatasetOptions& options) {
+    const auto fail = [](const std::string& what) { throw Error("config: dataset." + what); };
+    const size_t count = options.means.size();
+    if (count == 0) fail("means is empty; kind mixture needs a list of points, as [[-1, 0], [1, 0]]");
+    std::vector<double> means;
+    for (const auto& mean : options.means) {
+        if (mean.size() != options.means[0].size() || mean.empty()) fail("means: its points are not of one length");
+        means.insert(means.end(), mean.begin(), mean.end());
+    }
+    const auto each = [&](const std::vector<double>& values, const char* key, double by_default) {
+        if (!values.empty() && values.size() != count) {
+            fail(fmt::format("{} has {} numbers for {} means; give one for each", key, values.size(), count));
+        }
+        return torch::tensor(values.empty() ? std::vector<double>(count, by_default) : values, torch::kFloat64);
+    };
+    const auto weights = each(options.weights, "weights", 1);
+    return {torch::tensor(means, torch::kFloat64).view({int64_t(count), -1}), each(options.stds, "stds", 1),
+            weights / weights.sum()};
+}
+
+/// A point of a mixture, and which of its laws it is of.
+int64_t draw_of(const Mixture& mixture, Random& random, double* out) {
+    const double* weights = mixture.weights.data_ptr<double>();
+    int64_t part = 0;
+    for (double left = random.uniform(); part + 1 < mixture.weights.size(0) && left >= weights[part]; ++part) {
+        left -= weights[part];
+    }
+    const int64_t dimensions = mixture.means.size(1);
+    for (int64_t i = 0; i < dimensions; ++i) {
+        out[i] = mixture.means.data_ptr<double>()[part * dimensions + i] +
+                 mixture.stds.data_ptr<double>()[part] * random.normal();
+    }
+    return part;
+}
+
+/// How points of a kind are drawn: into `out`, with the part that they are of.
+struct Law {
+    int64_t dimensions, parts;
+    std::function<int64_t(Random& random, double* out)> draw;
+};
+
+Law law_of_mixture(const Mixture& mixture) {
+    return {mixture.means.size(1), mixture.means.size(0),
+            [mixture](Random& random, double* out) { return draw_of(mixture, random, out); }};
+}
+
+Law law_of(const DatasetOptions& options) {
+    const auto in_plane = [](int64_t parts, auto point) {
+        return Law{2, parts, [=](Random& random, double* out) {
+                       const auto part = int64_t(random.below(uint64_t(parts)));
+                       const Place p = point(part, random);
+                       out[0] = p.x, out[1] = p.y;
+                       return part;
+                   }};
+    };
+    if (options.kind == "mixture") return law_of_mixture(mixture_of(options));
+    if (options.kind == "eight-gaussians") return law_of_mixture(eight_gaussians());
+    if (options.kind == "checkerboard") {
+        return in_plane(1, [](int64_t, Random& random) { return on_checkerboard(random); });
+    }
+    if (options.kind == "pinwheel") return in_plane(kArms, on_pinwheel);
+    const Curves& along = look_up("data set", curves(), options.kind);
+    return in_plane(along.parts, [&along](int64_t part, Random& random) {
+        const Place p = along.at(part, random.uniform());
+        return Place{p.x + along.std * random.normal(), p.y + along.std * random.normal()};
+    });
+}
+
+Columns plain_columns(int64_t dimensions) {
+    if (dimensions == 2) return {{"x"}, {"y"}};
+    Columns columns;
+    for (int64_t i = 1; i <= dimensions; ++i) columns.push_back({fmt::format("x{}", i)});
+    return columns;
+}
+
+Mixture mixture_along(const Curves& curves) {
+    std::vector<double> means;
+    for (int64_t part = 0; part < curves.parts; ++part) {
+        for (int64_t i = 0; i < curves.nodes; ++i) {
+            const Place p = curves.at(part, (double(i) + 0.5) / double(curves.nodes));
+            means.insert(means.end(), {p.x, p.y});
+        }
+    }
+    const int64_t count = curves.parts * curves.nodes;
+    return {torch::tensor(means, torch::kFloat64).view({count, 2}), torch::full({count}, curves.std, torch::kFloat64),
+            torch::full({count}, 1.0 / double(count), torch::kFloat64)};
+}
+
+}  // namespace
+
+std::vector<std::string> point_kinds() {
+    std::vector<std::string> all = {"eight-gaussians", "checkerboard", "pinwheel", "mixture"};
+    for (const auto& name : names(curves())) all.push_back(name);
+    return all;
+}
+
+Dataset draw_points(const DatasetOptions& options, Split split) {
+    constexpr int64_t kDefault = 100'000, kMaxTest = 10'000;
+    const int64_t asked = options.limit > 0 ? options.limit : kDefault;
+    const int64_t count = split == Split::kTrain ? asked : std::min(asked, kMaxTest);
+    const uint64_t first = split == Split::kTrain ? 0 : uint64_t{1} << 40;
+    const Law law = law_of(options);
+    auto values = torch::empty({count, law.dimensions}, torch::kFloat64);
+    auto labels = torch::empty({count}, torch::kInt64);
+    for (int64_t i = 0; i < count; ++i) {
+        Random random({uint64_t(options.seed), Purpose::kToy, first + uint64_t(i)});
+        labels.data_ptr<int64_t>()[i] = law.draw(random, values.data_ptr<double>() + i * law.dimensions);
+    }
+    Dataset dataset{.examples = values.to(torch::kFloat32), .columns = plain_columns(law.dimensions)};
+    if (law.parts > 1) dataset.labels = labels, dataset.classes = law.parts;
+    return dataset;
+}
+
+std::optional<Mixture> known_mixture(const DatasetOptions& options) {
+    if (options.kind == "mixture") return mixture_of(options);
+    if (options.kind == "eight-gaussians") return eight_gaussians();
+    const Curves* along = find(curves(), options.kind);
+    return along ? std::optional(mixture_along(*along)) : std::nullopt;
+}
+
+}  // namespace diffuse

@@ -1,0 +1,67 @@
+#include "diffuse/run/analytic_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "diffuse/base/table.hpp"
+#include "diffuse/data/toys.hpp"
+#include "diffuse/diffusion/analytic.hpp"
+
+namespace diffuse {
+namespace {
+
+Denoiser of_mixture(const Config& config, const Dataset&) {
+    const auto mixture = known_mixture(config.dataset);
+    if (mixture) return mixture_denoiser(*mixture);
+    throw Error(
+        fmt::format("--analytic mixture: the law of data of kind {} is not a mixture that is known; take gaussian or "
+                    "empirical",
+                    config.dataset.kind));
+}
+
+/// Sides of patches by noise: as far as a trained network looks to tell what a pixel is.
+int64_t patch_side(const NoiseLevel& level, int64_t picture) {
+    struct UpTo {
+        double ratio;
+        int64_t side;
+    };
+    for (const auto& [ratio, side] : {UpTo{0.1, 3}, {0.25, 5}, {0.6, 7}, {1.2, 11}, {2.5, 15}}) {
+        if (level.ratio() <= ratio) return std::min(side, 2 * picture - 1);
+    }
+    return 2 * picture - 1;
+}
+
+Denoiser local(const Config&, const Dataset& train) {
+    constexpr int64_t kImages = 1000, kReach = 3;
+    if (train.shape().points) throw Error("--analytic local compares patches of pictures, and the data are points");
+    const auto some = to_network(train.examples.narrow(0, 0, std::min(kImages, train.size())));
+    const int64_t picture = std::max(train.shape().height, train.shape().width);
+    return local_denoiser(some, kReach, [=](const NoiseLevel& level) { return patch_side(level, picture); });
+}
+
+using Make = Denoiser (*)(const Config& config, const Dataset& train);
+const Table<Make>& kinds() {
+    static const Table<Make> table = {
+        {"gaussian", [](const Config&, const Dataset& train) {
+             return fitted_gaussian_denoiser(to_network(train.examples));
+         }},
+        {"mixture", of_mixture},
+        {"empirical", [](const Config&, const Dataset& train) {
+             return empirical_denoiser(to_network(train.examples));
+         }},
+        {"local", local}};
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> analytic_names() { return names(kinds()); }
+
+Model analytic_model(const std::string& name, const Config& config, const Dataset& train) {
+    Model model{{}, make_parameterization(config.parameterization), make_schedule(config.schedule), train.shape()};
+    model.exact = look_up("analytic denoiser", kinds(), name)(config, train);
+    return model;
+}
+
+}  // namespace diffuse

@@ -1,0 +1,209 @@
+#include <algorithm>
+
+#include "diffuse/base/random.hpp"
+#include "diffuse/data/columns.hpp"
+#include "diffuse/data/csv.hpp"
+#include "diffuse/data/toys.hpp"
+#include "diffuse/measure/fisher.hpp"
+#include "diffuse/measure/two_sample.hpp"
+#include "diffuse/run/model.hpp"
+#include "diffuse/run/trainer.hpp"
+#include "testing.hpp"
+
+namespace diffuse {
+namespace {
+
+DatasetOptions drawn(const std::string& kind, int64_t count, int64_t seed = 0) {
+    DatasetOptions options{.kind = kind, .dir = {}, .limit = count, .seed = seed};
+    if (kind == "mixture") {
+        options.means = {{-1, 0, 2}, {1, 0, 0}};
+        options.stds = {0.5, 0.2};
+        options.weights = {3, 1};
+    }
+    return options;
+}
+
+torch::Tensor points(const DatasetOptions& options, Split split = Split::kTrain) {
+    return load_dataset(options, split).examples.to(torch::kFloat64);
+}
+
+TEST(Points, AreFunctionsOfKindSeedAndIndex) {
+    for (const auto& kind : point_kinds()) {
+        const auto all = points(drawn(kind, 300));
+        EXPECT_TRUE(torch::equal(all.narrow(0, 0, 100), points(drawn(kind, 100)))) << kind;
+        EXPECT_FALSE(torch::equal(all, points(drawn(kind, 300, /*seed=*/1)))) << kind;
+        EXPECT_FALSE(torch::equal(all, points(drawn(kind, 300), Split::kTest))) << kind;
+    }
+}
+
+TEST(Points, OfTheCheckerboardLieOnItsEightSquaresEvenly) {
+    const auto x = points(drawn("checkerboard", 8000));
+    const auto cell = ((x + 4) / 2).floor().to(torch::kInt64);
+    EXPECT_TRUE(((cell.select(1, 0) + cell.select(1, 1)) % 2 == 0).all().item<bool>());
+    const auto counts = torch::bincount(cell.select(1, 0) * 4 + cell.select(1, 1), {}, 16);
+    for (int64_t i = 0; i < 16; ++i) {
+        const int64_t count = counts[i].item<int64_t>();
+        if (count == 0) continue;
+        EXPECT_NEAR(count, 1000, 5 * std::sqrt(1000 * 7 / 8.0));  // five standard errors
+    }
+    EXPECT_EQ((counts > 0).sum().item<int64_t>(), 8);
+}
+
+TEST(Points, AreOfTheMixtureThatIsKnownOfThem) {
+    for (const std::string kind : {"eight-gaussians", "mixture", "two-moons", "swiss-roll", "rings"}) {
+        const auto mixture = *known_mixture(drawn(kind, 1));
+        const auto x = points(drawn(kind, 1500)), parts = torch::multinomial(mixture.weights, 1500, true);
+        const auto noise = normal({1500, x.size(1)}, {3, Purpose::kLab, 0}).to(torch::kFloat64);
+        const auto same = mixture.means.index_select(0, parts) +
+                          mixture.stds.index_select(0, parts).unsqueeze(1) * noise;
+        EXPECT_GT(energy_test(x, same, 199, /*seed=*/1).p_value, 0.005) << kind;  // the least that 199 can show
+        EXPECT_LT(energy_test(x, same + 0.3, 199, /*seed=*/1).p_value, 0.006) << kind;
+    }
+    EXPECT_FALSE(known_mixture(drawn("checkerboard", 1)).has_value());
+}
+
+TEST(Points, OfEightGaussiansHaveTheEntropyAndFloorsOfTheFormulas) {
+    // Quadrature in the anchors' conventions, divided by 1.414: nats, E|score|^2 and DSM's floor.
+    const auto mixture = *known_mixture(drawn("eight-gaussians", 1));
+    const auto x = points(drawn("eight-gaussians", 200'000));
+    const auto nats = -mixture_log_density(mixture, x);
+    const double error = 5 * nats.std().item<double>() / std::sqrt(200'000.0);
+    EXPECT_NEAR(nats.mean().item<double>(), 2.83188, error);
+    struct Known {
+        double sigma, square, floor;
+    };
+    for (const auto& [sigma, square, floor] :
+         {Known{0.1, 14.1748, 0.92913}, {0.5, 3.40723, 0.57410}, {1, 0.81016, 0.59492}, {2, 0.26104, 0.47792}}) {
+        const auto exact = mixture_denoiser(mixture);
+        const auto found = fisher_divergence(exact, exact, x, sigma, /*seed=*/1);
+        EXPECT_EQ(found.divergence, 0);
+        EXPECT_NEAR(found.exact_square, square, 0.015 * square) << sigma;  // 200,000 points
+        EXPECT_NEAR(found.floor, floor, 0.008) << sigma;
+    }
+}
+
+TEST(Fisher, DivergenceOfTwoNormalLawsIsItsClosedForm) {
+    // s1^2/s2^4 - 2/s2^2 + 1/s1^2 + (m1 - m2)^2/s2^4 with data N(0, 1), here with noise of 0.5 on both.
+    const double noise = 0.25, first = 1 + noise, second = 4 + noise;
+    const double expected = first / (second * second) - 2 / second + 1 / first + 1 / (second * second);
+    const auto x = normal({200'000, 1}, {1, Purpose::kLab, 0});
+    const auto found = fisher_divergence(gaussian_denoiser(1, 2), gaussian_denoiser(0, 1), x, 0.5, /*seed=*/1);
+    EXPECT_NEAR(found.divergence, expected, 5 * found.standard_error);
+    EXPECT_LT(found.standard_error, 0.01 * expected);
+}
+
+TEST(Columns, AreStandardisedAndComeBack) {
+    const auto values = 3 + 2 * normal({1000, 2}, {1, Purpose::kLab, 0}).to(torch::kFloat64);
+    const Columns columns = standardising({"a", "b"}, values, "test");
+    const auto z = standardised(values, columns).to(torch::kFloat64);
+    EXPECT_LT(z.mean(0).abs().max().item<double>(), 1e-6);  // float32
+    EXPECT_LT((z.square().mean(0) - 1).abs().max().item<double>(), 1e-6);
+    EXPECT_LT((restored(z, columns) - values).abs().max().item<double>(), 1e-6);
+    const Columns again = columns_from_json(nlohmann::json::parse(to_json(columns).dump()), "test");
+    EXPECT_TRUE(again == columns);
+}
+
+TEST(Columns, WithBoundsKeepEverySampleBetweenThem) {
+    const auto values = 6 * torch::rand({1000, 1}, torch::kFloat64) - 3;
+    const Columns columns = standardising({"theta"}, values, "test", std::pair(-3.0, 3.0));
+    EXPECT_LT((restored(standardised(values, columns), columns) - values).abs().max().item<double>(), 1e-5);
+    const auto far = torch::tensor({{-1e3}, {1e3}}, torch::kFloat64);
+    EXPECT_LE(restored(far, columns).abs().max().item<double>(), 3);
+    const auto z = torch::tensor({{0.3}}, torch::kFloat64);
+    const double slope = (restored(z + 1e-4, columns) - restored(z - 1e-4, columns)).item<double>() / 2e-4;
+    EXPECT_NEAR(log_slope(z, columns).item<double>(), std::log(slope), 1e-6);
+}
+
+TEST(Columns, ThatAreConstantAreRefused) {
+    expect_contains(error_of([] { standardising({"id"}, torch::ones({5, 1}, torch::kFloat64), "a.csv"); }),
+                    "a.csv: the column 'id' is the same number in every row");
+}
+
+TEST(TableData, TellTheNetworkTheColumnsOfTheCondition) {
+    const TemporaryFolder folder;
+    const auto values = normal({400, 3}, {1, Purpose::kLab, 0}).to(torch::kFloat64);
+    write_csv(folder / "t.csv", {{"y", "a", "b"}, values});
+    DatasetOptions options{.kind = "table", .dir = {}};
+    options.file = (folder / "t.csv").string();
+    options.condition = {"y"};
+    const Dataset train = load_dataset(options, Split::kTrain), test = load_dataset(options, Split::kTest);
+    EXPECT_EQ(train.size() + test.size(), 400);
+    EXPECT_NEAR(double(test.size()), 40, 30);  // five standard deviations of a share of 0.1
+    EXPECT_EQ(names(train.columns), (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(names(train.given_columns), std::vector<std::string>{"y"});
+    EXPECT_TRUE(train.columns == test.columns);
+    EXPECT_LT(train.given.mean().abs().item<double>(), 1e-6);
+    options.condition = {"z"};
+    expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }), "unknown column 'z'");
+    options.condition = {"y", "a", "b"};
+    expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }), "none is left to draw");
+}
+
+Config on_points(const DatasetOptions& data) {
+    Config config;
+    config.dataset = data;
+    config.schedule = {.kind = "ve"};
+    config.net.kind = "mlp";
+    config.net.mlp = {.width = 32, .blocks = 2};
+    config.train.steps = 40;
+    config.train.batch_size = 64;
+    config.train.log_every = 10;
+    config.train.sample_every = 20;
+    config.train.checkpoint_every = 20;
+    return config;
+}
+
+int64_t train_in(const Config& config, const std::filesystem::path& path, int steps) {
+    const bool is_new = !path_exists(path);
+    const auto folder = is_new ? RunFolder::create(path, false) : RunFolder::open(path);
+    const auto start = is_new ? std::nullopt : std::optional(load_checkpoint(path));
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, folder, start,
+                 [steps, asked = 0]() mutable { return ++asked > steps; });
+}
+
+TEST(PointTraining, ResumesToTheSameBits) {
+    DatasetOptions simulated{.kind = "simulator", .dir = {}, .limit = 500};
+    for (const std::string objective : {"ddpm", "ssm"}) {
+        for (const auto& data : {drawn("two-moons", 500), simulated}) {
+            const TemporaryFolder folder;
+            Config config = on_points(data);
+            config.train.objective = objective;
+            train_in(config, folder / "whole", 1000);
+            train_in(config, folder / "parts", 13);
+            train_in(config, folder / "parts", 1000);
+            const auto bytes = [&](const std::string& name) {
+                return read_file(folder / name / kCheckpointName, 1 << 26);
+            };
+            EXPECT_TRUE(bytes("whole") == bytes("parts")) << data.kind << " " << objective;
+            EXPECT_TRUE(path_exists(folder / "whole" / "samples" / "step-0000040.csv"));
+        }
+    }
+}
+
+TEST(PointTraining, KeepsTheColumnsInItsCheckpoint) {
+    const TemporaryFolder folder;
+    train_in(on_points({.kind = "simulator", .dir = {}, .limit = 500}), folder / "run", 1000);
+    const Checkpoint checkpoint = load_checkpoint(folder / "run");
+    EXPECT_TRUE(checkpoint.shape == ExampleShape::of_points(2));
+    EXPECT_EQ(names(checkpoint.columns), (std::vector<std::string>{"theta1", "theta2"}));
+    EXPECT_EQ(names(checkpoint.given_columns), (std::vector<std::string>{"y1", "y2"}));
+    EXPECT_TRUE(checkpoint.columns[0].bounds.has_value());
+    EXPECT_EQ(make_model(checkpoint, "ema", torch::kCPU).given, 2);
+}
+
+TEST(PointTraining, RefusesWhatCannotBe) {
+    Config config = on_points(drawn("two-moons", 100));
+    config.net.kind = "unet";
+    const Dataset data = load_dataset(config.dataset, Split::kTrain);
+    expect_contains(error_of([&] { new_network(config, data.shape(), 0, torch::kCPU); }),
+                    "model.kind unet is for pictures, and the data are 2 numbers; set it to mlp");
+    expect_contains(error_of([] { with_settings(Config{}, {"train.objective=ism"}); }),
+                    "train.objective ism takes derivatives of the network's derivatives");
+    expect_contains(error_of([&] {
+                        load_dataset({.kind = "mixture", .dir = {}}, Split::kTrain);
+                    }),
+                    "dataset.means is empty");
+}
+
+}  // namespace
+}  // namespace diffuse
