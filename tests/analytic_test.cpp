@@ -71,10 +71,8 @@ double local_pixel(const torch::Tensor& x, const torch::Tensor& data, const Nois
                 const auto patch = [&](const torch::Tensor& all, int64_t y, int64_t z) {
                     return all.slice(0, y - up, y + down + 1).slice(1, z - left, z + right + 1).to(torch::kFloat64);
                 };
-                const double square = (patch(x[0][0], row, column) - level.alpha * patch(data[n][0], r, c))
-                                          .square()
-                                          .sum()
-                                          .item<double>();
+                const double square =
+                    (patch(x[0][0], row, column) - level.alpha * patch(data[n][0], r, c)).square().sum().item<double>();
                 const double share = std::exp(-square / (2 * level.sigma * level.sigma));
                 weight += share, sum += share * data[n][0][r][c].item<double>();
             }
@@ -90,8 +88,8 @@ TEST(Analytic, LocalIsItsDefinition) {
         const auto x0 = local_denoiser(data, 2, [=](const NoiseLevel&) { return side; })(x, level).x0;
         for (int64_t row = 0; row < 7; ++row) {
             for (int64_t column = 0; column < 7; ++column) {
-                EXPECT_NEAR(x0[0][0][row][column].item<double>(),
-                            local_pixel(x, data, level, 2, side, row, column), 1e-4)
+                EXPECT_NEAR(x0[0][0][row][column].item<double>(), local_pixel(x, data, level, 2, side, row, column),
+                            1e-4)
                     << side << " at " << row << ", " << column;
             }
         }

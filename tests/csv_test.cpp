@@ -47,10 +47,11 @@ TEST_F(Csv, ReadsNumbersUnderTheirNames) {
 TEST_F(Csv, TakesWhatOtherProgramsWrite) {
     const auto expected = table_of({"a", "b"}, {1, 2, 3, 4});
     const std::vector<std::string> files = {
-        "a,b\n1,2\n3,4",                        // no newline at the end
-        "a,b\r\n1,2\r\n3,4\r\n",                // of Windows
-        "a,b\r\n1,2\r\n3,4\r",                  // cut inside its last line's end
-        "\xef\xbb\xbf" "a,b\n1,2\n3,4\n",       // with a byte order mark
+        "a,b\n1,2\n3,4",          // no newline at the end
+        "a,b\r\n1,2\r\n3,4\r\n",  // of Windows
+        "a,b\r\n1,2\r\n3,4\r",    // cut inside its last line's end
+        "\xef\xbb\xbf"
+        "a,b\n1,2\n3,4\n",                      // with a byte order mark
         "\xef\xbb\xbf\"a\",b\n1,2\n3,4\n",      // and a quote behind it
         " a ,\tb \n 1 , 2\n3\t,  4  \n",        // spaces
         "\"a\",\"b\"\n\"1\",\"2\"\n\"3\",4\n",  // all in quotes
@@ -72,9 +73,8 @@ TEST_F(Csv, NamesMayHoldAnythingInQuotes) {
 }
 
 TEST_F(Csv, NamesComeBackAsTheyWere) {
-    const Names names = {"plain",      "a,b", "a;b",      "tab\tbed", "say \"x\"",         "\"",  " spaces ",
-                         "two\nlines", "\r",  "\xc3\xa4", "1.5",      "\xef\xbb\xbfmark", "nan", "\t",
-                         "-",          "#5"};
+    const Names names = {"plain", "a,b",      "a;b", "tab\tbed",         "say \"x\"", "\"", " spaces ", "two\nlines",
+                         "\r",    "\xc3\xa4", "1.5", "\xef\xbb\xbfmark", "nan",       "\t", "-",        "#5"};
     const auto table = table_of(names, std::vector<double>(names.size(), 0.25));
     EXPECT_EQ(there_and_back(table).columns, names);
     for (const auto& name : names) {
@@ -86,8 +86,9 @@ TEST_F(Csv, NamesComeBackAsTheyWere) {
 
 TEST_F(Csv, DoublesComeBackBitForBit) {
     using Limits = std::numeric_limits<double>;
-    std::vector<double> numbers = {0.0,  -0.0, 1.0 / 3, -1e308, Limits::max(), Limits::min(), Limits::denorm_min(),
-                                   1e23, 0.1,  -5e-324, 2.5e-310, 123456789012345680.0};
+    std::vector<double> numbers = {
+        0.0,  -0.0, 1.0 / 3, -1e308,   Limits::max(),       Limits::min(), Limits::denorm_min(),
+        1e23, 0.1,  -5e-324, 2.5e-310, 123456789012345680.0};
     uint64_t bits = 1;
     while (numbers.size() < 200'000) {  // more than is written at once
         bits = bits * 6364136223846793005u + 1442695040888963407u;
@@ -103,8 +104,11 @@ TEST_F(Csv, DoublesComeBackBitForBit) {
 
 TEST_F(Csv, FloatsComeBackBitForBitInFewDigits) {
     using Limits = std::numeric_limits<float>;
-    std::vector<double> numbers = {0.0, -0.0, 1.0f / 3, Limits::max(), Limits::min(), Limits::denorm_min(), 0.1f,
-                                   std::bit_cast<float>(0x15ae43fdu)};  // 7.038531e-26, which rounding twice changes
+    std::vector<double> numbers = {
+        0.0,           -0.0,
+        1.0f / 3,      Limits::max(),
+        Limits::min(), Limits::denorm_min(),
+        0.1f,          std::bit_cast<float>(0x15ae43fdu)};  // 7.038531e-26, which rounding twice changes
     for (uint32_t bits = 12345; numbers.size() < 100'000; bits = bits * 1664525 + 1013904223) {
         const auto value = std::bit_cast<float>(bits ^ bits >> 13);
         if (std::isfinite(value)) numbers.push_back(value);

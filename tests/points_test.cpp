@@ -50,12 +50,12 @@ TEST(Points, OfTheCheckerboardLieOnItsEightSquaresEvenly) {
 }
 
 TEST(Points, AreOfTheMixtureThatIsKnownOfThem) {
-    for (const std::string kind : {"eight-gaussians", "mixture", "two-moons", "swiss-roll", "rings"}) {
+    for (const std::string kind : {"eight-gaussians", "fractal", "mixture", "two-moons", "swiss-roll", "rings"}) {
         const auto mixture = *known_mixture(drawn(kind, 1));
         const auto x = points(drawn(kind, 1500)), parts = torch::multinomial(mixture.weights, 1500, true);
         const auto noise = normal({1500, x.size(1)}, {3, Purpose::kLab, 0}).to(torch::kFloat64);
-        const auto same = mixture.means.index_select(0, parts) +
-                          mixture.stds.index_select(0, parts).unsqueeze(1) * noise;
+        const auto same =
+            mixture.means.index_select(0, parts) + mixture.stds.index_select(0, parts).unsqueeze(1) * noise;
         EXPECT_GT(energy_test(x, same, 199, /*seed=*/1).p_value, 0.005) << kind;  // the least that 199 can show
         EXPECT_LT(energy_test(x, same + 0.3, 199, /*seed=*/1).p_value, 0.006) << kind;
     }
@@ -115,7 +115,9 @@ TEST(Columns, WithBoundsKeepEverySampleBetweenThem) {
 }
 
 TEST(Columns, ThatAreConstantAreRefused) {
-    expect_contains(error_of([] { standardising({"id"}, torch::ones({5, 1}, torch::kFloat64), "a.csv"); }),
+    expect_contains(error_of([] {
+                        standardising({"id"}, torch::ones({5, 1}, torch::kFloat64), "a.csv");
+                    }),
                     "a.csv: the column 'id' is the same number in every row");
 }
 
@@ -199,9 +201,7 @@ TEST(PointTraining, RefusesWhatCannotBe) {
                     "model.kind unet is for pictures, and the data are 2 numbers; set it to mlp");
     expect_contains(error_of([] { with_settings(Config{}, {"train.objective=ism"}); }),
                     "train.objective ism takes derivatives of the network's derivatives");
-    expect_contains(error_of([&] {
-                        load_dataset({.kind = "mixture", .dir = {}}, Split::kTrain);
-                    }),
+    expect_contains(error_of([&] { load_dataset({.kind = "mixture", .dir = {}}, Split::kTrain); }),
                     "dataset.means is empty");
 }
 

@@ -52,7 +52,8 @@ TEST(ScoreMatching, DsmIsTheDdpmLoss) {
 }
 
 TEST(ScoreMatching, OfALinearScoreIsItsClosedForm) {
-    // eps_hat = c (x - m): per number E eps_hat^2 = c^2 (v + (mu - m)^2), and the divergence of the score is -c / sigma.
+    // eps_hat = c (x - m): per number E eps_hat^2 = c^2 (v + (mu - m)^2), and the divergence of the score is -c /
+    // sigma.
     const double c = 0.6, m = 0.2, mean = 0.5, std = 0.7;
     const int64_t count = 100'000;
     for (const double ratio : {0.1, 1.0, 5.0}) {

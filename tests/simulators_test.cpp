@@ -197,8 +197,8 @@ torch::Tensor slcp_log_weight(const torch::Tensor& y, const torch::Tensor& t3, c
                               const torch::Tensor& t5) {
     const auto points = y.view({4, 2}), away = points - points.mean(0), scatter = away.t().matmul(away);
     const auto s1 = t3.square(), s2 = t4.square(), rho = t5.tanh(), rest = 1 - rho.square();
-    const auto trace = (scatter[0][0] / s1.square() - 2 * rho * scatter[0][1] / (s1 * s2) +
-                        scatter[1][1] / s2.square()) / rest;
+    const auto trace =
+        (scatter[0][0] / s1.square() - 2 * rho * scatter[0][1] / (s1 * s2) + scatter[1][1] / s2.square()) / rest;
     const auto log_det = (s1.square() * s2.square() * rest).log();
     return -1.5 * log_det - trace / 2 - std::log(4 * std::pow(2 * std::numbers::pi, 3));
 }
@@ -239,8 +239,8 @@ TEST(Simulator, SlcpsPosteriorHasTheMomentsOfItsDensityOnAGrid) {
     // The midpoint rule in 30 x 30 x 30 cells is off by less than a twentieth of the tolerance of five standard errors.
     const auto scale = (torch::arange(30, torch::kFloat64) + 0.5) / 10;
     const auto t3 = scale.view({-1, 1, 1}), t4 = scale.view({1, -1, 1}), t5 = 2 * scale.view({1, 1, -1}) - 3;
-    const auto weight = slcp_log_weight(kSlcpObservation, t3, t4, t5).exp() *
-                        probability_inside(kSlcpObservation, t3, t4, t5);
+    const auto weight =
+        slcp_log_weight(kSlcpObservation, t3, t4, t5).exp() * probability_inside(kSlcpObservation, t3, t4, t5);
     const auto on_grid = [&](const torch::Tensor& values) {
         return ((weight * values).sum() / weight.sum()).item<double>();
     };

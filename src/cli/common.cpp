@@ -23,7 +23,7 @@ void add_checkpoint(CLI::App& command, std::string& path, const char* group) {
 }
 
 void add_data(CLI::App& command, std::string& folder, const char* group) {
-    command.add_option("--data", folder, "folder of the data set, where it is not where the training had it")
+    command.add_option("--data", folder, "folder of the data set, or CSV file of a table, where it is not where the training had it")
         ->type_name("DIR")
         ->group(group);
 }
@@ -31,6 +31,10 @@ void add_data(CLI::App& command, std::string& folder, const char* group) {
 DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder) {
     DatasetOptions options = checkpoint.config.dataset;
     if (folder.empty()) return options;
+    if (options.kind == "table") {
+        options.file = folder;
+        return options;
+    }
     if (!reads_files(options)) throw Error(fmt::format("--data: the data set {} is drawn, not read", options.kind));
     options.dir = folder;
     return options;

@@ -66,7 +66,8 @@ std::optional<Dataset> read_split(const std::string& input, const Options& comma
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
     DatasetOptions options = data_of(checkpoint, command.data);
     if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = command.data};
-    const Dataset dataset = load_dataset(options, match[2] == "train" ? Split::kTrain : Split::kTest);
+    const Dataset loaded = load_dataset(options, match[2] == "train" ? Split::kTrain : Split::kTest);
+    const Dataset dataset = in_columns(loaded, checkpoint.columns, checkpoint.given_columns, "--input " + input);
     const int64_t begin = match[4].length() ? std::stoll(match[4]) : 0;
     const int64_t end = match[5].length() ? std::stoll(match[5]) : dataset.size();
     if (begin >= end || end > dataset.size()) {

@@ -113,11 +113,10 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Op
     }
 }
 
-namespace {
-
-/// The first test images: --num, or `by_default` of them where there are so many.
-Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int64_t by_default) {
-    Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
+/// The first test examples: --num, or `by_default` of them where there are so many.
+Dataset test_examples(const EvalOptions& options, const Checkpoint& checkpoint, int64_t by_default) {
+    const Dataset loaded = load_dataset(data_of(checkpoint, options.data), Split::kTest);
+    Dataset test = in_columns(loaded, checkpoint.columns, checkpoint.given_columns, "the data set");
     const int64_t count = options.num.value_or(std::min(by_default, test.size()));
     if (count > test.size()) {
         throw Error(fmt::format("--num {}: there are {} test {}s", count, test.size(), noun(test.shape())));
@@ -125,6 +124,8 @@ Dataset test_examples(const Options& options, const Checkpoint& checkpoint, int6
     test.labels = labels_as(test, checkpoint.classes());
     return part_of(test, 0, count);
 }
+
+namespace {
 
 /// What a network is told of examples whose labels are its own.
 Condition told_of(const Dataset& dataset, const Model& model) {
@@ -138,7 +139,8 @@ Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, to
     const auto x = to_network(examples.examples);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
-    report.head["metric"] = "mean squared error per pixel in [0, 1] after encoding and decoding";
+    report.head["metric"] = fmt::format("mean squared error per {} after encoding and decoding",
+                                        checkpoint.shape.points ? "standardised number" : "pixel in [0, 1]");
     report.head[noun(checkpoint.shape) + "s"] = x.size(0);
     for (const auto& sampling : all) {
         Sampler decode = make_sampler(sampling, model, device);
@@ -179,7 +181,11 @@ Report report_point_density(const Options& options, const Checkpoint& checkpoint
     Report report;
     report.head["metric"] = "nats per point, -log p of the test points in their own units, by the ODE";
     report.head["points"] = test.size();
-    report.head["ode"] = fmt::format("from t = 1 to {} in {} steps of heun, exact divergence", start, steps);
+    report.head["ode"] = fmt::format(
+        "from t = 1 to {}, exact divergence, {}", start,
+        options.sampling.tolerance ? fmt::format("dopri5 with a tolerance of {}", *options.sampling.tolerance)
+                                   : fmt::format("heun in {} steps", steps));
+    if (model.classes > 0) report.head["given"] = "the labels of the test points";
     Json row;
     row["nats"] = nats.mean().item<double>();
     row["standard_error"] = nats.std().item<double>() / std::sqrt(double(nats.size(0)));
@@ -245,7 +251,9 @@ const Table<Metric>& metrics() {
     }();
     static const std::set<std::string> of_points = [] {
         auto options = drawing;
-        for (const char* name : {"--clip-x0", "--threshold", "--guide", "--plot"}) options.erase(name);
+        for (const char* name : {"--clip-x0", "--threshold", "--class", "--negative-class", "--plot"}) {
+            options.erase(name);
+        }
         return options;
     }();
     static const auto with = [](std::set<std::string> options, const std::string& one) {
@@ -421,7 +429,7 @@ void add_eval(CLI::App& app) {
                      "c2st: observations of a simulator's test split, a row for each")
         ->transform(range<int64_t>(1, 1000))
         ->type_name("N")
-        ->capture_default_str()
+        ->default_str("5")
         ->group(kWhat);
     command->add_flag("--per-class", options->per_class, "fid: rows for each class too")->group(kWritten);
     command

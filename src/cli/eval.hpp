@@ -30,7 +30,7 @@ struct EvalOptions {
     NllOptions nll;
     bool per_class = false;
     std::vector<double> sigmas;
-    int64_t observations = 5;
+    std::optional<int64_t> observations;
     std::string plot;
     bool json = false;
     RuntimeOptions runtime;
@@ -53,6 +53,10 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
 /// `count` training examples (all, if there are fewer) drawn at random, with a warning where the network was trained on
 /// other data.
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count);
+
+/// The first test examples, in the checkpoint's columns: --num, or `by_default` of them where there are so many. Throws
+/// Error where there are not --num.
+Dataset test_examples(const EvalOptions& options, const Checkpoint& checkpoint, int64_t by_default);
 
 /// Throws Error where the images are none that the classifier of MNIST could say anything of.
 void require_digits(const Checkpoint& checkpoint, const std::string& metric);

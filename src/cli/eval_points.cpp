@@ -15,6 +15,8 @@
 namespace diffuse::cli {
 namespace {
 
+constexpr int64_t kDefaultPoints = 10'000, kDefaultObservations = 5;
+
 void require_points(const Checkpoint& checkpoint, const std::string& metric) {
     if (checkpoint.shape.points) return;
     throw Error(fmt::format("--metric {} is of points, and this network draws pictures", metric));
@@ -23,6 +25,7 @@ void require_points(const Checkpoint& checkpoint, const std::string& metric) {
 /// Samples, one for each row of the condition where there is one: as the network's data, float32 [N, D].
 TimedSamples draw(const SampleOptions& sampling, const Model& model, const Condition& condition, int64_t count,
                   uint64_t seed, torch::Device device, const std::string& what) {
+    check_guidance(sampling, condition);
     Sampler sampler = make_sampler(sampling, model, device);
     sampler.condition = condition;
     sampler.seed = seed;
@@ -41,32 +44,23 @@ const Simulator& simulator_of(const Checkpoint& checkpoint, const std::string& m
     if (checkpoint.config.dataset.kind == "simulator") {
         return look_up("simulator", simulators(), checkpoint.config.dataset.simulator);
     }
-    throw Error(fmt::format("--metric {}: the posterior of data of kind {} is not known; it takes a network trained on "
-                            "a simulator",
-                            metric, checkpoint.config.dataset.kind));
-}
-
-/// The first rows of the test split, at most `count`.
-Dataset some_test_rows(const EvalOptions& options, const Checkpoint& checkpoint, int64_t count) {
-    const Dataset test = load_dataset(data_of(checkpoint, options.data), Split::kTest);
-    if (test.size() < count) {
-        throw Error(fmt::format("--metric {}: there are {} test points, and {} are needed", options.metric, test.size(),
-                                count));
-    }
-    return part_of(test, 0, count);
+    throw Error(
+        fmt::format("--metric {}: the posterior of data of kind {} is not known; it takes a network trained on "
+                    "a simulator",
+                    metric, checkpoint.config.dataset.kind));
 }
 
 /// Of a network that is told nothing: its samples against as many fresh data.
 void add_against_data(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
                       const SampleOptions& sampling, const Model& model, torch::Device device) {
     constexpr int64_t kEnergyPoints = 1000, kPermutations = 999;
-    const int64_t count = report.head["samples"];
-    const Dataset test = some_test_rows(options, checkpoint, count);
+    const Dataset test = test_examples(options, checkpoint, kDefaultPoints);
+    const int64_t count = test.size();
+    report.head["samples"] = count;
     const auto drawn = draw(sampling, model, condition_of(sampling, checkpoint.classes(), count), count,
                             uint64_t(options.seed), device, "samples");
     const auto some = [&](const torch::Tensor& x) { return x.narrow(0, 0, std::min(count, kEnergyPoints)); };
-    const EnergyTest energy =
-        energy_test(some(drawn.x), some(test.examples), kPermutations, uint64_t(options.seed));
+    const EnergyTest energy = energy_test(some(drawn.x), some(test.examples), kPermutations, uint64_t(options.seed));
     Json row;
     row["against"] = "test points";
     row["c2st"] = classifier_two_sample_test(test.examples, drawn.x, uint64_t(options.seed));
@@ -81,16 +75,21 @@ void add_against_data(Report& report, const EvalOptions& options, const Checkpoi
 void add_against_posteriors(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
                             const SampleOptions& sampling, const Model& model, torch::Device device) {
     const Simulator& simulator = simulator_of(checkpoint, options.metric);
-    const int64_t count = report.head["samples"];
-    const Dataset test = some_test_rows(options, checkpoint, options.observations);
+    const int64_t count = options.num.value_or(kDefaultPoints);
+    const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
+    const int64_t observations = options.observations.value_or(kDefaultObservations);
+    if (observations > test.size()) {
+        throw Error(fmt::format("--observations {}: there are {}", observations, test.size()));
+    }
+    report.head["samples"] = count;
     double sum = 0;
-    for (int64_t i = 0; i < options.observations; ++i) {
+    for (int64_t i = 0; i < observations; ++i) {
         const uint64_t seed = uint64_t(options.seed + i);
         const auto given = test.given.narrow(0, i, 1);
         const auto y = restored(given, checkpoint.given_columns)[0];
         const auto exact = simulator.posterior(y, seed, count);
-        const auto drawn = draw(sampling, model, given.repeat({count, 1}), count, seed, device,
-                                fmt::format("observation {}", i + 1));
+        const auto drawn =
+            draw(sampling, model, given.repeat({count, 1}), count, seed, device, fmt::format("observation {}", i + 1));
         Json row;
         row["against"] = fmt::format("posterior {}", i + 1);
         row["c2st"] = classifier_two_sample_test(exact, restored(drawn.x, checkpoint.columns), seed);
@@ -101,7 +100,7 @@ void add_against_posteriors(Report& report, const EvalOptions& options, const Ch
     }
     Json mean;
     mean["against"] = "all, mean";
-    mean["c2st"] = sum / double(options.observations);
+    mean["c2st"] = sum / double(observations);
     report.add(mean);
 }
 
@@ -134,10 +133,9 @@ Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, t
     if (!mixture) {
         throw Error(fmt::format("--metric fisher: the score of data of kind {} is not known; it is of {}",
                                 checkpoint.config.dataset.kind,
-                                "eight-gaussians, mixture, two-moons, swiss-roll and rings"));
+                                "eight-gaussians, fractal, mixture, two-moons, swiss-roll and rings"));
     }
-    const int64_t count = options.num.value_or(10'000);
-    const Dataset test = some_test_rows(options, checkpoint, count);
+    const Dataset test = test_examples(options, checkpoint, kDefaultPoints);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const Denoiser learned = [at = denoiser(model), device](const torch::Tensor& x, const NoiseLevel& level) {
         const auto [x0, eps] = at(x.to(device), level);
@@ -147,7 +145,7 @@ Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, t
     report.head["metric"] =
         "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at sigma, alpha = 1; "
         "floor: of denoising score matching";
-    report.head["points"] = count;
+    report.head["points"] = test.size();
     for (const double sigma : sigmas_of(options)) {
         const auto found =
             fisher_divergence(learned, mixture_denoiser(*mixture), test.examples, sigma, uint64_t(options.seed));
@@ -160,9 +158,9 @@ Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, t
         row["floor"] = found.floor;
         report.add(row);
     }
-    report.figure = Figure{"Error of the learned score",
-                           {panel_of(report, "sigma", {"fisher", "exact_square"}),
-                            panel_of(report, "sigma", {"relative"})}};
+    report.figure =
+        Figure{"Error of the learned score",
+               {panel_of(report, "sigma", {"fisher", "exact_square"}), panel_of(report, "sigma", {"relative"})}};
     return report;
 }
 
@@ -172,7 +170,9 @@ Report report_c2st(const EvalOptions& options, const Checkpoint& checkpoint, tor
     const Model model = make_model(checkpoint, sampling.weights, device);
     Report report;
     report.head["metric"] = "classifier two-sample test: share of points that a network tells right; 0.5 is ideal";
-    report.head["samples"] = options.num.value_or(10'000);
+    if (model.given == 0 && options.observations) {
+        throw Error("--observations are of a network that is told numbers");
+    }
     (model.given > 0 ? add_against_posteriors : add_against_data)(report, options, checkpoint, sampling, model, device);
     return report;
 }
@@ -183,8 +183,8 @@ Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torc
     if (checkpoint.given_columns.empty()) throw Error("--metric sbc is of a network that is told numbers");
     const SampleOptions sampling = only_one(options, checkpoint);
     const Model model = make_model(checkpoint, sampling.weights, device);
-    const int64_t trials = options.num.value_or(kDefaultTrials);
-    const Dataset test = some_test_rows(options, checkpoint, trials);
+    const Dataset test = test_examples(options, checkpoint, kDefaultTrials);
+    const int64_t trials = test.size();
     const auto drawn = draw(sampling, model, test.given.repeat_interleave(kDraws, 0), trials * kDraws,
                             uint64_t(options.seed), device, "posteriors");
     const auto samples = drawn.x.view({trials, kDraws, -1});
@@ -216,7 +216,7 @@ Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torc
     const double mean = double(trials) / double(kBins), spread = 2 * std::sqrt(mean * (1 - 1.0 / double(kBins)));
     for (const double level : {mean - spread, mean + spread}) {
         figure.panels.front().curves.push_back(
-            {level < mean ? "uniform, two standard errors" : "", {0, 1}, {level, level}, Mark::kDashed});
+            {level < mean ? "uniform, two s.e." : "", {0, 1}, {level, level}, Mark::kDashed});
     }
     report.figure = figure;
     return report;

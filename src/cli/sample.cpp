@@ -250,15 +250,17 @@ void check_kind_of_files(const Options& options, const Checkpoint& checkpoint) {
 }
 
 /// The score of noisy data at sigma / alpha = `ratio` and alpha = 1, in the columns' units.
-torch::Tensor score_at(const Denoiser& denoiser, const Columns& columns, const torch::Tensor& at, double ratio) {
+torch::Tensor score_at(const Denoiser& denoiser, const Columns& columns, const torch::Tensor& at, double ratio,
+                       torch::Device device) {
     std::vector<double> stds;
     for (const auto& column : columns) stds.push_back(column.std);
-    const auto z = standardised(at, columns).to(torch::kFloat64);
-    return denoiser(z, level_of_ratio(ratio, /*alpha=*/1)).eps / -ratio / torch::tensor(stds, torch::kFloat64);
+    const auto z = standardised(at, columns).to(torch::kFloat64).to(device);
+    const auto eps = denoiser(z, level_of_ratio(ratio, /*alpha=*/1)).eps.cpu();
+    return eps / -ratio / torch::tensor(stds, torch::kFloat64);
 }
 
 Figure figure_of_points(const Options& options, const torch::Tensor& z, const Condition& condition, const Model& model,
-                        const Columns& columns) {
+                        const Columns& columns, torch::Device device) {
     constexpr int64_t kManyPoints = 10'000;
     const std::string style = options.style.value_or(z.size(0) > kManyPoints ? "density" : "scatter");
     const auto all = names(columns);
@@ -271,8 +273,8 @@ Figure figure_of_points(const Options& options, const torch::Tensor& z, const Co
             const bool told = condition.defined();
             auto sizes = told ? condition.sizes().vec() : std::vector<int64_t>();
             if (told) sizes[0] = at.size(0);
-            const auto same = told ? condition.narrow(0, 0, 1).expand(sizes) : Condition();
-            return score_at(denoiser(model, same), columns, at, ratio);
+            const auto same = told ? condition.narrow(0, 0, 1).expand(sizes).to(device) : Condition();
+            return score_at(denoiser(model, same), columns, at, ratio, device);
         };
         figure.panels.push_back(
             field_panel(restored(z + ratio * noise, columns), all, field, fmt::format("score at sigma = {:g}", ratio)));
@@ -281,9 +283,9 @@ Figure figure_of_points(const Options& options, const torch::Tensor& z, const Co
 }
 
 void write_points(const Options& options, const torch::Tensor& z, const Condition& condition, const Model& model,
-                  const Columns& columns) {
+                  const Columns& columns, torch::Device device) {
     if (file_ending(options.out) == ".csv") return write_csv(options.out, {names(columns), restored(z, columns)});
-    write_figure(options.out, figure_of_points(options, z, condition, model, columns));
+    write_figure(options.out, figure_of_points(options, z, condition, model, columns, device));
 }
 
 void write_tensors(const Options& options, const torch::Tensor& samples, const char* name, const Condition& condition,
@@ -295,9 +297,9 @@ void write_tensors(const Options& options, const torch::Tensor& samples, const c
 }
 
 void write_files(const Options& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
-                 const PngTexts& origin, const Model& model, const Columns& columns) {
+                 const PngTexts& origin, const Model& model, const Columns& columns, torch::Device device) {
     if (model.shape.points) {
-        write_points(options, x, condition, model, columns);
+        write_points(options, x, condition, model, columns, device);
         return write_tensors(options, restored(x, columns).to(torch::kFloat32), "points", condition, origin);
     }
     const auto images = x.clamp(-1, 1);  // without --clip-x0 a pixel may end a little outside
@@ -397,7 +399,8 @@ void draw(const Options& options, const Drawing& drawing, const Source& source, 
     PngTexts origin = origin_of_samples(options, source, steps);
     const auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
                                           {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, result.x, drawing.condition, drawing.shown, origin, model, source.checkpoint.columns);
+    write_files(options, result.x, drawing.condition, drawing.shown, origin, model, source.checkpoint.columns,
+                device);
     print(options, result, steps);
 }
 

@@ -24,6 +24,14 @@ torch::Tensor bounded(const torch::Tensor& u, const Column& column) {
     return low + (high - low) * u.sigmoid();
 }
 
+/// The mean of (u - middle)^power, summed one by one, so that its last digits depend on no number of threads.
+double mean_of(const torch::Tensor& u, double middle, int power) {
+    const double* values = u.data_ptr<double>();
+    double sum = 0;
+    for (int64_t i = 0; i < u.numel(); ++i) sum += std::pow(values[i] - middle, power);
+    return sum / double(u.numel());
+}
+
 }  // namespace
 
 Columns standardising(const std::vector<std::string>& names, const torch::Tensor& values, const std::string& what,
@@ -31,12 +39,16 @@ Columns standardising(const std::vector<std::string>& names, const torch::Tensor
     Columns columns;
     for (size_t i = 0; i < names.size(); ++i) {
         Column column{names[i], 0, 1, bounds};
-        const auto u = unbounded(values.select(1, int64_t(i)), column);
-        column.mean = u.mean().item<double>();
-        column.std = (u - column.mean).square().mean().sqrt().item<double>();
-        if (!(column.std > 1e-12 * std::abs(column.mean))) {
-            throw Error(fmt::format("{}: the column '{}' is the same number in every row; leave it out", what,
+        const auto u = unbounded(values.select(1, int64_t(i)), column).contiguous();
+        column.mean = mean_of(u, 0, 1);
+        column.std = std::sqrt(mean_of(u, column.mean, 2));
+        if (!std::isfinite(column.std)) {
+            throw Error(fmt::format("{}: the numbers of column '{}' are too large; take another unit", what,
                                     column.name));
+        }
+        if (!(column.std > 1e-12 * std::abs(column.mean))) {
+            throw Error(
+                fmt::format("{}: the column '{}' is the same number in every row; leave it out", what, column.name));
         }
         columns.push_back(column);
     }

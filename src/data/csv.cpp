@@ -238,8 +238,8 @@ std::vector<double> read_rows(Scanner& scanner, const std::vector<std::string>& 
 
 /// A name as it stands in the first line.
 std::string header_field(const std::string& name) {
-    const bool is_plain = name.find_first_of(",;\"\t\r\n") == name.npos && trimmed(name) == name &&
-                          !name.starts_with(kByteOrderMark);
+    const bool is_plain =
+        name.find_first_of(",;\"\t\r\n") == name.npos && trimmed(name) == name && !name.starts_with(kByteOrderMark);
     if (is_plain) return name;
     std::string quoted = "\"";
     for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <zlib.h>
 
 #include "data/kinds.hpp"
@@ -178,6 +179,21 @@ Dataset part_of(const Dataset& dataset, int64_t first, int64_t count) {
     return with_each(dataset, [&](const torch::Tensor& all) { return all.narrow(0, first, count); });
 }
 
+Dataset in_columns(Dataset dataset, const Columns& columns, const Columns& given_columns, const std::string& what) {
+    const auto change = [&](torch::Tensor& z, Columns& own, const Columns& wanted) {
+        if (own == wanted) return;
+        if (names(own) != names(wanted)) {
+            throw Error(fmt::format("{}: its columns are {}; the network was trained on {}", what,
+                                    fmt::join(names(own), ", "), fmt::join(names(wanted), ", ")));
+        }
+        z = standardised(restored(z, own), wanted);
+        own = wanted;
+    };
+    change(dataset.examples, dataset.columns, columns);
+    change(dataset.given, dataset.given_columns, given_columns);
+    return dataset;
+}
+
 torch::Tensor labels_as(const Dataset& dataset, const Classes& known) {
     if (!dataset.labels.defined()) return {};
     std::vector<int64_t> numbers;
@@ -201,6 +217,11 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
     std::string text = fmt::format("{} {}s of {}, CRC-32 {:08x}", dataset.size(), noun(dataset.shape()),
                                    to_string(dataset.shape()), crc(dataset.examples));
     if (with_labels && dataset.labels.defined()) text += fmt::format(", labels {:08x}", crc(dataset.labels));
+    if (dataset.shape().points) {
+        const std::string columns = to_json(dataset.columns).dump() + to_json(dataset.given_columns).dump();
+        const auto* bytes = reinterpret_cast<const uint8_t*>(columns.data());
+        text += fmt::format(", columns {:08x}", crc32_z(0, bytes, columns.size()));
+    }
     if (dataset.given.defined()) text += fmt::format(", given {:08x}", crc(dataset.given));
     return text;
 }

@@ -179,9 +179,8 @@ torch::Tensor draw_rows(const Key& first, int64_t count, int64_t width,
 }
 
 bool inside(const Rows& rows, const double* theta) {
-    return !rows.bounds || std::all_of(theta, theta + rows.parameters, [&](double t) {
-        return rows.bounds->first <= t && t <= rows.bounds->second;
-    });
+    return !rows.bounds || std::all_of(theta, theta + rows.parameters,
+                                       [&](double t) { return rows.bounds->first <= t && t <= rows.bounds->second; });
 }
 
 void draw_posterior(const Rows& rows, Random& random, const double* y, double* theta) {

@@ -63,6 +63,11 @@ void check_condition(const DatasetOptions& options, const NumberTable& table) {
 Dataset load_table(const DatasetOptions& options, Split split) {
     if (options.file.empty()) throw Error("config: dataset.file is empty; kind table needs the path of a CSV file");
     const NumberTable table = read_csv(options.file);
+    constexpr size_t kMaxColumns = 4096;
+    if (table.columns.size() > kMaxColumns) {
+        throw Error(fmt::format("{}: it has {} columns; at most {} are taken", options.file, table.columns.size(),
+                                kMaxColumns));
+    }
     check_condition(options, table);
     const NumberTable points = columns_of(table, options.condition, /*among=*/false);
     if (points.columns.empty()) {
@@ -98,9 +103,9 @@ Dataset simulate(const DatasetOptions& options, Split split) {
         const auto [more_theta, more_y] = drawn(kFirstTest, tests);
         theta = torch::cat({theta, more_theta}), y = torch::cat({y, more_y});
     }
-    const Dataset all = dataset_of({numbered("theta", simulator.parameters), theta},
-                                   {numbered("y", simulator.observations), y}, torch::arange(count),
-                                   "simulator " + options.simulator, simulator.bounds);
+    const Dataset all =
+        dataset_of({numbered("theta", simulator.parameters), theta}, {numbered("y", simulator.observations), y},
+                   torch::arange(count), "simulator " + options.simulator, simulator.bounds);
     return tests > 0 ? part_of(all, count, tests) : all;
 }
 

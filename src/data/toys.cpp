@@ -47,9 +47,8 @@ struct Curves {
     int64_t nodes;  ///< of each part, that stand for it in `known_mixture`: much closer than std
 };
 const Table<Curves>& curves() {
-    static const Table<Curves> table = {{"two-moons", {2, moon, 0.2, 400}},
-                                        {"swiss-roll", {1, roll, 0.2, 1000}},
-                                        {"rings", {4, ring, 0.08, 600}}};
+    static const Table<Curves> table = {
+        {"two-moons", {2, moon, 0.2, 400}}, {"swiss-roll", {1, roll, 0.2, 1000}}, {"rings", {4, ring, 0.08, 600}}};
     return table;
 }
 
@@ -76,6 +75,45 @@ Mixture eight_gaussians() {
     }
     return {torch::tensor(means, torch::kFloat64).view({8, 2}), torch::full({8}, 0.5 / 1.414, torch::kFloat64),
             torch::full({8}, 0.125, torch::kFloat64)};
+}
+
+/// Laws along the branches of two trees that grow out of the origin, one to the upper right and one to the lower left,
+/// after the picture of autoguidance (Karras et al. 2024, arXiv:2406.02507, figure 1); the class is the tree.
+struct Fractal {
+    std::vector<double> means, stds, weights;
+    std::vector<int64_t> trees;
+
+    void grow(int64_t tree, Place from, double angle, double length, int64_t depth) {
+        constexpr int64_t kNodes = 8, kDepth = 6;
+        constexpr double kShorter = 0.72;
+        const Place end{from.x + length * std::cos(angle), from.y + length * std::sin(angle)};
+        for (int64_t i = 0; i < kNodes; ++i) {
+            const double along = (double(i) + 0.5) / double(kNodes);
+            means.insert(means.end(), {from.x + along * (end.x - from.x), from.y + along * (end.y - from.y)});
+            stds.push_back(0.06 * length);
+            weights.push_back(std::pow(0.5, depth) * length);  // a branch has as much as both that grow out of it
+            trees.push_back(tree);
+        }
+        if (depth == kDepth) return;
+        for (const double turn : {-0.4, 0.6}) {
+            grow(tree, end, angle + turn, kShorter * length, depth + 1);
+        }
+    }
+};
+
+const Fractal& fractal() {
+    static const Fractal all = [] {
+        Fractal trees;
+        for (const int64_t tree : {0, 1}) trees.grow(tree, {0, 0}, pi / 4 + pi * double(tree), 1, 0);
+        return trees;
+    }();
+    return all;
+}
+
+Mixture fractal_mixture() {
+    const auto weights = torch::tensor(fractal().weights, torch::kFloat64);
+    return {torch::tensor(fractal().means, torch::kFloat64).view({-1, 2}),
+            torch::tensor(fractal().stds, torch::kFloat64), weights / weights.sum()};
 }
 
 Mixture mixture_of(const DatasetOptions& options) {
@@ -135,6 +173,11 @@ Law law_of(const DatasetOptions& options) {
     };
     if (options.kind == "mixture") return law_of_mixture(mixture_of(options));
     if (options.kind == "eight-gaussians") return law_of_mixture(eight_gaussians());
+    if (options.kind == "fractal") {
+        return {2, 2, [mixture = fractal_mixture()](Random& random, double* out) {
+                    return fractal().trees[size_t(draw_of(mixture, random, out))];
+                }};
+    }
     if (options.kind == "checkerboard") {
         return in_plane(1, [](int64_t, Random& random) { return on_checkerboard(random); });
     }
@@ -169,7 +212,7 @@ Mixture mixture_along(const Curves& curves) {
 }  // namespace
 
 std::vector<std::string> point_kinds() {
-    std::vector<std::string> all = {"eight-gaussians", "checkerboard", "pinwheel", "mixture"};
+    std::vector<std::string> all = {"eight-gaussians", "checkerboard", "pinwheel", "fractal", "mixture"};
     for (const auto& name : names(curves())) all.push_back(name);
     return all;
 }
@@ -194,6 +237,7 @@ Dataset draw_points(const DatasetOptions& options, Split split) {
 std::optional<Mixture> known_mixture(const DatasetOptions& options) {
     if (options.kind == "mixture") return mixture_of(options);
     if (options.kind == "eight-gaussians") return eight_gaussians();
+    if (options.kind == "fractal") return fractal_mixture();
     const Curves* along = find(curves(), options.kind);
     return along ? std::optional(mixture_along(*along)) : std::nullopt;
 }

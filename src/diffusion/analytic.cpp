@@ -1,7 +1,10 @@
 #include "diffuse/diffusion/analytic.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+
+#include "diffuse/base/parallel.hpp"
 
 namespace diffuse {
 namespace {
@@ -21,14 +24,45 @@ Components components_at(const Mixture& mixture, const torch::Tensor& x, const N
 
 }  // namespace
 
+namespace {
+
+/// Examples that are worked on at once, so that no tensor has many more numbers than this.
+int64_t rows_at_once(int64_t numbers_a_row) {
+    constexpr int64_t kNumbers = 1 << 21;
+    return std::max<int64_t>(1, kNumbers / numbers_a_row);
+}
+
+/// A denoiser that takes so many examples at once.
+Denoiser in_parts(const Denoiser& denoiser, int64_t rows) {
+    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        if (x.size(0) <= rows) return denoiser(x, level);
+        std::vector<torch::Tensor> x0, eps;
+        for (const auto& some : x.split(rows)) {
+            const auto said = denoiser(some, level);
+            x0.push_back(said.x0), eps.push_back(said.eps);
+        }
+        return {torch::cat(x0), torch::cat(eps)};
+    };
+}
+
+}  // namespace
+
+Denoiser on_cpu(Denoiser denoiser) {
+    return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+        const auto [x0, eps] = denoiser(x.cpu(), level);
+        return {x0.to(x.device()), eps.to(x.device())};
+    };
+}
+
 Denoiser mixture_denoiser(const Mixture& mixture) {
-    return [mixture](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+    const Denoiser whole = [mixture](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
         const auto [away, variance, log_density] = components_at(mixture, x, level);
         const auto share = log_density.softmax(1).unsqueeze(-1);
         const auto eps = level.sigma / variance.unsqueeze(-1) * away;
         const auto x0 = mixture.means + (level.alpha * mixture.stds.square() / variance).unsqueeze(-1) * away;
         return {(share * x0).sum(1), (share * eps).sum(1)};
     };
+    return in_parts(whole, rows_at_once(mixture.means.numel()));
 }
 
 torch::Tensor mixture_log_density(const Mixture& mixture, const torch::Tensor& x, const NoiseLevel& level) {
@@ -47,6 +81,7 @@ Prediction of_data(const torch::Tensor& x, const NoiseLevel& level) { return {x 
 }  // namespace
 
 Denoiser fitted_gaussian_denoiser(const torch::Tensor& data) {
+    const SingleThreaded guard;  // so that the digits do not depend on the number of threads
     const auto flat = data.flatten(1).to(torch::kFloat64);
     const auto mean = flat.mean(0), away = flat - mean;
     const auto [values, axes] = torch::linalg_eigh(away.t().mm(away) / double(flat.size(0)), "L");
@@ -62,21 +97,19 @@ Denoiser fitted_gaussian_denoiser(const torch::Tensor& data) {
 }
 
 Denoiser empirical_denoiser(const torch::Tensor& data) {
-    constexpr int64_t kNumbersAtOnce = 1 << 24, kFew = 64;
+    constexpr int64_t kFew = 64;
     // Pictures are so far from one another that float32 tells which is nearest.
     const auto type = data[0].numel() <= kFew ? torch::kFloat64 : torch::kFloat32;
     const auto flat = data.flatten(1).to(type), squares = flat.square().sum(1);
-    return [flat, squares, type](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
+    const Denoiser whole = [flat, squares, type](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
         if (level.sigma == 0) return of_data(x, level);
-        const auto all = x.flatten(1).to(type);
-        std::vector<torch::Tensor> means;
-        for (const auto& some : all.split(std::max<int64_t>(1, kNumbersAtOnce / flat.size(0)))) {
-            // Without |x|^2, which is the same for all.
-            const auto away = level.alpha * level.alpha * squares - 2 * level.alpha * some.mm(flat.t());
-            means.push_back((away / (-2 * level.sigma * level.sigma)).softmax(1).mm(flat));
-        }
-        return with_eps(torch::cat(means).view(x.sizes()).to(x.scalar_type()), x, level);
+        // Without |x|^2, which is the same for all.
+        const auto products = x.flatten(1).to(type).mm(flat.t());
+        const auto away = level.alpha * level.alpha * squares - 2 * level.alpha * products;
+        const auto mean = (away / (-2 * level.sigma * level.sigma)).softmax(1).mm(flat);
+        return with_eps(mean.view(x.sizes()).to(x.scalar_type()), x, level);
     };
+    return in_parts(whole, rows_at_once(flat.size(0)));
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "diffuse/base/parallel.hpp"
 #include "diffuse/base/random.hpp"
 
 namespace diffuse {
@@ -9,6 +10,7 @@ namespace diffuse {
 FisherDivergence fisher_divergence(const Denoiser& learned, const Denoiser& exact, const torch::Tensor& data,
                                    double sigma, uint64_t seed) {
     constexpr int64_t kGroup = 4096;
+    const SingleThreaded guard;  // so that the digits do not depend on the number of threads
     const NoiseLevel level = level_of_ratio(sigma, /*alpha=*/1);
     const auto noise = normal_images(seed, Purpose::kBoundNoise, 0, data.size(0), data.sizes().slice(1), /*draw=*/0);
     const auto noisy = data.to(torch::kFloat64) + sigma * noise.to(torch::kFloat64);

@@ -4,6 +4,7 @@
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/nets/unet.hpp"
 
 namespace diffuse {
@@ -85,6 +86,9 @@ struct Mlp::Modules : nn::Module {
 
 Mlp::Mlp(const MlpOptions& options, int64_t numbers, int64_t classes, int64_t given, uint64_t seed,
          torch::Device device) {
+    if (options.width % 2 != 0) {
+        throw Error(fmt::format("config: model.width is {}; expected an even number", options.width));
+    }
     torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
     modules_ = std::make_shared<Modules>(options, numbers, classes, given);
     modules_->to(device);

@@ -43,13 +43,11 @@ Denoiser local(const Config&, const Dataset& train) {
 using Make = Denoiser (*)(const Config& config, const Dataset& train);
 const Table<Make>& kinds() {
     static const Table<Make> table = {
-        {"gaussian", [](const Config&, const Dataset& train) {
-             return fitted_gaussian_denoiser(to_network(train.examples));
-         }},
+        {"gaussian",
+         [](const Config&, const Dataset& train) { return fitted_gaussian_denoiser(to_network(train.examples)); }},
         {"mixture", of_mixture},
-        {"empirical", [](const Config&, const Dataset& train) {
-             return empirical_denoiser(to_network(train.examples));
-         }},
+        {"empirical",
+         [](const Config&, const Dataset& train) { return empirical_denoiser(to_network(train.examples)); }},
         {"local", local}};
     return table;
 }
@@ -60,7 +58,7 @@ std::vector<std::string> analytic_names() { return names(kinds()); }
 
 Model analytic_model(const std::string& name, const Config& config, const Dataset& train) {
     Model model{{}, make_parameterization(config.parameterization), make_schedule(config.schedule), train.shape()};
-    model.exact = look_up("analytic denoiser", kinds(), name)(config, train);
+    model.exact = on_cpu(look_up("analytic denoiser", kinds(), name)(config, train));
     return model;
 }
 

@@ -150,6 +150,10 @@ double root_mean_square(const torch::Tensor& examples) {
 }  // namespace
 
 Config with_classes(Config config, const Dataset& dataset) {
+    check_bounds(config.sample, dataset.shape());
+    if (config.dataset.flip && dataset.shape().points) {
+        throw Error("config: dataset.flip mirrors pictures, and the data are points; set it to false");
+    }
     const bool is_told = dataset.given.defined();  // numbers instead
     const int64_t classes = config.net.classes.value_or(is_told ? 0 : dataset.classes);
     if (classes > 0 && is_told) {

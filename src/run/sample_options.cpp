@@ -263,6 +263,11 @@ int64_t default_steps(const SampleOptions& options, const Schedule& schedule, in
 
 }  // namespace
 
+void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
+    if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
+    throw Error("clip_x0 and threshold keep pictures between black and white; points have no such bounds");
+}
+
 void check_guidance(const SampleOptions& options, const Condition& condition) {
     if (condition.defined() || options.guidance == 1 || !options.guide.empty()) return;
     throw Error(

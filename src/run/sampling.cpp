@@ -18,11 +18,6 @@ bool clips_x0(const SampleOptions& options, const ExampleShape& shape) {
     return options.clip_x0.value_or(options.stochastic() && !shape.points);
 }
 
-void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
-    if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
-    throw Error("clip_x0 and threshold keep pictures between black and white; points have no such bounds");
-}
-
 }  // namespace
 
 namespace {
@@ -45,9 +40,10 @@ std::optional<Reference> reference_of(const SampleOptions& options, const Model&
     if (options.guidance == 1) return std::nullopt;
     if (!options.guide.empty()) {
         const Model guide = make_model(load_checkpoint(options.guide), options.weights, device);
-        if (guide.shape != model.shape || guide.classes != model.classes) {
-            throw Error(fmt::format("{}: the guide draws {} of {} classes, the network {} of {}", options.guide,
-                                    to_string(guide.shape), guide.classes, to_string(model.shape), model.classes));
+        if (guide.shape != model.shape || guide.classes != model.classes || guide.given != model.given) {
+            throw Error(fmt::format("{}: the guide draws {} of {} classes, told {} numbers, the network {} of {}, told {}",
+                                    options.guide, to_string(guide.shape), guide.classes, guide.given,
+                                    to_string(model.shape), model.classes, model.given));
         }
         return Reference{guide, /*has_condition=*/true, std::nullopt};
     }

@@ -58,8 +58,9 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
         const double fraction = std::fmod(offset + double(i) / double(batch), 1.0);
         if (normal) {
             const double std = density.std.value_or(normal->second);
-            levels.push_back(
-                level_at(schedule, density.mean.value_or(normal->first) + std * normal_quantile(fraction)));
+            const double mean = density.mean.value_or(normal->first);
+            // Without std the quantile, which may be infinite, says nothing.
+            levels.push_back(level_at(schedule, std == 0 ? mean : mean + std * normal_quantile(fraction)));
         } else {
             const int64_t t = std::min(schedule.steps(), 1 + int64_t(fraction * double(schedule.steps())));
             levels.push_back(schedule.at(double(t)));

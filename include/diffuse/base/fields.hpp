@@ -77,7 +77,7 @@ struct Field {
     bool may_change = false;      ///< in a run that is resumed
     std::string by_default = "";  ///< what holds where an optional value is not given
     std::string of_kind = "";     ///< that the section's field "kind", which stands before, must have, or several:
-                               ///< "images, table"; empty: any
+                                  ///< "images, table"; empty: any
 };
 using Fields = std::vector<Field>;
 

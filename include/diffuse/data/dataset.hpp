@@ -65,6 +65,10 @@ Dataset part_of(const Dataset& dataset, int64_t first, int64_t count);
 /// it does not know. Not defined where the data have none.
 torch::Tensor labels_as(const Dataset& dataset, const Classes& known);
 
+/// Points in the units of these columns, whatever those of their own, which must have the same names: so that a network
+/// sees other data as it saw its own. Throws Error, beginning with `what`, for other columns. Pictures as they are.
+Dataset in_columns(Dataset dataset, const Columns& columns, const Columns& given_columns, const std::string& what);
+
 enum class Split { kTrain, kTest };
 
 /// Whether the data are read from the files of a folder, not drawn.

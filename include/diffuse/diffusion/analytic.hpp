@@ -18,6 +18,9 @@ struct Mixture {
 /// E[eps | x] = sigma / v (x - alpha m), and the components share x by their densities there.
 Denoiser mixture_denoiser(const Mixture& mixture);
 
+/// The same for x on any device, by a denoiser whose tensors are on the CPU.
+Denoiser on_cpu(Denoiser denoiser);
+
 /// log p of noisy data at a level. x: [N, D] -> [N]
 torch::Tensor mixture_log_density(const Mixture& mixture, const torch::Tensor& x, const NoiseLevel& level = {});
 

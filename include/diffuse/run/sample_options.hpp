@@ -53,6 +53,9 @@ SampleOptions without_idle(SampleOptions options);
 /// encoding.
 void check(const SampleOptions& options);
 
+/// Throws Error for points with what keeps pictures between black and white.
+void check_bounds(const SampleOptions& options, const ExampleShape& shape);
+
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
 void check_guidance(const SampleOptions& options, const Condition& condition);
 
