@@ -23,7 +23,9 @@ void add_checkpoint(CLI::App& command, std::string& path, const char* group) {
 }
 
 void add_data(CLI::App& command, std::string& folder, const char* group) {
-    command.add_option("--data", folder, "folder of the data set, or CSV file of a table, where it is not where the training had it")
+    command
+        .add_option("--data", folder,
+                    "folder of the data set, or CSV file of a table, where it is not where the training had it")
         ->type_name("DIR")
         ->group(group);
 }

@@ -58,6 +58,9 @@ Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& trai
 /// Error where there are not --num.
 Dataset test_examples(const EvalOptions& options, const Checkpoint& checkpoint, int64_t by_default);
 
+/// What a network is told of examples whose labels are its own.
+Condition told_of(const Dataset& dataset, const Model& model);
+
 /// Throws Error where the images are none that the classifier of MNIST could say anything of.
 void require_digits(const Checkpoint& checkpoint, const std::string& metric);
 
@@ -80,6 +83,7 @@ void check_plot(const EvalOptions& options, bool of_curves);
 Figure figure_of(const Report& report, const EvalOptions& options, const std::vector<std::string>& columns);
 
 Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
+Report report_nll(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 /// Of two files, and no checkpoint.
 Report report_features(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
 /// Of points: how wrong the score is, and whether samples are of the right law and posteriors calibrated.

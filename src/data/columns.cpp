@@ -43,8 +43,8 @@ Columns standardising(const std::vector<std::string>& names, const torch::Tensor
         column.mean = mean_of(u, 0, 1);
         column.std = std::sqrt(mean_of(u, column.mean, 2));
         if (!std::isfinite(column.std)) {
-            throw Error(fmt::format("{}: the numbers of column '{}' are too large; take another unit", what,
-                                    column.name));
+            throw Error(
+                fmt::format("{}: the numbers of column '{}' are too large; take another unit", what, column.name));
         }
         if (!(column.std > 1e-12 * std::abs(column.mean))) {
             throw Error(

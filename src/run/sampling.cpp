@@ -41,9 +41,10 @@ std::optional<Reference> reference_of(const SampleOptions& options, const Model&
     if (!options.guide.empty()) {
         const Model guide = make_model(load_checkpoint(options.guide), options.weights, device);
         if (guide.shape != model.shape || guide.classes != model.classes || guide.given != model.given) {
-            throw Error(fmt::format("{}: the guide draws {} of {} classes, told {} numbers, the network {} of {}, told {}",
-                                    options.guide, to_string(guide.shape), guide.classes, guide.given,
-                                    to_string(model.shape), model.classes, model.given));
+            throw Error(
+                fmt::format("{}: the guide draws {} of {} classes, told {} numbers, the network {} of {}, told {}",
+                            options.guide, to_string(guide.shape), guide.classes, guide.given, to_string(model.shape),
+                            model.classes, model.given));
         }
         return Reference{guide, /*has_condition=*/true, std::nullopt};
     }

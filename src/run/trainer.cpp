@@ -283,7 +283,7 @@ private:
         const auto samples = diffuse::run(sampler, start).x;
         const auto path = folder_.path() / kSamplesName / step_name(step_, shape_.points ? ".csv" : ".png");
         if (shape_.points) {
-            write_csv(path, {names(columns_), restored(samples, columns_)});
+            write_csv(path, {names(columns_), restored(samples, columns_)}, /*as_float32=*/true);
         } else {
             const auto images = to_bytes(samples);
             write_png(path, sheet(images, columns, sheet_scale({}, shape_.height, shape_.width)),
