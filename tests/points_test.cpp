@@ -82,6 +82,29 @@ TEST(Points, OfEightGaussiansHaveTheEntropyAndFloorsOfTheFormulas) {
     }
 }
 
+TEST(Points, AreSharedOutRightlyByEveryStochasticSolver) {
+    // The exact score of eight Gaussians, a start from noise: each mode gets an eighth, and its own width.
+    const Mixture mixture = *known_mixture(drawn("eight-gaussians", 1));
+    const Schedule ve = make_schedule({.kind = "ve"});
+    constexpr int64_t kCount = 4000;
+    for (const std::string name : {"langevin", "pc", "reverse-diffusion", "euler-maruyama", "ddpm", "edm-sde"}) {
+        SolverOptions options = on_schedule(ve, /*eta=*/1);
+        const Grid grid = make_grid(ve, "log-snr", 100);
+        options.steps = std::ssize(grid) - 1;
+        Sampler sampler{.solver = [=] { return look_up("solver", solvers(), name).make(options); },
+                        .denoiser = closed_form(mixture_denoiser(mixture)),
+                        .grid = grid};
+        const auto x = run(sampler, sampling_noise(1, 0, kCount, {2}, 0)).x.to(torch::kFloat64);
+        const auto squares = (x.unsqueeze(1) - mixture.means).square().sum(-1);
+        const auto [nearest, mode] = squares.min(1);
+        const auto counts = torch::bincount(mode, {}, 8).to(torch::kFloat64);
+        EXPECT_LT((counts - kCount / 8.0).abs().max().item<double>(), 5 * std::sqrt(kCount * 7 / 64.0)) << name;
+        // Of a law and its neighbours 6.1 standard deviations away; the steps of 100 levels leave a tenth.
+        const double std = std::sqrt(nearest.mean().item<double>() / 2);
+        EXPECT_NEAR(std, 0.3536, 0.04) << name;
+    }
+}
+
 TEST(Fisher, DivergenceOfTwoNormalLawsIsItsClosedForm) {
     // s1^2/s2^4 - 2/s2^2 + 1/s1^2 + (m1 - m2)^2/s2^4 with data N(0, 1), here with noise of 0.5 on both.
     const double noise = 0.25, first = 1 + noise, second = 4 + noise;
