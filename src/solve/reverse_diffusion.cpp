@@ -25,8 +25,8 @@ public:
 
 /// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin
 /// dynamics at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each
-/// example alone, but at most 1.5 sigma^2: of few numbers the score may be next to nothing by chance, of pictures it
-/// never is.
+/// example alone, but at most ten times what that is of pure noise, 2 (snr sigma)^2: of few numbers the score may
+/// be next to nothing by chance, of pictures it never is.
 class PredictorCorrector : public Solver {
 public:
     explicit PredictorCorrector(double snr) : snr_(snr) {}
@@ -36,12 +36,13 @@ public:
         const auto predicted = reverse_step(denoiser(x, from), x, from, to, noise);
         if (to.sigma == 0) return predicted;
         const auto score = -denoiser(predicted, to).eps / to.sigma, z = noise(1);
-        const auto h = (2 * (snr_ * norm(z) / norm(score)).square()).clamp_max(kMaxStep * to.sigma * to.sigma);
+        const double of_noise = 2 * snr_ * snr_ * to.sigma * to.sigma;
+        const auto h = (2 * (snr_ * norm(z) / norm(score)).square()).clamp_max(kMaxStep * of_noise);
         return predicted + h * score + (2 * h).sqrt() * z;
     }
 
 private:
-    static constexpr double kMaxStep = 1.5;
+    static constexpr double kMaxStep = 10;
     static torch::Tensor norm(const torch::Tensor& x) {
         std::vector<int64_t> shape(size_t(x.dim()), 1);
         shape[0] = x.size(0);
