@@ -26,7 +26,7 @@ int64_t patch_side(const NoiseLevel& level, int64_t picture) {
         double ratio;
         int64_t side;
     };
-    for (const auto& [ratio, side] : {UpTo{0.1, 3}, {0.25, 5}, {0.6, 7}, {1.2, 11}, {2.5, 15}}) {
+    for (const auto& [ratio, side] : {UpTo{0.15, 3}, {0.4, 5}, {0.9, 7}, {1.8, 11}, {4, 15}, {8, 21}}) {
         if (level.ratio() <= ratio) return std::min(side, 2 * picture - 1);
     }
     return 2 * picture - 1;
