@@ -34,10 +34,10 @@ Report report_point_density(const EvalOptions& options, const Checkpoint& checkp
     Report report;
     report.head["metric"] = "nats per point, -log p of the test points in their own units, by the ODE";
     report.head["points"] = test.size();
-    report.head["ode"] = fmt::format(
-        "from t = 1 to {}, exact divergence, {}", start,
-        options.sampling.tolerance ? fmt::format("dopri5 with a tolerance of {}", *options.sampling.tolerance)
-                                   : fmt::format("heun in {} steps", steps));
+    report.head["ode"] = fmt::format("from t = 1 to {}, exact divergence, {}", start,
+                                     options.sampling.tolerance
+                                         ? fmt::format("dopri5 with a tolerance of {}", *options.sampling.tolerance)
+                                         : fmt::format("heun in {} steps", steps));
     if (model.classes > 0) report.head["given"] = "the labels of the test points";
     Json row;
     row["nats"] = nats.mean().item<double>();

@@ -106,8 +106,8 @@ torch::Tensor score_at(const Denoiser& denoiser, const Columns& columns, const t
     return eps / -ratio / torch::tensor(stds, torch::kFloat64);
 }
 
-Figure figure_of_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model,
-                        const Columns& columns, torch::Device device) {
+Figure figure_of_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition,
+                        const Model& model, const Columns& columns, torch::Device device) {
     constexpr int64_t kManyPoints = 10'000;
     const std::string style = options.style.value_or(z.size(0) > kManyPoints ? "density" : "scatter");
     const auto all = names(columns);
@@ -133,7 +133,8 @@ Figure figure_of_points(const SampleCommand& options, const torch::Tensor& z, co
 
 void write_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model,
                   const Columns& columns, torch::Device device) {
-    if (file_ending(options.out) == ".csv") return write_csv(options.out, {names(columns), restored(z, columns)}, /*as_float32=*/true);
+    if (file_ending(options.out) == ".csv")
+        return write_csv(options.out, {names(columns), restored(z, columns)}, /*as_float32=*/true);
     write_figure(options.out, figure_of_points(options, z, condition, model, columns, device));
 }
 
