@@ -118,6 +118,26 @@ Panel panel_of(const Report& report, const std::string& x, const std::vector<std
     return panel;
 }
 
+/// The histograms of a table of ranks, and where those of right posteriors lie.
+Figure figure_of_ranks(const Report& report, int64_t trials) {
+    const std::string draws = report.head["draws"].dump();
+    const double bins = report.head["bins"].get<double>(), mean = double(trials) / bins;
+    Panel panel{"rank / number of samples", "trials", {}};
+    for (const auto& row : report.rows) {
+        Curve curve{.name = row["column"].get<std::string>()};
+        for (const auto& count : row["counts"]) {
+            curve.x.push_back((double(curve.x.size()) + 0.5) / bins);
+            curve.y.push_back(count.get<double>());
+        }
+        panel.curves.push_back(curve);
+    }
+    const double spread = 2 * std::sqrt(mean * (1 - 1 / bins));
+    for (const double level : {mean - spread, mean + spread}) {
+        panel.curves.push_back({level < mean ? "uniform, two s.e." : "", {0, 1}, {level, level}, Mark::kDashed});
+    }
+    return {"Ranks of true values among " + draws + " posterior samples", {panel}};
+}
+
 /// The levels that were asked for, or eight from 0.05 to 10.
 std::vector<double> sigmas_of(const EvalOptions& options) {
     if (!options.sigmas.empty()) return options.sigmas;
@@ -196,29 +216,16 @@ Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torc
     report.head["trials"] = trials;
     report.head["draws"] = kDraws;
     report.head["bins"] = kBins;
-    Figure figure{"Ranks of true values among " + std::to_string(kDraws) + " posterior samples", {}};
     for (size_t i = 0; i < checkpoint.columns.size(); ++i) {
-        const RankTest test_of = rank_test(ranks.select(1, int64_t(i)).contiguous(), kDraws, kBins);
+        const RankTest found = rank_test(ranks.select(1, int64_t(i)).contiguous(), kDraws, kBins);
         Json row;
         row["column"] = checkpoint.columns[i].name;
-        row["chi_square"] = test_of.chi_square;
-        row["p_value"] = test_of.p_value;
-        row["counts"] = test_of.counts;
+        row["chi_square"] = found.chi_square;
+        row["p_value"] = found.p_value;
+        row["counts"] = found.counts;
         report.add(row);
-        Curve counts{.name = checkpoint.columns[i].name};
-        for (size_t bin = 0; bin < test_of.counts.size(); ++bin) {
-            counts.x.push_back((double(bin) + 0.5) / double(kBins));
-            counts.y.push_back(double(test_of.counts[bin]));
-        }
-        if (figure.panels.empty()) figure.panels.push_back({"rank / number of samples", "trials", {}});
-        figure.panels.front().curves.push_back(counts);
     }
-    const double mean = double(trials) / double(kBins), spread = 2 * std::sqrt(mean * (1 - 1.0 / double(kBins)));
-    for (const double level : {mean - spread, mean + spread}) {
-        figure.panels.front().curves.push_back(
-            {level < mean ? "uniform, two s.e." : "", {0, 1}, {level, level}, Mark::kDashed});
-    }
-    report.figure = figure;
+    report.figure = figure_of_ranks(report, trials);
     return report;
 }
 
