@@ -11,7 +11,6 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr int64_t kNeighbours = 3;      // as Kynkaanniemi et al. 2019 take
 constexpr int64_t kMaxFeatures = 4096;  // the covariances' roots take minutes beyond
 
 /// "features" of a file, or its "images" pixel by pixel, or its only tensor: float64 [N, F].

@@ -11,8 +11,6 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr int64_t kNeighbours = 3;  // as Kynkaanniemi et al. 2019 take
-
 /// The features of images of bytes: float64 [N, 64].
 torch::Tensor features_of(const Classifier& classifier, const torch::Tensor& bytes) {
     const int64_t count = bytes.size(0), at_once = 1024;

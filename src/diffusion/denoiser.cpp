@@ -15,6 +15,13 @@ Network counted(Network network, std::atomic<int64_t>& evaluations) {
     };
 }
 
+Denoiser counted(Denoiser denoiser, std::atomic<int64_t>& evaluations) {
+    return [denoiser, &evaluations](const Tensor& x, const NoiseLevel& level) {
+        evaluations += x.size(0);
+        return denoiser(x, level);
+    };
+}
+
 Tensor network_output(const Network& network, const Parameterization& parameterization, const Schedule& schedule,
                       const Tensor& x, std::span<const NoiseLevel> levels, const Condition& condition) {
     const auto on_device = [&](const std::vector<double>& values) {

@@ -77,7 +77,7 @@ torch::Tensor blurred(const torch::Tensor& x, double t) {
 }
 
 /// A step of explicit Euler; nothing flows through the ends.
-torch::Tensor explicit_step(const torch::Tensor& x, double r) {
+torch::Tensor insulated_step(const torch::Tensor& x, double r) {
     const auto flow_y = x.diff(1, 0), flow_x = x.diff(1, 1);
     using torch::constant_pad_nd;
     return x + r * (constant_pad_nd(flow_y, {0, 0, 0, 1}) - constant_pad_nd(flow_y, {0, 0, 1, 0}) +
@@ -99,7 +99,7 @@ void check_heat(Findings& f, const torch::Tensor& x) {
     constexpr int64_t kSteps = 50;
     constexpr double kRatio = 0.2;
     auto later = x;
-    for (int64_t i = 0; i < kSteps; ++i) later = explicit_step(later, kRatio);
+    for (int64_t i = 0; i < kSteps; ++i) later = insulated_step(later, kRatio);
     const auto factor = 1 - 4 * kRatio * added(x, [](const torch::Tensor& k) { return (k / 2).sin().square(); });
     f.checks.push_back({"largest error of a mode after 50 steps of explicit Euler",
                         (modes_of(later) - modes_of(x) * factor.pow(kSteps)).abs().max().item<double>(), 0, 1e-11,

@@ -92,17 +92,6 @@ Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch
             checkpoint.config.net.classes.value_or(0), std::ssize(checkpoint.given_columns)};
 }
 
-namespace {
-
-Denoiser counted(const Denoiser& exact, std::atomic<int64_t>& evaluations) {
-    return [exact, &evaluations](const torch::Tensor& x, const NoiseLevel& level) {
-        evaluations += x.size(0);
-        return exact(x, level);
-    };
-}
-
-}  // namespace
-
 Denoiser denoiser(const Model& model, const Condition& condition) {
     if (model.exact) return model.exact;
     return network_denoiser(model.network, model.parameterization, model.schedule, condition);

@@ -15,6 +15,8 @@ using Denoiser = std::function<Prediction(const torch::Tensor& x, const NoiseLev
 
 /// The same network, which adds the examples of each batch it is called with to `evaluations`, which must outlive it.
 Network counted(Network network, std::atomic<int64_t>& evaluations);
+/// Likewise a denoiser that has no network.
+Denoiser counted(Denoiser denoiser, std::atomic<int64_t>& evaluations);
 
 /// A network's output at x, float32 [N, ...], these levels, one for each example or one for all, and this condition.
 /// The one place where a level becomes network input: it is told by the time at which the schedule has its log-SNR.

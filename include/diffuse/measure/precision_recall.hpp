@@ -8,6 +8,9 @@ namespace diffuse {
 /// of points is a matrix of features, [N, F]. Distances are Euclidean, in float64 and from the differences themselves,
 /// so that a point and its copy have distance 0. All functions throw Error for features that are not finite.
 
+/// The k of the paper's figures.
+constexpr int64_t kNeighbours = 3;
+
 /// The distance of each point to the k-th nearest other one, NN_k of eq. 1: float64 [N]. Throws Error for fewer than
 /// k + 1 points.
 torch::Tensor manifold_radii(const torch::Tensor& features, int64_t k);
