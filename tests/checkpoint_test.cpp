@@ -58,12 +58,14 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     auto config = nlohmann::json::parse(file.metadata.at("config"));
     config["model"].erase("input_skip");
     config["model"].erase("classes");
+    config["model"].erase("position_embedding");
     config["train"].erase("optimizer");
     file.metadata["config"] = config.dump();
     write_tensor_file(folder / "old", file);
     const Config old = load_checkpoint(folder / "old").config;
     EXPECT_EQ(old.parameterization.input_skip, "none");
     EXPECT_EQ(old.net.classes, 0);
+    EXPECT_EQ(old.net.unet.position_embedding, false);
     EXPECT_EQ(old.train.optimizer, "adamw");
     config["model"]["input_skip"] = true;
     file.metadata["config"] = config.dump();

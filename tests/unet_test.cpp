@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 
 #include "diffuse/base/random.hpp"
 #include "testing.hpp"
@@ -53,12 +54,15 @@ public:
         if (labels.defined()) told = told + weights_.at("label.weight").index_select(0, labels);
         const auto embedding = silu(told);
         auto h = convolution("stem", torch::pixel_unshuffle(x.to(torch::kFloat64), config_.patch_size));
+        h = h + positions(0, labels, h);
         std::vector<torch::Tensor> skips = {h};
         for (size_t level = 0; level < levels; ++level) {
             for (int64_t i = 0; i < config_.blocks_per_level; ++i) {
                 skips.push_back(h = block(fmt::format("down{}_{}", level, i), h, embedding));
             }
-            if (level + 1 < levels) skips.push_back(h = convolution(fmt::format("downsample{}", level), h, 2));
+            if (level + 1 == levels) break;
+            h = convolution(fmt::format("downsample{}", level), h, 2);
+            skips.push_back(h = h + positions(level + 1, labels, h));
         }
         h = residual("middle1", block("middle0", h, embedding), embedding);
         for (size_t level = levels; level-- > 0;) {
@@ -76,6 +80,14 @@ public:
 private:
     static torch::Tensor silu(const torch::Tensor& x) { return x / (1 + torch::exp(-x)); }
 
+    /// The features of each position where a level begins, stored with channels last; without a label those of none.
+    torch::Tensor positions(size_t level, const torch::Tensor& labels, const torch::Tensor& like) const {
+        const auto& table = weights_.at(fmt::format("position{}.weight", level));
+        const auto last = like.permute({0, 2, 3, 1});
+        const auto rows =
+            labels.defined() ? table.index_select(0, labels) : table.slice(0, -1).expand({like.size(0), -1});
+        return rows.view(last.sizes()).permute({0, 3, 1, 2});
+    }
     torch::Tensor linear(const std::string& name, const torch::Tensor& x) const {
         return x.matmul(weights_.at(name + ".weight").t()) + weights_.at(name + ".bias");
     }
@@ -241,14 +253,32 @@ TEST(UNet, DropoutActsInTrainingOnly) {
 
 TEST(UNet, WithClassesStartsWithTheWeightsOfOneWithoutAndALabelThatSaysNothing) {
     const auto plain = network(tiny()).named_parameters(), labelled = network(tiny(), {}, 5).named_parameters();
-    ASSERT_EQ(labelled.size(), plain.size() + 1);
-    for (size_t i = 0; i < plain.size(); ++i) {
-        EXPECT_EQ(plain[i].first, labelled[i].first);
-        EXPECT_TRUE(torch::equal(plain[i].second, labelled[i].second)) << plain[i].first;
+    const std::map<std::string, torch::Tensor> before(plain.begin(), plain.end());
+    // 16 channels in patches of 2x2 of 28x28 pixels, and as many at half the resolution.
+    const std::map<std::string, std::vector<int64_t>> tables = {
+        {"label.weight", {6, 64}}, {"position0.weight", {6, 14 * 14 * 16}}, {"position1.weight", {6, 7 * 7 * 16}}};
+    for (const auto& [name, weight] : labelled) {
+        if (const auto table = tables.find(name); table != tables.end()) {
+            EXPECT_EQ(weight.sizes(), table->second) << name;
+            EXPECT_EQ(weight.abs().max().item<float>(), 0) << name;
+        } else {
+            EXPECT_TRUE(torch::equal(weight, before.at(name))) << name;
+        }
     }
-    EXPECT_EQ(labelled.back().first, "label.weight");
-    EXPECT_EQ(labelled.back().second.sizes(), (torch::IntArrayRef{6, 64}));
-    EXPECT_EQ(labelled.back().second.abs().max().item<float>(), 0);
+    EXPECT_EQ(labelled.size(), plain.size() + 1);
+}
+
+TEST(UNet, KnowsPositionsWhereAskedOrWhereLabelsAreFew) {
+    const auto knows_positions = [](std::optional<bool> asked, int64_t classes) {
+        UNetOptions config = tiny();
+        config.position_embedding = asked;
+        return network(config, {}, classes).named_parameters().back().first == "position1.weight";
+    };
+    EXPECT_TRUE(knows_positions({}, 100));
+    EXPECT_FALSE(knows_positions({}, 101));
+    EXPECT_TRUE(knows_positions(true, 101));
+    EXPECT_FALSE(knows_positions(false, 10));
+    EXPECT_TRUE(knows_positions({}, 0));
 }
 
 TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
@@ -256,8 +286,14 @@ TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
         const UNet unet = network(tiny(), {}, 3);
         randomise(unet);
         unet({images({}), torch::tensor({5.0f}), condition}).square().mean().backward();
-        const auto moved = unet.named_parameters().back().second.grad().abs().sum(1) > 0;
-        return std::vector<bool>(moved.data_ptr<bool>(), moved.data_ptr<bool>() + 4);
+        std::set<std::vector<bool>> found;
+        for (const auto& [name, table] : unet.named_parameters()) {
+            if (!name.starts_with("label") && !name.starts_with("position")) continue;
+            const auto moved = table.grad().abs().sum(1) > 0;
+            found.insert(std::vector<bool>(moved.data_ptr<bool>(), moved.data_ptr<bool>() + 4));
+        }
+        EXPECT_EQ(found.size(), 1u) << "all tables have learned of the same labels";
+        return *found.begin();
     };
     EXPECT_EQ(rows(torch::tensor({2, 0, 2}, torch::kInt64)), (std::vector<bool>{true, false, true, false}));
     EXPECT_EQ(rows(torch::tensor({3, 1, 1}, torch::kInt64)), (std::vector<bool>{false, true, false, true}));

@@ -21,7 +21,8 @@ namespace {
 namespace nn = torch::nn;
 
 constexpr int64_t kHeadChannels = 32;
-constexpr int64_t kLowest = 0;  ///< among the resolutions of attention: the lowest one, whatever it is
+constexpr int64_t kMaxPositioned = 100;  ///< labels with positions of their own by default: more take much memory
+constexpr int64_t kLowest = 0;           ///< among the resolutions of attention: the lowest one, whatever it is
 
 /// At least 8 channels a group, at most 32 groups.
 nn::GroupNorm group_norm(int64_t channels) {
@@ -173,6 +174,8 @@ struct UNet::Modules : nn::Module {
 
 private:
     torch::Tensor embed(const NetworkInput& input);
+    torch::Tensor positioned(size_t level, const torch::Tensor& features, const Condition& condition);
+    void build_positions(const ExampleShape& shape, int64_t classes);
     Block make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
     void build_down(std::vector<int64_t>& skips);
     void build_up(std::vector<int64_t>& skips);
@@ -187,7 +190,20 @@ private:
     std::vector<Conv3x3> upsample;
     std::vector<Block> middle;
     nn::Embedding label{nullptr};
+    std::vector<nn::Embedding> position;  // one for each level
 };
+
+/// A row for each label, and a last one for none; it says nothing yet.
+nn::Embedding label_table(int64_t classes, int64_t size) {
+    nn::Embedding table(classes + 1, size);
+    nn::init::zeros_(table->weight);
+    return table;
+}
+
+/// The rows of the labels, [N, size], or of none for all, [1, size].
+torch::Tensor rows_of(nn::Embedding& table, const Condition& condition) {
+    return condition.defined() ? table(condition) : table->weight.slice(0, -1);
+}
 
 UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device)
     : generator(at::globalContext().defaultGenerator(device).clone()),
@@ -208,10 +224,19 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(Conv3x3(channels, pixels)));
-    if (classes == 0) return;
-    // Last, so that the other initial weights are those of a network without it.
-    label = register_module("label", nn::Embedding(classes + 1, 4 * base));
-    nn::init::zeros_(label->weight);
+    // Last, so that the other initial weights are those of a network without them.
+    if (classes > 0) label = register_module("label", label_table(classes, 4 * base));
+    if (options.position_embedding.value_or(classes <= kMaxPositioned)) build_positions(shape, classes);
+}
+
+void UNet::Modules::build_positions(const ExampleShape& shape, int64_t classes) {
+    for (size_t level = 0; level < options.channel_multipliers.size(); ++level) {
+        const int64_t height = shape.height / options.patch_size >> level;
+        const int64_t width = shape.width / options.patch_size >> level;
+        const int64_t features = options.base_channels * (level == 0 ? 1 : options.channel_multipliers[level - 1]);
+        position.push_back(
+            register_module(fmt::format("position{}", level), label_table(classes, height * width * features)));
+    }
 }
 
 Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
@@ -268,18 +293,26 @@ torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
     TORCH_INTERNAL_ASSERT(label || !input.condition.defined(), "a network without classes takes no condition");
     const auto time = time2(torch::silu(time1(time_embedding(input.time, options.base_channels))));
     if (!label) return torch::silu(time);
-    const auto row = input.condition.defined() ? label(input.condition) : label->weight.slice(0, -1);
-    return torch::silu(time + row);
+    return torch::silu(time + rows_of(label, input.condition));
+}
+
+/// The features with which a level begins, and the learned ones of each position and label. A class has its shape in
+/// them, which a time's embedding, as it scales and shifts whole channels, could not draw.
+torch::Tensor UNet::Modules::positioned(size_t level, const torch::Tensor& features, const Condition& condition) {
+    if (position.empty()) return features;
+    const auto rows = rows_of(position[level], condition);  // channels last
+    return features + rows.view({-1, features.size(2), features.size(3), features.size(1)}).permute({0, 3, 1, 2});
 }
 
 torch::Tensor UNet::Modules::forward(const NetworkInput& input) {
     const auto embedding = embed(input);
     const auto seen = fourier_features(input.x, options.fourier_features);
-    auto h = stem(ConvInput{torch::pixel_unshuffle(seen, options.patch_size)});
+    auto h = positioned(0, stem(ConvInput{torch::pixel_unshuffle(seen, options.patch_size)}), input.condition);
     std::vector<torch::Tensor> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
         for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
-        if (level < downsample.size()) skips.push_back(h = downsample[level](h));
+        if (level == downsample.size()) break;
+        skips.push_back(h = positioned(level + 1, downsample[level](h), input.condition));
     }
     for (auto& block : middle) h = block(h, {}, embedding);
     for (size_t i = 0; i < up.size(); ++i) {
@@ -304,7 +337,10 @@ Fields fields(UNetOptions& o) {
         {"patch_size", Number<int64_t>{&o.patch_size, 1, 16}, "pixel-unshuffle factor; 2: 14x14x4 instead of 28x28x1"},
         {"fourier_features", List{&o.fourier_features, 0, 10, 0, 8},
          "n of further inputs, sin and cos of 2^n pi x, for likelihoods: e.g. [7, 8], a period of two grey levels and "
-         "one"}};
+         "one"},
+        {"position_embedding", &o.position_embedding,
+         "whether learned features of each position are added where a level begins, others for each label; null: true "
+         "for up to 100 labels"}};
 }
 
 torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t>& numbers) {

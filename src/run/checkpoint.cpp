@@ -109,17 +109,20 @@ private:
     /// With what was done before there was a key for it, where that is not the key's default.
     Json config_json() const {
         Json config = json("config");
-        const auto was = [&](const char* section, const char* key, const Json& value) {
-            const bool present = config.is_object() && config.contains(section) && config[section].is_object();
-            if (present && !config[section].contains(key)) config[section][key] = value;
-        };
-        was("model", "input_skip", "none");
-        was("model", "classes", 0);
-        was("train", "optimizer", "adamw");
-        if (config.is_object() && config.contains("model") && config["model"].is_object()) {
-            Json& skip = config["model"]["input_skip"];  // once there were but two
-            if (skip.is_boolean()) skip = skip.get<bool>() ? "plain" : "none";
+        for (const char* section : {"model", "train"}) {
+            if (!config.is_object() || !config.contains(section) || !config[section].is_object()) return config;
         }
+        Json &model = config["model"], &train = config["train"];
+        const auto was = [](Json& section, const char* key, const Json& value) {
+            if (!section.contains(key)) section[key] = value;
+        };
+        was(model, "kind", "unet");
+        was(model, "input_skip", "none");
+        was(model, "classes", 0);
+        if (model["kind"] == "unet") was(model, "position_embedding", false);
+        was(train, "optimizer", "adamw");
+        Json& skip = model["input_skip"];  // once there were but two
+        if (skip.is_boolean()) skip = skip.get<bool>() ? "plain" : "none";
         return config;
     }
     void require(bool holds, const std::string& key) const {

@@ -21,7 +21,8 @@ struct UNetOptions {
     std::vector<int64_t> attention_resolutions;
     double dropout = 0;
     int64_t patch_size = 1;
-    std::vector<int64_t> fourier_features;  ///< n: sin and cos of 2^n pi x (`fourier_features`)
+    std::vector<int64_t> fourier_features;   ///< n: sin and cos of 2^n pi x (`fourier_features`)
+    std::optional<bool> position_embedding;  ///< by default true for up to 100 labels
 };
 Fields fields(UNetOptions& options);
 
@@ -39,7 +40,8 @@ public:
          int64_t classes = 0);
 
     /// x: [N, C, H, W] -> the same. A condition is only for a network with classes, whose row of a table is added to
-    /// the embedding of the time; the last row is that of none.
+    /// the embedding of the time; the last row is that of none. With position_embedding there is such a table for each
+    /// level too, with or without classes, whose row is added to the features with which the level begins.
     torch::Tensor operator()(const NetworkInput& input) const;
 
     /// The weights by name; assigning through them changes the network.
