@@ -1,11 +1,10 @@
 #include "diffuse/nets/mlp.hpp"
 
 #include <fmt/format.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/nets/unet.hpp"
+#include "nets/layers.hpp"
 
 namespace diffuse {
 namespace {
@@ -45,7 +44,7 @@ struct Mlp::Modules : nn::Module {
         stem = register_module("stem", nn::Linear(numbers, width));
         time1 = register_module("time1", nn::Linear(width, width));
         time2 = register_module("time2", nn::Linear(width, width));
-        if (classes > 0) label = register_module("label", nn::Embedding(classes + 1, width));
+        if (classes > 0) label = register_module("label", label_table(classes, width));
         if (given > 0) {
             given1 = register_module("given1", nn::Linear(given, width));
             given2 = register_module("given2", nn::Linear(width, width));
@@ -53,19 +52,14 @@ struct Mlp::Modules : nn::Module {
         for (int64_t i = 0; i < options.blocks; ++i) {
             blocks.push_back(register_module(fmt::format("block{}", i), Block(width)));
         }
-        head = register_module("head", nn::Linear(width, numbers));
-        const torch::NoGradGuard no_grad;
-        head->weight.zero_();
-        head->bias.zero_();
-        if (label) label->weight.zero_();
+        head = register_module("head", zero(nn::Linear(width, numbers)));
     }
 
     /// What the blocks are told, the time and the condition: [N or 1, width].
     torch::Tensor embed(const NetworkInput& input) {
-        const auto& condition = input.condition;
         auto sum = time2(torch::silu(time1(time_embedding(input.time, width))));
-        if (label) sum = sum + (condition.defined() ? label(condition) : label->weight.slice(0, -1));
-        if (given1) sum = sum + given2(torch::silu(given1(condition)));
+        if (label) sum = sum + rows_of(label, input.condition);
+        if (given1) sum = sum + given2(torch::silu(given1(input.condition)));
         return torch::silu(sum);
     }
 

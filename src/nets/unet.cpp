@@ -2,46 +2,21 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
-#include <torch/nn/modules/normalization.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "diffuse/base/error.hpp"
-#include "diffuse/ops/conv1x1.hpp"
-#include "diffuse/ops/conv3x3.hpp"
+#include "nets/layers.hpp"
 
 namespace diffuse {
 namespace {
 
 namespace nn = torch::nn;
 
-constexpr int64_t kHeadChannels = 32;
 constexpr int64_t kMaxPositioned = 100;  ///< labels with positions of their own by default: more take much memory
 constexpr int64_t kLowest = 0;           ///< among the resolutions of attention: the lowest one, whatever it is
-
-/// At least 8 channels a group, at most 32 groups.
-nn::GroupNorm group_norm(int64_t channels) {
-    int64_t groups = std::min<int64_t>(32, channels / 8);
-    while (channels % groups != 0) --groups;
-    return nn::GroupNorm(groups, channels);
-}
-
-nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1) {
-    return nn::Conv2d(nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2));
-}
-
-template <class Layer>
-Layer zero(Layer layer) {
-    torch::NoGradGuard no_grad;
-    layer->weight.zero_();
-    layer->bias.zero_();
-    return layer;
-}
 
 void check(const UNetOptions& options, const ExampleShape& shape) {
     if (options.base_channels % 8 != 0) {
@@ -67,92 +42,6 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
                         resolution, fmt::join(heights, ", ")));
     }
 }
-
-/// Dropout whose masks come from a generator of the network's own, so that networks on different threads do not draw
-/// from one another's.
-struct Dropout {
-    double probability;
-    at::Generator generator;
-    torch::Tensor operator()(const torch::Tensor& x) {
-        return x * torch::empty_like(x).bernoulli_(1 - probability, generator) / (1 - probability);
-    }
-};
-
-/// A 3x3 convolution of stride 1 that may read its input normalised (conv3x3.hpp).
-struct Conv3x3Impl : nn::Conv2dImpl {
-    Conv3x3Impl(int64_t in, int64_t out) : nn::Conv2dImpl(nn::Conv2dOptions(in, out, 3).padding(1)) {}
-    torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const {
-        return conv3x3(input, weight, bias, residual, packed);
-    }
-    torch::Tensor packed;  ///< once the weights stay as they are
-};
-TORCH_MODULE(Conv3x3);
-
-/// What a convolution reads: x, and behind its channels those of a skip connection if there is one, normalised.
-ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {}) {
-    return {x, skip, norm->options.num_groups(), norm->weight.unsqueeze(0), norm->bias.unsqueeze(0)};
-}
-
-/// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
-/// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
-struct ResBlockImpl : nn::Module {
-    ResBlockImpl(int64_t in, int64_t out, int64_t embedding, const Dropout& drop)
-        : norm1(register_module("norm1", group_norm(in))),
-          conv1(register_module("conv1", Conv3x3(in, out))),
-          film(register_module("film", nn::Linear(embedding, 2 * out))),
-          norm2(register_module("norm2", group_norm(out))),
-          dropout(drop),
-          conv2(register_module("conv2", zero(Conv3x3(out, out)))) {
-        if (in != out) shortcut = register_module("shortcut", conv(in, out, 1));
-    }
-
-    /// x and skip: [N, in, H, W] together; embedding: [N or 1, embedding] -> [N, out, H, W]
-    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
-        const auto h = conv1(normalised(norm1, x, skip));
-        const auto scale_shift = film(embedding).chunk(2, 1);
-        auto input = normalised(norm2, h);
-        input.scale = input.scale * (1 + scale_shift[0]);
-        input.shift = torch::addcmul(scale_shift[1], input.shift, 1 + scale_shift[0]);
-        if (dropout.probability > 0 && is_training()) input = {dropout(activated(input))};
-        return conv2(input, shortcut ? conv1x1(x, skip, shortcut->weight, shortcut->bias) : x);
-    }
-
-    nn::GroupNorm norm1;
-    Conv3x3 conv1;
-    nn::Linear film;
-    nn::GroupNorm norm2;
-    Dropout dropout;
-    Conv3x3 conv2;
-    nn::Conv2d shortcut{nullptr};
-};
-TORCH_MODULE(ResBlock);
-
-/// Self-attention over the pixels of a feature map (Vaswani et al. 2017), heads of 32 channels, added to the input.
-struct AttentionImpl : nn::Module {
-    explicit AttentionImpl(int64_t channels)
-        : heads(std::max<int64_t>(1, channels / kHeadChannels)),
-          norm(register_module("norm", group_norm(channels))),
-          qkv(register_module("qkv", conv(channels, 3 * channels, 1))),
-          proj(register_module("proj", zero(conv(channels, channels, 1)))) {
-        while (channels % heads != 0) --heads;
-    }
-
-    /// [N, C, H, W] -> the same
-    torch::Tensor forward(const torch::Tensor& x) {
-        const int64_t n = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3), d = channels / heads;
-        const auto parts = conv1x1(norm(x), {}, qkv->weight, qkv->bias)
-                               .reshape({n * heads, 3 * d, height * width})
-                               .chunk(3, 1);  // q, k, v: [N heads, d, HW]
-        const auto weights = torch::softmax(torch::bmm(parts[0].transpose(1, 2), parts[1]) / std::sqrt(double(d)), -1);
-        const auto mixed = torch::bmm(parts[2], weights.transpose(1, 2)).reshape({n, channels, height, width});
-        return x + conv1x1(mixed, {}, proj->weight, proj->bias);
-    }
-
-    int64_t heads;
-    nn::GroupNorm norm;
-    nn::Conv2d qkv, proj;
-};
-TORCH_MODULE(Attention);
 
 /// A residual block, followed by attention at the resolutions that have it.
 struct Block {
@@ -192,18 +81,6 @@ private:
     nn::Embedding label{nullptr};
     std::vector<nn::Embedding> position;  // one for each level
 };
-
-/// A row for each label, and a last one for none; it says nothing yet.
-nn::Embedding label_table(int64_t classes, int64_t size) {
-    nn::Embedding table(classes + 1, size);
-    nn::init::zeros_(table->weight);
-    return table;
-}
-
-/// The rows of the labels, [N, size], or of none for all, [1, size].
-torch::Tensor rows_of(nn::Embedding& table, const Condition& condition) {
-    return condition.defined() ? table(condition) : table->weight.slice(0, -1);
-}
 
 UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device)
     : generator(at::globalContext().defaultGenerator(device).clone()),

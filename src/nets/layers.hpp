@@ -1,0 +1,85 @@
+#pragma once
+
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include "diffuse/diffusion/network.hpp"
+#include "diffuse/ops/conv3x3.hpp"
+
+/// What the networks are made of.
+namespace diffuse {
+
+/// At least 8 channels a group, at most 32 groups.
+torch::nn::GroupNorm group_norm(int64_t channels);
+
+/// A convolution that keeps the size of the feature map, divided by its stride.
+torch::nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1);
+
+/// A layer that gives zero until it is trained.
+template <class Layer>
+Layer zero(Layer layer) {
+    const torch::NoGradGuard no_grad;
+    layer->weight.zero_();
+    layer->bias.zero_();
+    return layer;
+}
+
+/// A row for each label, and a last one for none; it says nothing yet.
+torch::nn::Embedding label_table(int64_t classes, int64_t size);
+
+/// The rows of the labels, [N, size], or of none for all, [1, size].
+torch::Tensor rows_of(torch::nn::Embedding& table, const Condition& condition);
+
+/// Dropout whose masks come from a generator of the network's own, so that networks on different threads do not draw
+/// from one another's.
+struct Dropout {
+    double probability;
+    at::Generator generator;
+    torch::Tensor operator()(const torch::Tensor& x);
+};
+
+/// A 3x3 convolution of stride 1 that may read its input normalised (conv3x3.hpp).
+struct Conv3x3Impl : torch::nn::Conv2dImpl {
+    Conv3x3Impl(int64_t in, int64_t out);
+    torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const;
+    torch::Tensor packed;  ///< once the weights stay as they are
+};
+TORCH_MODULE(Conv3x3);
+
+/// What a convolution reads: x, and behind its channels those of a skip connection if there is one, normalised.
+ConvInput normalised(const torch::nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {});
+
+/// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
+/// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
+struct ResBlockImpl : torch::nn::Module {
+    ResBlockImpl(int64_t in, int64_t out, int64_t embedding, const Dropout& drop);
+
+    /// x and skip: [N, in, H, W] together; embedding: [N or 1, embedding] -> [N, out, H, W]
+    torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding);
+
+    torch::nn::GroupNorm norm1;
+    Conv3x3 conv1;
+    torch::nn::Linear film;
+    torch::nn::GroupNorm norm2;
+    Dropout dropout;
+    Conv3x3 conv2;
+    torch::nn::Conv2d shortcut{nullptr};
+};
+TORCH_MODULE(ResBlock);
+
+/// Self-attention over the pixels of a feature map (Vaswani et al. 2017), heads of 32 channels, added to the input.
+struct AttentionImpl : torch::nn::Module {
+    explicit AttentionImpl(int64_t channels);
+
+    /// [N, C, H, W] -> the same
+    torch::Tensor forward(const torch::Tensor& x);
+
+    int64_t heads;
+    torch::nn::GroupNorm norm;
+    torch::nn::Conv2d qkv, proj;
+};
+TORCH_MODULE(Attention);
+
+}  // namespace diffuse
