@@ -164,8 +164,7 @@ std::pair<int64_t, int64_t> size_of(const std::vector<Entry>& entries, const Dat
         if (entry.head.height == first.head.height && entry.head.width == first.head.width) continue;
         throw Error(fmt::format(
             "the pictures are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are "
-            "to "
-            "be brought, e.g. dataset.size=32 or dataset.size=32x48",
+            "to be brought, e.g. dataset.size=32 or dataset.size=32x48",
             first.name, first.head.height, first.head.width, entry.name, entry.head.height, entry.head.width));
     }
     return {first.head.height, first.head.width};

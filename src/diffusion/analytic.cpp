@@ -22,10 +22,6 @@ Components components_at(const Mixture& mixture, const torch::Tensor& x, const N
     return {away, variance, log_density};
 }
 
-}  // namespace
-
-namespace {
-
 /// Examples that are worked on at once, so that no tensor has many more numbers than this.
 int64_t rows_at_once(int64_t numbers_a_row) {
     constexpr int64_t kNumbers = 1 << 21;

@@ -141,8 +141,7 @@ Experiment ddpm_dsm_experiment() {
         {"With s = -eps_model / sigma and ∇log q(x_t|x_0) = -(x_t - alpha x_0) / sigma² = -eps / sigma, the DDPM loss "
          "|eps_model - eps|² is sigma² |s - ∇log q|²: denoising score matching with lambda = sigma² (Vincent 2011).",
          "It differs from the distance to the true score by a constant that no model changes; so its floor is not 0. "
-         "For "
-         "data N(0, s²) the floor of the eps loss is alpha² s² / (alpha² s² + sigma²)."},
+         "For data N(0, s²) the floor of the eps loss is alpha² s² / (alpha² s² + sigma²)."},
         {"src/diffusion/objective.cpp", "src/diffusion/analytic.cpp", "src/lab/ddpm_dsm.cpp"}, run_ddpm_dsm);
 }
 

@@ -195,12 +195,10 @@ Experiment fourier_experiment() {
     return experiment<FourierOptions>(
         "a picture's modes: heat damps them from fine to coarse, noise drowns them in the same order",
         {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of a picture of H x W pixels decays "
-         "as "
-         "exp(-pi² (i²/H² + j²/W²) t).",
+         "as exp(-pi² (i²/H² + j²/W²) t).",
          "Noise adds sigma² to the power of every mode: E|x_t|² = alpha² S(k) + sigma². Pictures have S(k) of about "
          "1/k², so mode k is lost where sigma / alpha is above sqrt(S(k)), the fine ones first. This is why a "
-         "diffusion "
-         "model draws from coarse to fine."},
+         "diffusion model draws from coarse to fine."},
         {"src/lab/fourier.cpp", "src/diffusion/schedule.cpp"}, run_fourier);
 }
 

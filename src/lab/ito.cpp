@@ -168,8 +168,7 @@ Experiment ito_experiment() {
     return experiment<ItoOptions>(
         "strong and weak orders on geometric Brownian motion, and what Ito's integral is",
         {"dX = mu X dt + sigma X dW has the solution exp((mu - sigma²/2) t + sigma B). Euler-Maruyama's paths are off "
-         "by "
-         "sqrt(dt), its expectations by dt; Milstein adds sigma² X (dW² - dt) / 2 and has paths off by dt.",
+         "by sqrt(dt), its expectations by dt; Milstein adds sigma² X (dW² - dt) / 2 and has paths off by dt.",
          "int B dB is (B² - t) / 2 with the left end of each step (Ito) and B² / 2 with the middle (Stratonovich): "
          "where the noise "
          "depends on the state, the two mean different processes."},

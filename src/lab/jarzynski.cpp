@@ -188,8 +188,7 @@ Experiment jarzynski_experiment() {
         "work on a dragged and on a stiffened trap, Jarzynski's and Crooks's relations, annealed importance sampling",
         {"However fast a system is driven from equilibrium, the mean of exp(-W) is exp(-dF) (Jarzynski 1997), and "
          "P_F(W) / P_R(-W) = exp(W - dF) (Crooks 1999). A dragged trap does the work N(<W>, 2 <W>) with <W> = v² (tau "
-         "+ e^-tau - "
-         "1) and dF = 0; stiffness 1 to 2 has dF = log(2) / 2.",
+         "+ e^-tau - 1) and dF = 0; stiffness 1 to 2 has dF = log(2) / 2.",
          "Annealed importance sampling (Neal 1998, physics/9803008) is the same identity on a ladder of densities. The "
          "mean of exp(-W) needs about exp(<W> + dF) paths, where <W> is that of the way back."},
         {"src/lab/jarzynski.cpp"}, run_jarzynski);

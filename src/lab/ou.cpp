@@ -154,12 +154,10 @@ Experiment ou_experiment() {
     return experiment<OuOptions>(
         "the Ornstein-Uhlenbeck process: its law, Euler-Maruyama's bias, and the way back by SDE and by ODE",
         {"dX = -theta X dt + sigma dW has the mean x exp(-theta t) and the variance sigma² / (2 theta) (1 - exp(-2 "
-         "theta "
-         "t)). Euler-Maruyama's own stationary variance is sigma² / (2 theta - theta² dt). Schedule vp is this process "
-         "in a time of its own.",
+         "theta t)). Euler-Maruyama's own stationary variance is sigma² / (2 theta - theta² dt). Schedule vp is this "
+         "process in a time of its own.",
          "Anderson's reverse SDE dx = [f x - g² ∇log p] dt + g dw and the flow ODE dx/dt = f x - g²/2 ∇log p bring "
-         "noise "
-         "back to data of two modes, here with the exact score. In one dimension the ODE keeps every quantile."},
+         "noise back to data of two modes, here with the exact score. In one dimension the ODE keeps every quantile."},
         {"src/solve/euler_maruyama.cpp", "src/solve/dopri5.cpp", "src/diffusion/analytic.cpp", "src/lab/ou.cpp"},
         run_ou);
 }

@@ -267,11 +267,10 @@ Experiment score_experiment() {
     return experiment<ScoreOptions>(
         "the score of two modes, where they merge, and why one noise level does not mix between them",
         {"For two modes at +-m the score is (-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v across and -y / v "
-         "along, "
-         "v = alpha² s² + sigma². Equal modes are one where sigma / alpha > sqrt(m² - s²): the time of speciation.",
+         "along, v = alpha² s² + sigma². Equal modes are one where sigma / alpha > sqrt(m² - s²): the time of "
+         "speciation.",
          "Langevin dynamics y' = y + h ∇log p + sqrt(2h) z cross a barrier in a time that grows exponentially with it. "
-         "At high "
-         "noise there is none, so levels are walked from high to low (Song & Ermon 2019)."},
+         "At high noise there is none, so levels are walked from high to low (Song & Ermon 2019)."},
         {"src/diffusion/analytic.cpp", "src/diffusion/objective.cpp", "src/solve/langevin.cpp", "src/lab/score.cpp"},
         run_score);
 }

@@ -178,11 +178,9 @@ Experiment vp_ve_experiment() {
         "paths of VP, sub-VP, VE and flow, their forward SDEs, and DDPM's chain as Euler-Maruyama of VP",
         {"A path is x_t = alpha x_0 + sigma eps, of the SDE dx = f x dt + g dw with f = alpha'/alpha and g² = 2 sigma² "
          "(log(sigma/alpha))'. VP keeps alpha² + sigma² = 1, VE has alpha = 1, sub-VP sigma = 1 - alpha² (Song et al. "
-         "2021, "
-         "arXiv:2011.13456).",
+         "2021, arXiv:2011.13456).",
          "DDPM's step sqrt(1 - beta) x + sqrt(beta) z is Euler-Maruyama's (1 - beta/2) x + sqrt(beta) z up to beta² / "
-         "8, so its "
-         "chain of T steps is VP up to int beta² / (4 T)."},
+         "8, so its chain of T steps is VP up to int beta² / (4 T)."},
         {"src/diffusion/schedule.cpp", "src/lab/vp_ve.cpp"}, run_vp_ve);
 }
 

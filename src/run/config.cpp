@@ -89,10 +89,6 @@ Config apply_settings(Json json, const std::vector<std::string>& settings) {
     return checked_together(config_from_json(json));
 }
 
-}  // namespace
-
-namespace {
-
 /// The network's, not the machine's.
 Fields fields_of_sample(SampleOptions& options) {
     Fields all = fields(options);

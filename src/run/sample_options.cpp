@@ -63,8 +63,7 @@ Fields fields(SampleOptions& o) {
         {"class", &o.classes,
          o.direction == Direction::kEncoding
              ? "class of each image, of a network with labels: own, which a data set knows and a PNG file does not; "
-               "none; "
-               "or numbers: 3 or 0,1,2"
+               "none; or numbers: 3 or 0,1,2"
              : "classes to draw, of a network with labels: all, one after the other; none; or numbers or names: 3, cat "
                "or 0,1,2"},
         {"guidance", Number<double>{&o.guidance, -100, 100},
@@ -81,8 +80,7 @@ Fields fields(SampleOptions& o) {
          .by_default = "no class"},
         {"guide", &o.guide,
          "checkpoint that guidance leads away from, of a smaller or less trained network of the same images, instead "
-         "of "
-         "this network without the class"},
+         "of this network without the class"},
         {"threshold", Real{&o.threshold, 50, 100},
          "percentile of the pixels of x0 by size, to which x0 is clamped and scaled at each step where it is above 1"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
@@ -246,10 +244,6 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
         }
     }
 }
-
-}  // namespace
-
-namespace {
 
 /// The solver's, as far as the schedule has so many levels.
 int64_t default_steps(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {

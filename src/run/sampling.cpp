@@ -10,17 +10,12 @@
 #include "diffuse/plot/sheet.hpp"
 
 namespace diffuse {
-
 namespace {
 
 /// Points have no bounds.
 bool clips_x0(const SampleOptions& options, const ExampleShape& shape) {
     return options.clip_x0.value_or(options.stochastic() && !shape.points);
 }
-
-}  // namespace
-
-namespace {
 
 /// What guidance leads away from: another network, or this one without the class or with another. Throws Error where
 /// there is none.
