@@ -223,7 +223,7 @@ def convolutions_alone(batch):
 
 def write_config(folder, batch, steps):
     config = {"model": {"base_channels": BASE, "channel_multipliers": MULTIPLIERS, "prediction": "v", "classes": 0,
-                        "position_embedding": False},
+                        "middle_blocks": 2, "position_embedding": False},
               "train": {"steps": steps, "batch_size": batch, "optimizer": "adamw", "log_every": 2, "sample_every": 0,
                         "checkpoint_every": 0}}
     path = pathlib.Path(folder) / "config.json"

@@ -59,6 +59,7 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     config["model"].erase("input_skip");
     config["model"].erase("classes");
     config["model"].erase("position_embedding");
+    config["model"].erase("middle_blocks");
     config["train"].erase("optimizer");
     file.metadata["config"] = config.dump();
     write_tensor_file(folder / "old", file);
@@ -66,6 +67,7 @@ TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
     EXPECT_EQ(old.parameterization.input_skip, "none");
     EXPECT_EQ(old.net.classes, 0);
     EXPECT_EQ(old.net.unet.position_embedding, false);
+    EXPECT_EQ(old.net.unet.middle_blocks, 2);
     EXPECT_EQ(old.train.optimizer, "adamw");
     config["model"]["input_skip"] = true;
     file.metadata["config"] = config.dump();

@@ -64,7 +64,10 @@ public:
             h = convolution(fmt::format("downsample{}", level), h, 2);
             skips.push_back(h = h + positions(level + 1, labels, h));
         }
-        h = residual("middle1", block("middle0", h, embedding), embedding);
+        for (int64_t i = 0; i < config_.middle_blocks; ++i) {
+            const auto name = fmt::format("middle{}", i);
+            h = i % 2 == 0 ? block(name, h, embedding) : residual(name, h, embedding);
+        }
         for (size_t level = levels; level-- > 0;) {
             for (int64_t i = 0; i <= config_.blocks_per_level; ++i) {
                 h = block(fmt::format("up{}_{}", level, i), torch::cat({h, skips.back()}, 1), embedding);
@@ -143,7 +146,8 @@ TEST(UNet, IsItsEquationsInDouble) {
           .attention_resolutions = {14, 7},
           .patch_size = 2},
          {1, 28, 28}},
-        {{.base_channels = 24, .channel_multipliers = {1, 3, 2}, .attention_resolutions = {4}}, {3, 8, 16}}};
+        {{.base_channels = 24, .channel_multipliers = {1, 3, 2}, .middle_blocks = 3, .attention_resolutions = {4, 2}},
+         {3, 8, 16}}};
     for (const auto& [config, shape] : cases) {
         const auto x = images(shape), t = torch::tensor({1.0f, 300.5f, 1000.0f});
         const auto none = torch::full({3}, 10, torch::kInt64), some = torch::tensor({0, 9, 10}, torch::kInt64);

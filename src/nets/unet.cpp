@@ -67,6 +67,7 @@ private:
     void build_positions(const ExampleShape& shape, int64_t classes);
     Block make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
     void build_down(std::vector<int64_t>& skips);
+    void build_middle();
     void build_up(std::vector<int64_t>& skips);
 
     UNetOptions options;
@@ -96,8 +97,7 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int
     stem = register_module("stem", Conv3x3(inputs, base));
     std::vector<int64_t> skips = {base};
     build_down(skips);
-    middle = {make_block("middle0", channels, channels, resolution),
-              make_block("middle1", channels, channels, /*no attention*/ 0)};
+    build_middle();
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(Conv3x3(channels, pixels)));
@@ -142,6 +142,16 @@ void UNet::Modules::build_down(std::vector<int64_t>& skips) {
             register_module(fmt::format("downsample{}", level), conv(channels, channels, 3, /*stride=*/2)));
         skips.push_back(channels);
         resolution /= 2;
+    }
+}
+
+/// Where all of a picture is near, so that its shape is decided here, and a block costs least. Attention behind every
+/// second block.
+void UNet::Modules::build_middle() {
+    constexpr int64_t kNoAttention = 0;
+    for (int64_t i = 0; i < options.middle_blocks; ++i) {
+        middle.push_back(
+            make_block(fmt::format("middle{}", i), channels, channels, i % 2 == 0 ? resolution : kNoAttention));
     }
 }
 
@@ -208,6 +218,8 @@ Fields fields(UNetOptions& o) {
         {"channel_multipliers", List{&o.channel_multipliers, 1, 32, 1, 8},
          "channels of each level, in base_channels; each level halves the resolution"},
         {"blocks_per_level", Number<int64_t>{&o.blocks_per_level, 1, 16}, "residual blocks a level on the way down"},
+        {"middle_blocks", Number<int64_t>{&o.middle_blocks, 1, 64},
+         "residual blocks between the ways down and up, at the lowest resolution"},
         {"attention_resolutions", List{&o.attention_resolutions, 0, 1024, 0, 8},
          "heights of feature maps that get self-attention, e.g. [7]; 0: the lowest"},
         {"dropout", Number<double>{&o.dropout, 0, 0.9}, "probability of dropout inside the residual blocks"},

@@ -119,7 +119,10 @@ private:
         was(model, "kind", "unet");
         was(model, "input_skip", "none");
         was(model, "classes", 0);
-        if (model["kind"] == "unet") was(model, "position_embedding", false);
+        if (model["kind"] == "unet") {
+            was(model, "position_embedding", false);
+            was(model, "middle_blocks", 2);
+        }
         was(train, "optimizer", "adamw");
         Json& skip = model["input_skip"];  // once there were but two
         if (skip.is_boolean()) skip = skip.get<bool>() ? "plain" : "none";

@@ -18,6 +18,7 @@ struct UNetOptions {
     int64_t base_channels = 32;
     std::vector<int64_t> channel_multipliers = {1, 2};
     int64_t blocks_per_level = 1;
+    int64_t middle_blocks = 4;
     std::vector<int64_t> attention_resolutions;
     double dropout = 0;
     int64_t patch_size = 1;
