@@ -170,8 +170,7 @@ Experiment ito_experiment() {
         {"dX = mu X dt + sigma X dW has the solution exp((mu - sigma²/2) t + sigma B). Euler-Maruyama's paths are off "
          "by sqrt(dt), its expectations by dt; Milstein adds sigma² X (dW² - dt) / 2 and has paths off by dt.",
          "int B dB is (B² - t) / 2 with the left end of each step (Ito) and B² / 2 with the middle (Stratonovich): "
-         "where the noise "
-         "depends on the state, the two mean different processes."},
+         "where the noise depends on the state, the two mean different processes."},
         {"src/lab/ito.cpp"}, run_ito);
 }
 
