@@ -183,11 +183,6 @@ const Table<Metric>& metrics() {
                                                   "--guide",
                                                   "--tolerance",
                                                   "--plot"};
-    static const std::set<std::string> by_class = [] {
-        auto options = drawing;
-        options.insert("--per-class");
-        return options;
-    }();
     static const std::set<std::string> of_points = [] {
         auto options = drawing;
         for (const char* name : {"--clip-x0", "--threshold", "--class", "--negative-class", "--plot"}) {
@@ -200,7 +195,7 @@ const Table<Metric>& metrics() {
         return options;
     };
     static const Table<Metric> table = {
-        {"fid", {report_fid, by_class, {"fid", "as_asked"}}},
+        {"fid", {report_fid, with(drawing, "--per-class"), {"fid", "as_asked"}}},
         {"features", {report_features, {"--features", "--reference"}, {}, /*of_checkpoint=*/false}},
         {"fisher", {report_fisher, {"--num", "--data", "--weights", "--seed", "--sigmas", "--plot"}}},
         {"nll",
@@ -310,6 +305,77 @@ void run(Options options, const CLI::App& command) {
     report.print(options.json, {{"plot", options.plot}});
 }
 
+/// What is measured, and of what.
+void add_what(CLI::App& command, Options& options) {
+    command.add_option("--metric", options.metric, "measure")
+        ->check(known_name("metric", names(metrics())))
+        ->type_name("NAME")
+        ->group(kWhat)
+        ->capture_default_str();
+    add_data(command, options.data, kWhat);
+    for (auto* file : {&options.features, &options.reference}) {
+        const bool is_reference = file == &options.reference;
+        command
+            .add_option(is_reference ? "--reference" : "--features", *file,
+                        is_reference ? "features: safetensors file to compare with"
+                                     : "features: safetensors file of features, [N, F], or of pictures, [N, C, H, W]")
+            ->type_name("FILE")
+            ->group(kWhat);
+    }
+    command.add_option("--num", options.num, "number of images or points")
+        ->transform(range<int64_t>(2, 1'000'000))
+        ->type_name("N")
+        ->default_str(
+            "1000 for fid and pr, at most 128 for nll, 64 for roundtrip, 10000 points for c2st and fisher, "
+            "500 trials for sbc")
+        ->group(kWhat);
+    command.add_option("--seed", options.seed, "random seed for all noise")
+        ->transform(range<int64_t>(0, INT64_MAX))
+        ->type_name("N")
+        ->group(kWhat)
+        ->capture_default_str();
+    command.add_option("--sigmas", options.sigmas, "fisher: noise levels sigma / alpha, a row for each")
+        ->delimiter(',')
+        ->transform(range<double>(1e-4, 1e4))
+        ->type_name("X,...")
+        ->default_str("eight from 0.05 to 10")
+        ->group(kWhat);
+    command
+        .add_option("--observations", options.observations,
+                    "c2st: observations of a simulator's test split, a row for each")
+        ->transform(range<int64_t>(1, 1000))
+        ->type_name("N")
+        ->default_str("5")
+        ->group(kWhat);
+}
+
+/// How the samples are drawn, or the likelihood is computed.
+void add_how(CLI::App& command, Options& options) {
+    add_lists(command, options);
+    Fields shared;
+    for (auto& field : fields(options.sampling)) {
+        const std::set<std::string> keys = {"max_ratio",        "clip_x0",   "weights", "batch",          "class",
+                                            "guidance_rescale", "threshold", "guide",   "negative_class", "tolerance"};
+        if (keys.contains(field.key)) shared.push_back(std::move(field));
+    }
+    add_options(command, shared, kHow);
+    command.get_option("--batch")->group(kMachine);
+    command.get_option("--guide")->type_name("RUN");
+    add_options(command, fields(options.nll), kHow);
+}
+
+/// What is written beside the table.
+void add_written(CLI::App& command, Options& options) {
+    command.add_flag("--per-class", options.per_class, "fid: rows for each class too")->group(kWritten);
+    command
+        .add_option("--plot", options.plot,
+                    "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations, of "
+                    "fisher over sigma, and of sbc for its histograms; drawn by gnuplot")
+        ->check(ending({".svg", ".png"}))
+        ->type_name("FILE")
+        ->group(kWritten);
+}
+
 }  // namespace
 
 void add_eval(CLI::App& app) {
@@ -319,66 +385,9 @@ void add_eval(CLI::App& app) {
     command->get_option("--checkpoint")
         ->required(false)
         ->description("checkpoint file or run folder; not for features");
-    command->add_option("--metric", options->metric, "measure")
-        ->check(known_name("metric", names(metrics())))
-        ->type_name("NAME")
-        ->group(kWhat)
-        ->capture_default_str();
-    add_data(*command, options->data, kWhat);
-    for (auto* file : {&options->features, &options->reference}) {
-        const bool is_reference = file == &options->reference;
-        command
-            ->add_option(is_reference ? "--reference" : "--features", *file,
-                         is_reference ? "features: safetensors file to compare with"
-                                      : "features: safetensors file of features, [N, F], or of pictures, [N, C, H, W]")
-            ->type_name("FILE")
-            ->group(kWhat);
-    }
-    command->add_option("--num", options->num, "number of images or points")
-        ->transform(range<int64_t>(2, 1'000'000))
-        ->type_name("N")
-        ->default_str(
-            "1000 for fid and pr, at most 128 for nll, 64 for roundtrip, 10000 points for c2st and fisher, "
-            "500 trials for sbc")
-        ->group(kWhat);
-    command->add_option("--seed", options->seed, "random seed for all noise")
-        ->transform(range<int64_t>(0, INT64_MAX))
-        ->type_name("N")
-        ->group(kWhat)
-        ->capture_default_str();
-    add_lists(*command, *options);
-    Fields shared;
-    for (auto& field : fields(options->sampling)) {
-        const std::set<std::string> keys = {"max_ratio",        "clip_x0",   "weights", "batch",          "class",
-                                            "guidance_rescale", "threshold", "guide",   "negative_class", "tolerance"};
-        if (keys.contains(field.key)) shared.push_back(std::move(field));
-    }
-    add_options(*command, shared, kHow);
-    command->get_option("--batch")->group(kMachine);
-    command->get_option("--guide")->type_name("RUN");
-    add_options(*command, fields(options->nll), kHow);
-    command->add_option("--sigmas", options->sigmas, "fisher: noise levels sigma / alpha, a row for each")
-        ->delimiter(',')
-        ->transform(range<double>(1e-4, 1e4))
-        ->type_name("X,...")
-        ->default_str("eight from 0.05 to 10")
-        ->group(kWhat);
-    command
-        ->add_option("--observations", options->observations,
-                     "c2st: observations of a simulator's test split, a row for each")
-        ->transform(range<int64_t>(1, 1000))
-        ->type_name("N")
-        ->default_str("5")
-        ->group(kWhat);
-    command->add_flag("--per-class", options->per_class, "fid: rows for each class too")->group(kWritten);
-    command
-        ->add_option(
-            "--plot", options->plot,
-            "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations, of "
-            "fisher over sigma, and of sbc for its histograms; drawn by gnuplot")
-        ->check(ending({".svg", ".png"}))
-        ->type_name("FILE")
-        ->group(kWritten);
+    add_what(*command, *options);
+    add_how(*command, *options);
+    add_written(*command, *options);
     add_json(*command, options->json);
     options->runtime.add_to(*command);
     command->footer(

@@ -280,6 +280,94 @@ void run(Options options) {
     draw(options, drawing, source, device);
 }
 
+/// Where the samples come from and how many they are.
+void add_what(CLI::App& command, Options& options) {
+    command
+        .add_option("--analytic", options.analytic,
+                    "denoiser in closed form instead of a network; gaussian: of the data's mean and covariance; "
+                    "mixture: the law that points are drawn from; empirical: the data set itself; local: patches of it")
+        ->check(known_name("analytic denoiser", analytic_names()))
+        ->type_name("NAME")
+        ->group(kWhat);
+    command.add_option("--config", options.config, "JSON file whose data set and schedule --analytic takes")
+        ->type_name("FILE")
+        ->group(kWhat);
+    command.add_option("--set", options.settings, "config value for --config, key.path=value, e.g. dataset.limit=1000")
+        ->type_name("KEY=VALUE")
+        ->group(kWhat);
+    command
+        .add_option("--given", options.given,
+                    "numbers that the network is told, of one trained with dataset.condition or a simulator: "
+                    "y1=0.3,y2=-1")
+        ->type_name("NAME=X,...")
+        ->group(kWhat);
+    command.add_option("--num", options.num, "number of images or points")
+        ->transform(range<int64_t>(1, 1'000'000))
+        ->type_name("N")
+        ->group(kWhat)
+        ->default_str(
+            fmt::format("{}, or a little more to fill the rows of classes; {} points", kDefaultNum, kDefaultPoints));
+    command.add_option("--seed", options.seed, "random seed for the noise")
+        ->transform(range<int64_t>(0, INT64_MAX))
+        ->type_name("N")
+        ->group(kWhat)
+        ->capture_default_str();
+    command
+        .add_option("--latents", options.latents,
+                    "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
+        ->type_name("FILE")
+        ->group(kWhat);
+}
+
+/// What is written of them.
+void add_written(CLI::App& command, Options& options) {
+    command
+        .add_option("--out", options.out,
+                    "file to write: a PNG grid; of points a picture (.png or .svg, drawn by gnuplot) or a table (.csv)")
+        ->check(ending({".png", ".svg", ".csv"}))
+        ->type_name("FILE")
+        ->group(kWritten)
+        ->capture_default_str();
+    command
+        .add_option("--columns", options.columns,
+                    "columns of the grid; 0: one for each of a few classes, else as many as rows")
+        ->transform(range<int64_t>(0, 10'000))
+        ->type_name("N")
+        ->group(kWritten)
+        ->capture_default_str();
+    command
+        .add_option("--save-tensors", options.tensors,
+                    "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]")
+        ->check(ending({".safetensors"}))
+        ->type_name("FILE")
+        ->group(kWritten);
+    command
+        .add_option("--style", options.style,
+                    "picture of points: each as a dot, or how many lie where; scatter up to 10,000, else density")
+        ->check(known_name("style", {"scatter", "density"}))
+        ->type_name("NAME")
+        ->group(kWritten);
+    command
+        .add_option(
+            "--field", options.field,
+            "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy samples")
+        ->delimiter(',')
+        ->transform(range<double>(1e-4, 1e4))
+        ->type_name("X,...")
+        ->group(kWritten);
+    command
+        .add_flag("--show-grid", options.show_grid,
+                  "print t, alpha, sigma, their ratio and log-SNR of the levels, and draw nothing")
+        ->group(kWritten);
+}
+
+/// A grid that is shown is not drawn on.
+void forbid_with_show_grid(CLI::App& command) {
+    for (const char* name : {"--num", "--seed", "--out", "--columns", "--save-tensors", "--trajectory", "--scale"}) {
+        command.get_option("--show-grid")->excludes(command.get_option(name));
+    }
+}
+
 }  // namespace
 
 void add_sample(CLI::App& app, const std::string& command_line) {
@@ -291,90 +379,14 @@ void add_sample(CLI::App& app, const std::string& command_line) {
     options->add_to(*command, kWhat);
     command->get_option("--class")->group(kWhat);
     command->get_option("--checkpoint")->required(false);
-    command
-        ->add_option(
-            "--analytic", options->analytic,
-            "denoiser in closed form instead of a network; gaussian: of the data's mean and covariance; "
-            "mixture: the law that points are drawn from; empirical: the data set itself; local: patches of it")
-        ->check(known_name("analytic denoiser", analytic_names()))
-        ->type_name("NAME")
-        ->group(kWhat);
-    command->add_option("--config", options->config, "JSON file whose data set and schedule --analytic takes")
-        ->type_name("FILE")
-        ->group(kWhat);
-    command
-        ->add_option("--set", options->settings, "config value for --config, key.path=value, e.g. dataset.limit=1000")
-        ->type_name("KEY=VALUE")
-        ->group(kWhat);
-    command
-        ->add_option("--given", options->given,
-                     "numbers that the network is told, of one trained with dataset.condition or a simulator: "
-                     "y1=0.3,y2=-1")
-        ->type_name("NAME=X,...")
-        ->group(kWhat);
     for (const std::string name : {"--solver", "--guidance"}) {
         auto* option = command->get_option(name);
         option->default_str(fmt::format("the checkpoint's, else {}", option->get_default_str()));
     }
-    command->add_option("--num", options->num, "number of images or points")
-        ->transform(range<int64_t>(1, 1'000'000))
-        ->type_name("N")
-        ->group(kWhat)
-        ->default_str(
-            fmt::format("{}, or a little more to fill the rows of classes; {} points", kDefaultNum, kDefaultPoints));
-    command->add_option("--seed", options->seed, "random seed for the noise")
-        ->transform(range<int64_t>(0, INT64_MAX))
-        ->type_name("N")
-        ->group(kWhat)
-        ->capture_default_str();
-    command
-        ->add_option("--latents", options->latents,
-                     "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
-        ->type_name("FILE")
-        ->group(kWhat);
-    command
-        ->add_option(
-            "--out", options->out,
-            "file to write: a PNG grid; of points a picture (.png or .svg, drawn by gnuplot) or a table (.csv)")
-        ->check(ending({".png", ".svg", ".csv"}))
-        ->type_name("FILE")
-        ->group(kWritten)
-        ->capture_default_str();
-    command
-        ->add_option("--columns", options->columns,
-                     "columns of the grid; 0: one for each of a few classes, else as many as rows")
-        ->transform(range<int64_t>(0, 10'000))
-        ->type_name("N")
-        ->group(kWritten)
-        ->capture_default_str();
-    command
-        ->add_option("--save-tensors", options->tensors,
-                     "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]")
-        ->check(ending({".safetensors"}))
-        ->type_name("FILE")
-        ->group(kWritten);
-    command
-        ->add_option("--style", options->style,
-                     "picture of points: each as a dot, or how many lie where; scatter up to 10,000, else density")
-        ->check(known_name("style", {"scatter", "density"}))
-        ->type_name("NAME")
-        ->group(kWritten);
-    command
-        ->add_option(
-            "--field", options->field,
-            "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy samples")
-        ->delimiter(',')
-        ->transform(range<double>(1e-4, 1e4))
-        ->type_name("X,...")
-        ->group(kWritten);
-    auto* show_grid = command
-                          ->add_flag("--show-grid", options->show_grid,
-                                     "print t, alpha, sigma, their ratio and log-SNR of the levels, and draw nothing")
-                          ->group(kWritten);
+    add_what(*command, *options);
+    add_written(*command, *options);
     options->add_rest(*command);
-    for (const char* name : {"--num", "--seed", "--out", "--columns", "--save-tensors", "--trajectory", "--scale"}) {
-        show_grid->excludes(command->get_option(name));
-    }
+    forbid_with_show_grid(*command);
     command->footer(
         "diffuse sample --checkpoint runs/demo --num 16 --out digits.png\n"
         "diffuse sample --checkpoint runs/demo --solver ddim --eta 1 --steps 50");
