@@ -361,7 +361,7 @@ void add_written(CLI::App& command, Options& options) {
         ->group(kWritten);
 }
 
-/// A grid that is shown is not drawn on.
+/// Where the grid is shown nothing is drawn, so what only a drawing has is refused.
 void forbid_with_show_grid(CLI::App& command) {
     for (const char* name : {"--num", "--seed", "--out", "--columns", "--save-tensors", "--trajectory", "--scale"}) {
         command.get_option("--show-grid")->excludes(command.get_option(name));
