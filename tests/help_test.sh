@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # What the program says of itself: help, manual page and completions, whether they are whole, agree with one another and
-# with what the program does:  tests/help_test.sh PATH/TO/diffuse
+# with what the program does:  tests/help_test.sh PATH/TO/diffuse [long]
+# long: the defaults of sample are tried with every solver that has some of its own, which takes a minute.
 set -euo pipefail
 diffuse=$(realpath "$1")
+solvers="unipc ddim dopri5"
+[ "${2:-}" != long ] || solvers="unipc ddim ddpm dopri5 euler-maruyama pc edm-sde"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -30,15 +33,18 @@ for shell in bash zsh fish; do
     ! command -v $shell >/dev/null || $shell -n completion.$shell || fail "$shell cannot read its completions"
 done
 if command -v mandoc >/dev/null; then mandoc -T lint -W error diffuse.1 || fail "mandoc finds faults in the manual page"; fi
+# LINE: what a shell offers at its end, a line each
+completed_by_bash() { bash -c 'source completion.bash; compopt() { :; }; COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=(); _diffuse; printf "%s\n" "${COMPREPLY[@]}"' - "$1"; }
+completed_by_fish() { fish --no-config -c 'source completion.fish; complete -C $argv[1]' "$1"; }
 for command in $commands; do
     grep -q "^.SH \"DIFFUSE $command\"" diffuse.1 || fail "the manual page has no section on $command"
     options=$(grep -oE '^  (-h, )?--[a-z0-9-]+(, --[a-z0-9-]+)?' "$command.txt" | grep -oE -- '--[a-z0-9-]+')
     [ -n "$options" ] || fail "no options in the help of $command"
     for option in $options; do
         grep -qF -- "${option//-/\\-}" diffuse.1 || fail "the manual page lacks $command $option"
-        grep -q -- "$option\b" <<<"$(grep -E "^ +$command\) words=" completion.bash)" || fail "bash does not complete $command $option"
-        grep -q -- "$option[[]\|$option=[[]" <<<"$(sed -n "/^            $command)/,/;;/p" completion.zsh)" || fail "zsh does not complete $command $option"
-        grep -q -- "-l ${option#--} " <<<"$(grep "from $command'" completion.fish)" || fail "fish does not complete $command $option"
+        grep -qx -- "$option" <<<"$(completed_by_bash "diffuse $command --")" || fail "bash does not complete $command $option"
+        ! command -v fish >/dev/null || grep -qP -- "^$option(\t|$)" <<<"$(completed_by_fish "diffuse $command --")" || fail "fish does not complete $command $option"
+        grep -qF -- "$option" completion.zsh || fail "zsh does not complete $command $option"
     done
 done
 
@@ -54,7 +60,7 @@ prefix/bin/diffuse --version | grep -q '^diffuse ' || fail "the installed progra
 completes() { # LINE WORD...: at its end
     local line=$1 found
     shift
-    found=$(bash -c 'source completion.bash; compopt() { :; }; COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=(); _diffuse; echo "${COMPREPLY[*]}"' - "$line")
+    found=$(completed_by_bash "$line" | paste -sd ' ')
     [ "$found" = "$*" ] || fail "'$line' is completed to '$found', expected '$*'"
 }
 # shellcheck disable=SC2086  # words
@@ -89,7 +95,7 @@ for name, words in re.findall(r"^  (--[a-z0-9-]+) \S+((?:.*\n)(?: {26}.*\n)*)", 
 END
 }
 "$diffuse" train --config tiny.json --threads 1 --out run --quiet >/dev/null
-for solver in unipc ddim ddpm dopri5 euler-maruyama pc edm-sde; do
+for solver in $solvers; do
     case $solver in
     ddim) also="--eta 0 --steps 20" ;;
     ddpm) also="--clip-x0 --steps 1000" ;;

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A training that is killed again and again (SIGKILL) and resumed ends with the same files, bit for bit, as one that
-# never was:  tests/kill_test.sh PATH/TO/diffuse [KILLS]
+# never was:  tests/kill_test.sh PATH/TO/diffuse [long]
 # It saves after every step. Each second kill waits for a save to begin; the others come at any moment. How many came
 # amid a save is counted by the unfinished files that they leave.
 set -euo pipefail
 diffuse=$(realpath "$1")
-kills=${2:-20}
+kills=4
+[ "${2:-}" != long ] || kills=20
 seed=${SEED:-$RANDOM}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

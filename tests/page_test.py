@@ -82,6 +82,7 @@ def main(diffuse):
         assert said.returncode == 0, said.stderr
         documented, found = facts((ROOT / "docs/lab.md").read_text()), facts(said.stdout)
         assert len(found) >= 100, f"{len(found)} checks"
+        assert all(source for _, source in found.values()), "a check without its source"
         different = sorted({*documented.items()} ^ {*found.items()})
         assert not different, f"docs/lab.md is not what `diffuse lab all --markdown` prints: {different[:3]}"
         page = (folder / "lab/lab.html").read_text()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every command of the README that begins with "diffuse", in its order, in a folder where the demo's run is a
-# small one, and then the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse
+# small one, and then the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse [few]
+# few: those of the main job alone, for a build that is tested whole elsewhere
 set -euo pipefail
 diffuse=$(realpath "$1")
 project=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +22,8 @@ fi
 set -- "\${@//mnist:test/digits:test}"
 case "\$*" in
     *--analytic*) set -- "\$@" --set dataset.kind=digits --set dataset.limit=20 --steps 4 ;;
-    *fisher* | *c2st*) set -- "\$@" --num 200 ;;
+    *fisher* | *c2st*) set -- "\$@" --num 100 ;;
+    *nll*) set -- "\$@" --ode-steps 2 ;;
     *sbc*) set -- "\$@" --num 40 --steps 4 ;;
 esac
 exec "$diffuse" "\${@/#256/16}"
@@ -50,6 +52,10 @@ run_all() { # COMMANDS: a line each
         bash -c "$command" </dev/null 2>stderr.txt || { cat stderr.txt >&2; echo "FAILED: $command" >&2; exit 1; }
     done <<<"$1"
 }
+if [ "${2:-}" = few ]; then
+    run_all "$(grep -E '^diffuse (train --config configs/demo.json|sample --checkpoint runs/demo --out|encode|info)' <<<"$commands")"
+    exit
+fi
 run_all "$commands"
 
 # in a folder of their own, since they make the same runs
@@ -65,7 +71,7 @@ cd ..
 
 # every preset is a valid config
 for config in configs/*.json; do
-    data="--set dataset.kind=digits"
+    data="--set dataset.kind=digits --set dataset.limit=100"
     case "$config" in configs/toy-*) data= ;; esac
     [ "$config" = configs/images.json ] && data="--set dataset.dir=pictures"
     # shellcheck disable=SC2086  # two words

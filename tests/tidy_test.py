@@ -1,4 +1,4 @@
-"""What keeps the project tidy: includes go downwards, the docs name what exists, lines and files are short. Prints each
+"""What keeps the project tidy: includes go downwards, the docs name what exists, lines are short. Prints each
 fault on a line, and exits with 1 if there is any:  python3 tests/tidy_test.py
 """
 import pathlib
@@ -90,15 +90,11 @@ def name_faults():
 
 
 def length_faults():
-    """A line of the docs of more than 120 columns, or a file of C++ of more than 400 lines."""
+    """A line of the docs of more than 120 columns."""
     for page in PAGES:
         for number, line in prose(page):
             if len(line) > 120:
                 yield f"{name_of(page)}:{number}: {len(line)} columns, expected at most 120"
-    for path in cpp_files("src", "include", "tests"):
-        lines = path.read_text().count("\n")
-        if lines > 400 and not name_of(path).startswith("src/ops/simd/"):
-            yield f"{name_of(path)}: {lines} lines, expected at most 400"
 
 
 faults = [*layer_faults(), *name_faults(), *length_faults()]

@@ -4,9 +4,11 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -51,13 +53,15 @@ private:
     LineFile file_;
 };
 
-using StderrSink = spdlog::sinks::ansicolor_stderr_sink_st;
-
 /// Colours on a terminal that has them, unless the user asked for none (https://no-color.org).
-std::shared_ptr<StderrSink> stderr_sink() {
+spdlog::sink_ptr stderr_sink() {
     const char* no_color = std::getenv("NO_COLOR");
-    auto sink =
-        std::make_shared<StderrSink>(no_color && *no_color ? spdlog::color_mode::never : spdlog::color_mode::automatic);
+    return std::make_shared<spdlog::sinks::ansicolor_stderr_sink_st>(
+        no_color && *no_color ? spdlog::color_mode::never : spdlog::color_mode::automatic);
+}
+
+/// A sink that shows messages as a person reads them, at first from kInfo on.
+spdlog::sink_ptr readable(spdlog::sink_ptr sink) {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     formatter->add_flag<LevelPrefix>('*').set_pattern("%^%*%$%v");
     sink->set_formatter(std::move(formatter));
@@ -69,7 +73,8 @@ std::shared_ptr<StderrSink> stderr_sink() {
 /// a message and the progress line below it change together.
 struct Log {
     std::mutex mutex;
-    std::shared_ptr<StderrSink> terminal = stderr_sink();
+    spdlog::sink_ptr terminal = readable(stderr_sink());
+    std::ostream* stream = nullptr;  // what stands in for stderr
     spdlog::logger logger{"diffuse", terminal};
     std::string progress;  // what is drawn on a terminal now
 
@@ -84,7 +89,12 @@ Log& the_log() {
     return log;
 }
 
-void print(const std::string& text) {
+/// Progress, which is no message.
+void print(const Log& log, const std::string& text) {
+    if (log.stream) {
+        *log.stream << text << std::flush;
+        return;
+    }
     std::fputs(text.c_str(), stderr);
     std::fflush(stderr);
 }
@@ -100,9 +110,9 @@ void write(spdlog::level::level_enum level, const std::string& message) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
     const bool below_progress = !log.progress.empty() && log.terminal->should_log(level);
-    if (below_progress) print(kEraseLine);
+    if (below_progress) print(log, kEraseLine);
     log.logger.log(level, spdlog::string_view_t(printable(message)));
-    if (below_progress) print(log.progress);
+    if (below_progress) print(log, log.progress);
 }
 
 spdlog::level::level_enum to_spdlog(Level level) {
@@ -143,6 +153,16 @@ std::string printable(std::string text) {
 
 void set_stderr_level(Level lowest) { the_log().terminal->set_level(to_spdlog(lowest)); }
 
+void set_stream(std::ostream* stream) {
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    const auto before = log.terminal;
+    log.stream = stream;
+    log.terminal = readable(stream ? std::make_shared<spdlog::sinks::ostream_sink_st>(*stream) : stderr_sink());
+    log.terminal->set_level(before->level());
+    std::ranges::replace(log.logger.sinks(), before, log.terminal);
+}
+
 void open_file(const std::filesystem::path& path) {
     auto sink = file_sink(path);
     Log& log = the_log();
@@ -150,24 +170,30 @@ void open_file(const std::filesystem::path& path) {
     log.logger.sinks() = {log.terminal, std::move(sink)};
 }
 
+void close_file() {
+    Log& log = the_log();
+    const std::lock_guard lock(log.mutex);
+    log.logger.sinks() = {log.terminal};
+}
+
 bool on_terminal() {
     const char* kind = std::getenv("TERM");
-    return isatty(STDERR_FILENO) && (!kind || std::string_view(kind) != "dumb");
+    return !the_log().stream && isatty(STDERR_FILENO) && (!kind || std::string_view(kind) != "dumb");
 }
 
 void show_progress(const std::string& line) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
     if (!log.terminal->should_log(spdlog::level::info)) return;
-    if (!on_terminal()) return print(line + "\n");
+    if (!on_terminal()) return print(log, line + "\n");
     log.progress = fitting(line);
-    print(kEraseLine + log.progress);
+    print(log, kEraseLine + log.progress);
 }
 
 void clear_progress() {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
-    if (!log.progress.empty()) print(kEraseLine);
+    if (!log.progress.empty()) print(log, kEraseLine);
     log.progress.clear();
 }
 

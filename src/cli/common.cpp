@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
-
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
@@ -115,12 +113,6 @@ PngTexts SamplingCommand::with_command(PngTexts origin) const {
     return origin;
 }
 
-std::string shell_line(int argc, const char* const* argv) {
-    std::string line = "diffuse";
-    for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
-    return line;
-}
-
 std::string plural(int64_t count, const std::string& noun) {
     return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
@@ -188,12 +180,7 @@ void check_no_pictures(const std::vector<std::string>& paths) {
     }
 }
 
-void print(const std::string& text) {
-    const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-    if (!written) throw Error("the result cannot be written to standard output", kRunFailed);
-}
-
-void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files) {
+Result result_of(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files) {
     nlohmann::ordered_json all = files.empty() ? json : nlohmann::ordered_json::object();
     std::string lines = text;
     for (const auto& [key, path] : files) {
@@ -202,7 +189,7 @@ void print_result(bool as_json, const nlohmann::ordered_json& json, const std::s
         lines += "\n" + display_path(path);
     }
     if (!files.empty()) all.update(json);
-    print((as_json ? to_text(all) : lines) + "\n");
+    return {(as_json ? to_text(all) : lines) + "\n"};
 }
 
 }  // namespace diffuse::cli

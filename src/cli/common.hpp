@@ -11,16 +11,22 @@
 
 namespace diffuse::cli {
 
-/// Each adds a command to the program. `command_line`: as the user typed it, for the files that tell how they were
-/// made.
-void add_train(CLI::App& app, const std::string& command_line);
-void add_sample(CLI::App& app, const std::string& command_line);
-void add_encode(CLI::App& app, const std::string& command_line);
-void add_eval(CLI::App& app);
-void add_info(CLI::App& app);
-void add_lab(CLI::App& app);
-void add_help(CLI::App& app);
-void add_completion(CLI::App& app);
+/// What a command has to say on stdout.
+struct Result {
+    std::string text;
+    std::string failure = {};  ///< what went wrong all the same, to be said after the text (exit code 1)
+};
+
+/// Each adds a command to the program, which leaves its result in `result`. `command_line`: as the user typed it, for
+/// the files that tell how they were made.
+void add_train(CLI::App& app, Result& result, const std::string& command_line);
+void add_sample(CLI::App& app, Result& result, const std::string& command_line);
+void add_encode(CLI::App& app, Result& result, const std::string& command_line);
+void add_eval(CLI::App& app, Result& result);
+void add_info(CLI::App& app, Result& result);
+void add_lab(CLI::App& app, Result& result);
+void add_help(CLI::App& app, Result& result);
+void add_completion(CLI::App& app, Result& result);
 
 /// What sampling and encoding have in common on the command line.
 struct SamplingCommand {
@@ -43,9 +49,6 @@ struct SamplingCommand {
     /// The same for a picture, which tells the command line too.
     PngTexts with_command(PngTexts origin) const;
 };
-
-/// "diffuse sample --out 'two words.png'": a command line as a shell reads it again.
-std::string shell_line(int argc, const char* const* argv);
 
 /// `given` with `base` for every option that the command line does not give.
 SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
@@ -80,10 +83,7 @@ void check_no_pictures(const std::vector<std::string>& paths);
 /// for.
 using Files = std::vector<std::pair<std::string, std::string>>;
 
-/// Writes text to stdout. Throws Error (exit code 1) where that cannot be done.
-void print(const std::string& text);
-
-/// The result: to stdout as one JSON object, or as lines of text; with the paths of the files.
-void print_result(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files = {});
+/// One JSON object, or lines of text; with the paths of the files.
+Result result_of(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files = {});
 
 }  // namespace diffuse::cli

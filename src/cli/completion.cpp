@@ -98,7 +98,7 @@ _diffuse() {{
 {}        *)
             case $command in
 {}            esac
-            case $current in -*) case $command in
+            case $current in -*) files=; case $command in
 {}            esac ;; esac ;;
         esac
     fi

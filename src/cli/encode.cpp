@@ -17,16 +17,16 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr const char* kWhat = "What is encoded";
+constexpr const char* kEncoded = "What is encoded";
 constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
 
-struct Options : SamplingCommand {
+struct EncodeCommand : SamplingCommand {
     std::vector<std::string> inputs;
     std::string data;
     std::string out = "latents.safetensors", png, reconstruct;
 };
 
-void check_before_work(const Options& options) {
+void check_before_work(const EncodeCommand& options) {
     check(options.sampling);
     auto inputs = options.inputs;
     inputs.push_back(checkpoint_file(options.checkpoint).string());
@@ -60,7 +60,8 @@ torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint
 }
 
 /// "mnist:test[A:B]": images A to B-1 of a split; either end may be left out.
-std::optional<Dataset> read_split(const std::string& input, const Options& command, const Checkpoint& checkpoint) {
+std::optional<Dataset> read_split(const std::string& input, const EncodeCommand& command,
+                                  const Checkpoint& checkpoint) {
     static const std::regex pattern(R"(([a-z0-9-]+):(train|test)(\[(\d{0,9}):(\d{0,9})\])?)");
     std::smatch match;
     if (!std::regex_match(input, match, pattern)) return std::nullopt;
@@ -114,7 +115,7 @@ struct Inputs {
     Condition classes;  ///< `known` of those of which nobody says
     Condition given;    ///< numbers that the network is told
 };
-Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t known) {
+Inputs read_inputs(const EncodeCommand& options, const Checkpoint& checkpoint, int64_t known) {
     std::vector<torch::Tensor> examples, classes, given;
     for (const auto& input : options.inputs) {
         const auto split = read_split(input, options, checkpoint);
@@ -128,7 +129,7 @@ Inputs read_inputs(const Options& options, const Checkpoint& checkpoint, int64_t
 }
 
 /// What the network is told of each example: its own numbers or class, or as the command line says.
-Condition condition_of_inputs(const Options& options, const Inputs& inputs, const Classes& known) {
+Condition condition_of_inputs(const EncodeCommand& options, const Inputs& inputs, const Classes& known) {
     if (inputs.given.defined()) return inputs.given;
     if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.x.size(0));
     const bool none = known.count == 0 || inputs.classes.eq(known.count).all().item<bool>();
@@ -136,15 +137,16 @@ Condition condition_of_inputs(const Options& options, const Inputs& inputs, cons
 }
 
 /// With the options that decode them to the images again.
-void write_latents(const Options& options, const Samples& encoded, const Condition& condition, const PngTexts& origin) {
+void write_latents(const EncodeCommand& options, const Samples& encoded, const Condition& condition,
+                   const PngTexts& origin) {
     TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
     if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
 
-void write_files(const Options& options, const torch::Tensor& images, const Condition& condition, const RoundTrip& trip,
-                 const PngTexts& origin) {
+void write_files(const EncodeCommand& options, const torch::Tensor& images, const Condition& condition,
+                 const RoundTrip& trip, const PngTexts& origin) {
     write_latents(options, trip.encoded, condition, origin);
     if (images.dim() == 2) return;  // points
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
@@ -157,14 +159,14 @@ void write_files(const Options& options, const torch::Tensor& images, const Cond
 }
 
 /// Throws Error where the pictures would be too large, or are asked for of points.
-void check_pictures(const Options& options, const torch::Tensor& images) {
+void check_pictures(const EncodeCommand& options, const torch::Tensor& images) {
     if (images.dim() == 2) return check_no_pictures({options.png, options.reconstruct, options.trajectory});
     if (options.png.empty() && options.reconstruct.empty()) return;
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     require_sheet(3 * images.size(0), 16, images.size(2), images.size(3), scale);
 }
 
-void print(const Options& options, const RoundTrip& trip, int64_t steps) {
+Result summary(const EncodeCommand& options, const RoundTrip& trip, int64_t steps) {
     const bool is_points = trip.encoded.x.dim() == 2;
     nlohmann::ordered_json json;
     json["num"] = trip.encoded.x.size(0);
@@ -175,7 +177,7 @@ void print(const Options& options, const RoundTrip& trip, int64_t steps) {
     json["latent_std"] = trip.latent_std;
     json["roundtrip_mse"] = trip.mse;
     json["seconds"] = trip.encoded.seconds;
-    print_result(
+    return result_of(
         options.json, json,
         fmt::format("{} by {} in {} ({} each): {:.1f} s\n"
                     "latents: mean {:.4f}, standard deviation {:.4f}\n"
@@ -189,7 +191,7 @@ void print(const Options& options, const RoundTrip& trip, int64_t steps) {
          {"trajectory", options.trajectory}});
 }
 
-void run(const Options& options) {
+Result run(const EncodeCommand& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
@@ -205,26 +207,26 @@ void run(const Options& options) {
     const PngTexts origin = options.origin(checkpoint, steps);
     const RoundTrip trip = round_trip(decode, x, {options.trajectory, options.scale, options.with_command(origin)});
     write_files(options, x, decode.condition, trip, origin);
-    print(options, trip, steps);
+    return summary(options, trip, steps);
 }
 
 }  // namespace
 
-void add_encode(CLI::App& app, const std::string& command_line) {
-    auto options = std::make_shared<Options>();
+void add_encode(CLI::App& app, Result& result, const std::string& command_line) {
+    auto options = std::make_shared<EncodeCommand>();
     auto* command = app.add_subcommand("encode", "turn examples into their noise, and measure the way back");
     options->command_line = command_line;
     options->sampling.direction = Direction::kEncoding;
     options->sampling.classes = "own";
-    options->add_to(*command, kWhat);
-    command->get_option("--class")->group(kWhat);
+    options->add_to(*command, kEncoded);
+    command->get_option("--class")->group(kEncoded);
     command
         ->add_option("--input", options->inputs,
                      "PNG or JPEG files, CSV files of points, or a part of a data set: mnist:test[A:B]")
         ->required()
         ->type_name("INPUT")
-        ->group(kWhat);
-    add_data(*command, options->data, kWhat);
+        ->group(kEncoded);
+    add_data(*command, options->data, kEncoded);
     command
         ->add_option("--out", options->out,
                      "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points")
@@ -246,7 +248,7 @@ void add_encode(CLI::App& app, const std::string& command_line) {
     command->footer(
         "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'\n"
         "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png");
-    command->callback([options] { run(*options); });
+    command->callback([options, &result] { result = run(*options); });
 }
 
 }  // namespace diffuse::cli

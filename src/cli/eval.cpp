@@ -16,9 +16,7 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr const char* kWhat = "What is measured";
-
-using Options = EvalOptions;
+constexpr const char* kMeasured = "What is measured";
 
 Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps) {
     Json row;
@@ -43,7 +41,7 @@ void Report::add(const Json& row) {
     log::info(to_text(row));
 }
 
-void Report::print(bool as_json, const Files& files) const {
+Result Report::result(bool as_json, const Files& files) const {
     Json all = head;
     all["rows"] = rows;
     std::string text;
@@ -63,7 +61,7 @@ void Report::print(bool as_json, const Files& files) const {
                                                                     : value.dump());
         }
     }
-    print_result(as_json, all, text, files);
+    return result_of(as_json, all, text, files);
 }
 
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
@@ -87,7 +85,7 @@ void require_digits(const Checkpoint& checkpoint, const std::string& metric) {
                     metric, kind));
 }
 
-void add_samples(Report& report, const std::vector<SampleOptions>& all, const Options& options,
+void add_samples(Report& report, const std::vector<SampleOptions>& all, const EvalOptions& options,
                  const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure) {
     const int64_t count = options.num.value_or(kDefaultSamples);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
@@ -133,7 +131,7 @@ Condition told_of(const Dataset& dataset, const Model& model) {
 
 namespace {
 
-Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, torch::Device device) {
+Report report_roundtrip(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
     const auto all = combinations(options, checkpoint, Direction::kEncoding);
     const Dataset examples = test_examples(options, checkpoint, 64);
     const auto x = to_network(examples.examples);
@@ -157,7 +155,7 @@ Report report_roundtrip(const Options& options, const Checkpoint& checkpoint, to
 
 /// What can be measured, the options that only some metrics take, and the columns that make a plot.
 struct Metric {
-    Report (*report)(const Options& options, const Checkpoint& checkpoint, torch::Device device);
+    Report (*report)(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device);
     std::set<std::string> options;
     std::vector<std::string> plotted = {};
     bool of_checkpoint = true;
@@ -222,7 +220,7 @@ void check_options(const CLI::App& command, const Metric& metric) {
 }
 
 /// The options that take several values, a row of the table for each.
-void add_lists(CLI::App& command, Options& options) {
+void add_lists(CLI::App& command, EvalOptions& options) {
     command.add_option("--solvers", options.solvers, "solvers, a row for each")
         ->delimiter(',')
         ->check(known_name("solver", names(solvers())))
@@ -265,7 +263,7 @@ void add_lists(CLI::App& command, Options& options) {
 }
 
 /// Of what draws samples, the checkpoint's own way where the command line says no other.
-void take_defaults(Options& options, const CLI::App& command, const Checkpoint& checkpoint) {
+void take_defaults(EvalOptions& options, const CLI::App& command, const Checkpoint& checkpoint) {
     // What shapes guidance stays where one of the scales needs it; `combinations` drops it for the others.
     for (const double scale : options.guidance) {
         if (scale != 1) options.sampling.guidance = scale;
@@ -276,7 +274,7 @@ void take_defaults(Options& options, const CLI::App& command, const Checkpoint& 
 }
 
 /// Refuses a tolerance that no row takes notice of.
-void check_tolerance(const Options& options, const CLI::App& command) {
+void check_tolerance(const EvalOptions& options, const CLI::App& command) {
     if (command.count("--tolerance") == 0 || options.metric == "nll") return;
     const auto adaptive = [](const std::string& solver) { return look_up("solver", solvers(), solver).adaptive(); };
     if (std::ranges::none_of(options.solvers, adaptive)) {
@@ -284,7 +282,7 @@ void check_tolerance(const Options& options, const CLI::App& command) {
     }
 }
 
-void run(Options options, const CLI::App& command) {
+Result run(EvalOptions options, const CLI::App& command) {
     const Metric& metric = look_up("metric", metrics(), options.metric);
     check_options(command, metric);
     if (metric.of_checkpoint == options.checkpoint.empty()) {
@@ -302,17 +300,17 @@ void run(Options options, const CLI::App& command) {
     if (!options.plot.empty()) {
         write_figure(options.plot, report.figure ? *report.figure : figure_of(report, options, metric.plotted));
     }
-    report.print(options.json, {{"plot", options.plot}});
+    return report.result(options.json, {{"plot", options.plot}});
 }
 
 /// What is measured, and of what.
-void add_what(CLI::App& command, Options& options) {
+void add_what(CLI::App& command, EvalOptions& options) {
     command.add_option("--metric", options.metric, "measure")
         ->check(known_name("metric", names(metrics())))
         ->type_name("NAME")
-        ->group(kWhat)
+        ->group(kMeasured)
         ->capture_default_str();
-    add_data(command, options.data, kWhat);
+    add_data(command, options.data, kMeasured);
     for (auto* file : {&options.features, &options.reference}) {
         const bool is_reference = file == &options.reference;
         command
@@ -320,7 +318,7 @@ void add_what(CLI::App& command, Options& options) {
                         is_reference ? "features: safetensors file to compare with"
                                      : "features: safetensors file of features, [N, F], or of pictures, [N, C, H, W]")
             ->type_name("FILE")
-            ->group(kWhat);
+            ->group(kMeasured);
     }
     command.add_option("--num", options.num, "number of images or points")
         ->transform(range<int64_t>(2, 1'000'000))
@@ -328,29 +326,29 @@ void add_what(CLI::App& command, Options& options) {
         ->default_str(
             "1000 for fid and pr, at most 128 for nll, 64 for roundtrip, 10000 points for c2st and fisher, "
             "500 trials for sbc")
-        ->group(kWhat);
+        ->group(kMeasured);
     command.add_option("--seed", options.seed, "random seed for all noise")
         ->transform(range<int64_t>(0, INT64_MAX))
         ->type_name("N")
-        ->group(kWhat)
+        ->group(kMeasured)
         ->capture_default_str();
     command.add_option("--sigmas", options.sigmas, "fisher: noise levels sigma / alpha, a row for each")
         ->delimiter(',')
         ->transform(range<double>(1e-4, 1e4))
         ->type_name("X,...")
         ->default_str("eight from 0.05 to 10")
-        ->group(kWhat);
+        ->group(kMeasured);
     command
         .add_option("--observations", options.observations,
                     "c2st: observations of a simulator's test split, a row for each")
         ->transform(range<int64_t>(1, 1000))
         ->type_name("N")
         ->default_str("5")
-        ->group(kWhat);
+        ->group(kMeasured);
 }
 
 /// How the samples are drawn, or the likelihood is computed.
-void add_how(CLI::App& command, Options& options) {
+void add_how(CLI::App& command, EvalOptions& options) {
     add_lists(command, options);
     Fields shared;
     for (auto& field : fields(options.sampling)) {
@@ -365,7 +363,7 @@ void add_how(CLI::App& command, Options& options) {
 }
 
 /// What is written beside the table.
-void add_written(CLI::App& command, Options& options) {
+void add_written(CLI::App& command, EvalOptions& options) {
     command.add_flag("--per-class", options.per_class, "fid: rows for each class too")->group(kWritten);
     command
         .add_option("--plot", options.plot,
@@ -378,10 +376,10 @@ void add_written(CLI::App& command, Options& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
-    auto options = std::make_shared<Options>();
+void add_eval(CLI::App& app, Result& result) {
+    auto options = std::make_shared<EvalOptions>();
     auto* command = app.add_subcommand("eval", "measure a network: quality of its samples, likelihood, round trips");
-    add_checkpoint(*command, options->checkpoint, kWhat);
+    add_checkpoint(*command, options->checkpoint, kMeasured);
     command->get_option("--checkpoint")
         ->required(false)
         ->description("checkpoint file or run folder; not for features");
@@ -393,7 +391,7 @@ void add_eval(CLI::App& app) {
     command->footer(
         "diffuse eval --checkpoint runs/demo --solvers ddim,unipc --nfe 10,20 --num 256\n"
         "diffuse eval --checkpoint runs/demo --metric nll --num 16");
-    command->callback([options, command] { run(*options, *command); });
+    command->callback([options, command, &result] { result = run(*options, *command); });
 }
 
 }  // namespace diffuse::cli

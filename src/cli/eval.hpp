@@ -36,14 +36,14 @@ struct EvalOptions {
     RuntimeOptions runtime;
 };
 
-/// A table whose rows are JSON objects: printed as it is, or as columns of text.
+/// A table whose rows are JSON objects: as it is, or as columns of text.
 struct Report {
     Json head, rows = Json::array();
     std::optional<Figure> figure = {};  ///< what --plot draws, where it is not curves over what was varied
 
     /// Also told at once, so that a long table cut short is not lost.
     void add(const Json& row);
-    void print(bool as_json, const Files& files = {}) const;
+    Result result(bool as_json, const Files& files = {}) const;
 };
 
 /// Every solver, spacing, interval and scale of guidance and number of steps that was asked for. Throws Error, before

@@ -15,7 +15,7 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr int64_t kDefaultPoints = 10'000, kDefaultObservations = 5;
+constexpr int64_t kMeasuredPoints = 10'000, kDefaultObservations = 5;
 
 void require_points(const Checkpoint& checkpoint, const std::string& metric) {
     if (checkpoint.shape.points) return;
@@ -54,7 +54,7 @@ const Simulator& simulator_of(const Checkpoint& checkpoint, const std::string& m
 void add_against_data(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
                       const SampleOptions& sampling, const Model& model, torch::Device device) {
     constexpr int64_t kEnergyPoints = 1000, kPermutations = 999;
-    const Dataset test = test_examples(options, checkpoint, kDefaultPoints);
+    const Dataset test = test_examples(options, checkpoint, kMeasuredPoints);
     const int64_t count = test.size();
     report.head["samples"] = count;
     const auto drawn = draw(sampling, model, condition_of(sampling, checkpoint.classes(), count), count,
@@ -75,7 +75,7 @@ void add_against_data(Report& report, const EvalOptions& options, const Checkpoi
 void add_against_posteriors(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
                             const SampleOptions& sampling, const Model& model, torch::Device device) {
     const Simulator& simulator = simulator_of(checkpoint, options.metric);
-    const int64_t count = options.num.value_or(kDefaultPoints);
+    const int64_t count = options.num.value_or(kMeasuredPoints);
     const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
     const int64_t observations = options.observations.value_or(kDefaultObservations);
     if (observations > test.size()) {
@@ -155,7 +155,7 @@ Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, t
                                 checkpoint.config.dataset.kind,
                                 "eight-gaussians, fractal, mixture, two-moons, swiss-roll and rings"));
     }
-    const Dataset test = test_examples(options, checkpoint, kDefaultPoints);
+    const Dataset test = test_examples(options, checkpoint, kMeasuredPoints);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const Denoiser learned = [at = denoiser(model), device](const torch::Tensor& x, const NoiseLevel& level) {
         const auto [x0, eps] = at(x.to(device), level);

@@ -17,10 +17,10 @@ std::vector<SampleOptions> each(const std::vector<SampleOptions>& all, const std
     return result;
 }
 
-using Interval = std::pair<double, double>;
+using Levels = std::pair<double, double>;
 
-std::vector<Interval> intervals_of(const std::vector<double>& ends) {
-    std::vector<Interval> intervals;
+std::vector<Levels> intervals_of(const std::vector<double>& ends) {
+    std::vector<Levels> intervals;
     for (size_t i = 0; i + 1 < ends.size(); i += 2) intervals.emplace_back(ends[i], ends[i + 1]);
     const bool rise = std::ranges::all_of(intervals, [](const auto& one) { return one.first < one.second; });
     if (ends.size() % 2 == 0 && rise) return intervals;
@@ -35,7 +35,7 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
     all = each(all, options.solvers, [](SampleOptions& one, const std::string& solver) { one.solver = solver; });
     all = each(all, options.spacings, [](SampleOptions& one, const std::string& spacing) { one.spacing = spacing; });
     all = each(all, intervals_of(options.interval_ends),
-               [](SampleOptions& one, const Interval& interval) { one.guidance_interval = interval; });
+               [](SampleOptions& one, const Levels& interval) { one.guidance_interval = interval; });
     all = each(all, options.guidance, [](SampleOptions& one, double scale) { one.guidance = scale; });
     all = each(all, options.steps, [](SampleOptions& one, int64_t steps) { one.steps = steps, one.nfe.reset(); });
     all = each(all, options.nfe, [](SampleOptions& one, int64_t nfe) { one.nfe = nfe, one.steps.reset(); });

@@ -22,7 +22,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct InfoCommand {
     std::string path;
     bool json = false;
 };
@@ -105,14 +105,14 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
         to_text(json["config"]));
 }
 
-void describe_checkpoint(const std::filesystem::path& file, bool as_json) {
+Result describe_checkpoint(const std::filesystem::path& file, bool as_json) {
     const Checkpoint checkpoint = load_checkpoint(file);
     const Json json = json_of(checkpoint, file);
-    print_result(as_json, json, text_of(checkpoint, json));
+    return result_of(as_json, json, text_of(checkpoint, json));
 }
 
 /// Its size and what it says of how it was made.
-void describe_picture(const std::filesystem::path& file, bool as_json) {
+Result describe_picture(const std::filesystem::path& file, bool as_json) {
     const PngHead head = read_png_head(file);
     Json json;
     json["picture"] = display_path(file);
@@ -124,11 +124,11 @@ void describe_picture(const std::filesystem::path& file, bool as_json) {
         text += fmt::format("\n{:<11} {}", log::printable(keyword), log::printable(value));
     }
     if (head.texts.empty()) text += "\n(it does not say how it was made)";
-    print_result(as_json, json, text);
+    return result_of(as_json, json, text);
 }
 
 /// Tensors and texts of a safetensors file that is no checkpoint, as latents are.
-void describe_tensors(const std::filesystem::path& file, const TensorFile& tensors, bool as_json) {
+Result describe_tensors(const std::filesystem::path& file, const TensorFile& tensors, bool as_json) {
     Json json;
     json["file"] = display_path(file);
     std::string text = display_path(file);
@@ -141,10 +141,10 @@ void describe_tensors(const std::filesystem::path& file, const TensorFile& tenso
         json["texts"][key] = value;
         text += fmt::format("\n{:<11} {}", log::printable(key), log::printable(value));
     }
-    print_result(as_json, json, text);
+    return result_of(as_json, json, text);
 }
 
-void describe_file(const std::string& path, bool as_json) {
+Result describe_file(const std::string& path, bool as_json) {
     const auto file = checkpoint_file(path);
     if (is_png(read_beginning(file, 8))) return describe_picture(file, as_json);
     const TensorFile tensors = read_tensor_file(file);
@@ -164,7 +164,7 @@ std::vector<std::string> cpu_flags() {
     return found;
 }
 
-void describe_machine(bool as_json) {
+Result describe_machine(bool as_json) {
     const auto gpus = gpu_names();
     const std::string cuda = cuda_version(), device = parse_device("auto").str();
     const double memory = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30);
@@ -181,7 +181,7 @@ void describe_machine(bool as_json) {
     json["memory_gib"] = memory;
     json["gpus"] = gpus;
     json["device"] = device;
-    print_result(
+    return result_of(
         as_json, json,
         fmt::format("diffuse {}, LibTorch {} for {}\n"
                     "CPU         {}: {}; LibTorch uses {}, diffuse {}\n"
@@ -194,10 +194,16 @@ void describe_machine(bool as_json) {
                     gpus.empty() ? "none" : fmt::format("{}", fmt::join(gpus, ", ")), device));
 }
 
+Result run(const InfoCommand& options, bool has_path) {
+    if (!has_path) return describe_machine(options.json);
+    if (options.path.empty()) throw Error("the path is empty; name a checkpoint, a run folder or a picture");
+    return describe_file(options.path, options.json);
+}
+
 }  // namespace
 
-void add_info(CLI::App& app) {
-    auto options = std::make_shared<Options>();
+void add_info(CLI::App& app, Result& result) {
+    auto options = std::make_shared<InfoCommand>();
     auto* command =
         app.add_subcommand("info", "say what a checkpoint or a picture is, or with no argument what this machine is");
     command
@@ -208,11 +214,7 @@ void add_info(CLI::App& app) {
         ->group("What is described");
     add_json(*command, options->json);
     command->footer("diffuse info\ndiffuse info runs/demo");
-    command->callback([options, command] {
-        if (command->count("path") == 0) return describe_machine(options->json);
-        if (options->path.empty()) throw Error("the path is empty; name a checkpoint, a run folder or a picture");
-        describe_file(options->path, options->json);
-    });
+    command->callback([options, command, &result] { result = run(*options, command->count("path") > 0); });
 }
 
 }  // namespace diffuse::cli

@@ -28,7 +28,7 @@ std::vector<std::string> lab_names() {
     return known;
 }
 
-void list_experiments(bool as_json) {
+Result list_experiments(bool as_json) {
     Json json = Json::array();
     std::string text;
     for (const auto& [name, experiment] : experiments()) {
@@ -40,7 +40,7 @@ void list_experiments(bool as_json) {
         text += fmt::format("{:<14} {}\n", name, experiment.about);
     }
     text += fmt::format("{:<14} all of them, and one page of HTML with everything\n", "all");
-    print(as_json ? to_text(json) + "\n" : text);
+    return {as_json ? to_text(json) + "\n" : text};
 }
 
 Outcome run_one(const std::string& name, const LabOptions& options, nlohmann::json settings) {
@@ -67,16 +67,16 @@ std::string text_of(const std::vector<Outcome>& outcomes, const std::string& pag
     return page.empty() ? text : text + page + "\n";
 }
 
-void print_outcomes(const LabOptions& options, const std::vector<Outcome>& outcomes, const std::string& page) {
-    if (options.markdown) return print(to_markdown(outcomes));
-    if (!options.json) return print(text_of(outcomes, page));
+std::string printed(const LabOptions& options, const std::vector<Outcome>& outcomes, const std::string& page) {
+    if (options.markdown) return to_markdown(outcomes);
+    if (!options.json) return text_of(outcomes, page);
     Json json = Json::array();
     for (const auto& outcome : outcomes) json.push_back(to_json(outcome));
-    print(to_text(json) + "\n");
+    return to_text(json) + "\n";
 }
 
-/// Throws Error where a check failed, naming the first ones.
-void require_all(const std::vector<Outcome>& outcomes) {
+/// Which checks failed, naming the first ones; empty where all hold.
+std::string failures(const std::vector<Outcome>& outcomes) {
     std::vector<std::string> failed;
     size_t count = 0;
     for (const auto& outcome : outcomes) {
@@ -85,12 +85,11 @@ void require_all(const std::vector<Outcome>& outcomes) {
             if (!check.holds()) failed.push_back(fmt::format("{}: {}", outcome.name, check.what));
         }
     }
-    if (failed.empty()) return;
+    if (failed.empty()) return "";
     const size_t number = failed.size();
     failed.resize(std::min<size_t>(number, 3));
-    throw Error(
-        fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "), number > 3 ? "; ..." : ""),
-        kRunFailed);
+    return fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "),
+                       number > 3 ? "; ..." : "");
 }
 
 nlohmann::json settings_of(const LabOptions& options) {
@@ -107,7 +106,7 @@ nlohmann::json settings_of(const LabOptions& options) {
     return settings;
 }
 
-void run_lab(const LabOptions& options, const CLI::App& command) {
+Result run_lab(const LabOptions& options, const CLI::App& command) {
     if (options.name.empty()) {
         for (const std::string option : {"--set", "--input", "--out", "--seed", "--markdown"}) {
             if (command.count(option) > 0)
@@ -130,13 +129,12 @@ void run_lab(const LabOptions& options, const CLI::App& command) {
         write_file(std::filesystem::path(options.out) / "lab.html", to_html(outcomes, options.out));
         page = display_path(std::filesystem::path(options.out) / "lab.html");
     }
-    print_outcomes(options, outcomes, page);
-    require_all(outcomes);
+    return {printed(options, outcomes, page), failures(outcomes)};
 }
 
 }  // namespace
 
-void add_lab(CLI::App& app) {
+void add_lab(CLI::App& app, Result& result) {
     auto options = std::make_shared<LabOptions>();
     auto* command = app.add_subcommand("lab", "do an experiment with diffusion, and check it against its formulas");
     command->add_option("name", options->name, "experiment, or all of them; none: the list")
@@ -144,7 +142,7 @@ void add_lab(CLI::App& app) {
         ->type_name("NAME")
         ->group("What is done");
     command->add_option("--set", options->settings, "one setting of the experiment with another value, e.g. paths=1000")
-        ->type_name("KEY=VALUE")
+        ->type_name("NAME=VALUE")
         ->group(kHow);
     command->add_option("--input", options->input, "PNG file of the picture of fourier; else a digit is drawn")
         ->type_name("FILE")
@@ -167,7 +165,7 @@ void add_lab(CLI::App& app) {
         ->group(kWritten)
         ->excludes(markdown);
     command->footer("diffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
-    command->callback([options, command] { run_lab(*options, *command); });
+    command->callback([options, command, &result] { result = run_lab(*options, *command); });
 }
 
 }  // namespace diffuse::cli

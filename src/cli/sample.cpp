@@ -15,12 +15,10 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr const char* kWhat = "What is drawn";
+constexpr const char* kDrawn = "What is drawn";
 constexpr int64_t kDefaultNum = 64, kDefaultPoints = 2000, kMaxCycle = 16;
 
-using Options = SampleCommand;
-
-void check_before_work(const Options& options) {
+void check_before_work(const SampleCommand& options) {
     if (options.latents.empty()) check(options.sampling);  // else the file has a say
     check_outputs({options.out, options.tensors, options.trajectory},
                   {options.checkpoint.empty() ? "" : checkpoint_file(options.checkpoint).string(), options.latents,
@@ -35,7 +33,7 @@ void check_before_work(const Options& options) {
 }
 
 /// The options that made the file's latents where the command line gives none. Returns a warning where it gives others.
-std::string take_from_file(Options& options, const TensorFile& file) {
+std::string take_from_file(SampleCommand& options, const TensorFile& file) {
     const auto stored = file.metadata.find(kSamplingKey);
     if (stored == file.metadata.end()) return "";
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
@@ -46,7 +44,7 @@ std::string take_from_file(Options& options, const TensorFile& file) {
 }
 
 /// A warning where the file's latents were made with another network than they are to be decoded with.
-void warn_of_other_weights(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
+void warn_of_other_weights(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint) {
     const auto stored = file.metadata.find(kWeightsKey);
     if (!options.analytic.empty()) return;
     const std::string own = identity(checkpoint, options.sampling.weights);
@@ -59,7 +57,7 @@ struct Start {
     torch::Tensor x, second_states;
 };
 
-Start start_from(const Options& options, const TensorFile& file, const ExampleShape& shape) {
+Start start_from(const SampleCommand& options, const TensorFile& file, const ExampleShape& shape) {
     auto latents = file.at("latents", options.latents);
     if (latents.is_floating_point() && latents.scalar_type() != torch::kFloat32) {
         log::info(fmt::format("{}: its latents are {}, taken as float32", options.latents,
@@ -85,7 +83,7 @@ Start start_from(const Options& options, const TensorFile& file, const ExampleSh
 }
 
 /// The levels of a grid, as a table.
-void show_grid(const Grid& grid, bool as_json) {
+Result show_grid(const Grid& grid, bool as_json) {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
     std::string text = "        t        alpha        sigma  sigma / alpha    log-SNR";
     for (const auto& level : grid) {
@@ -94,7 +92,7 @@ void show_grid(const Grid& grid, bool as_json) {
         text += fmt::format("\n{:9.3f}  {:11.8f}  {:11.8f}  {:13.6f}  {:9.4f}", level.t, level.alpha, level.sigma,
                             level.ratio(), level.log_snr());
     }
-    print_result(as_json, json, text);
+    return result_of(as_json, json, text);
 }
 
 /// Columns and scale of the picture of so many images. `cycle`: of how many classes, one after the other; a column
@@ -102,7 +100,7 @@ void show_grid(const Grid& grid, bool as_json) {
 struct Layout {
     int64_t columns, scale;
 };
-Layout layout(const Options& options, int64_t count, int64_t cycle, const ExampleShape& shape) {
+Layout layout(const SampleCommand& options, int64_t count, int64_t cycle, const ExampleShape& shape) {
     if (shape.points) return {1, 1};
     const int64_t square = int64_t(std::ceil(std::sqrt(double(count))));
     const int64_t by_default = cycle > 1 && cycle <= kMaxCycle ? cycle : square;
@@ -119,7 +117,8 @@ int64_t default_num(int64_t cycle, const ExampleShape& shape) {
 }
 
 /// As the command line says, else as the file of latents does.
-Condition given_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint, int64_t count) {
+Condition given_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint,
+                        int64_t count) {
     if (!options.given.empty()) return given_numbers(options, checkpoint, count);
     const Condition& given = file.at("given", options.latents);
     const std::vector<int64_t> expected = {count, std::ssize(checkpoint.given_columns)};
@@ -129,7 +128,7 @@ Condition given_of_file(const Options& options, const TensorFile& file, const Ch
 }
 
 /// The class of each of the latents of a file: as the command line says, else as the file does, else none.
-Condition condition_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint,
+Condition condition_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint,
                             int64_t count) {
     const Classes known = checkpoint.classes();
     if (!checkpoint.given_columns.empty()) return given_of_file(options, file, checkpoint, count);
@@ -144,15 +143,15 @@ Condition condition_of_file(const Options& options, const TensorFile& file, cons
                             count, known.count));
 }
 
-void write_tensors(const Options& options, const torch::Tensor& samples, const char* name, const Condition& condition,
-                   const PngTexts& origin) {
+void write_tensors(const SampleCommand& options, const torch::Tensor& samples, const char* name,
+                   const Condition& condition, const PngTexts& origin) {
     if (options.tensors.empty()) return;
     TensorFile file{{{name, samples}}, {origin.begin(), origin.end()}};
     if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
     write_tensor_file(options.tensors, file);
 }
 
-void write_files(const Options& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
+void write_files(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
                  const PngTexts& origin, const Model& model, const Columns& columns, torch::Device device) {
     if (model.shape.points) {
         write_points(options, x, condition, model, columns, device);
@@ -169,7 +168,7 @@ std::string guidance_words(const SampleOptions& options) {
     return fmt::format(", guided by scale {:g} (w = {:g})", options.guidance, options.guidance - 1);
 }
 
-void print(const Options& options, const TimedSamples& result, int64_t steps) {
+Result summary(const SampleCommand& options, const TimedSamples& result, int64_t steps) {
     const int64_t count = result.x.size(0);
     const double per_second = double(count) / result.seconds;
     nlohmann::ordered_json json;
@@ -183,20 +182,20 @@ void print(const Options& options, const TimedSamples& result, int64_t steps) {
     const bool is_points = result.x.dim() == 2;
     const std::string what = is_points ? "point" : "image";
     json[what + "s_per_second"] = per_second;
-    print_result(options.json, json,
-                 fmt::format("{} by {} in {} ({} each){}: {:.1f} s, {:.1f} {}s/s", plural(count, what),
-                             options.sampling.solver, plural(steps, "step"),
-                             plural(result.nfe, options.analytic.empty() ? "network evaluation" : "evaluation"),
-                             guidance_words(options.sampling), result.seconds, per_second, what),
-                 {{file_ending(options.out) == ".csv" ? "csv" : "png", options.out},
-                  {"tensors", options.tensors},
-                  {"trajectory", options.trajectory}});
+    return result_of(options.json, json,
+                     fmt::format("{} by {} in {} ({} each){}: {:.1f} s, {:.1f} {}s/s", plural(count, what),
+                                 options.sampling.solver, plural(steps, "step"),
+                                 plural(result.nfe, options.analytic.empty() ? "network evaluation" : "evaluation"),
+                                 guidance_words(options.sampling), result.seconds, per_second, what),
+                     {{file_ending(options.out) == ".csv" ? "csv" : "png", options.out},
+                      {"tensors", options.tensors},
+                      {"trajectory", options.trajectory}});
 }
 
 /// Settles the options that the command line leaves open: with a file of latents as they were made (the program's
 /// defaults where it does not tell), else as the checkpoint's config says. Returns a warning where a file is decoded
 /// otherwise than it was made.
-std::string settle(Options& options, const std::optional<TensorFile>& file, const Checkpoint& checkpoint) {
+std::string settle(SampleCommand& options, const std::optional<TensorFile>& file, const Checkpoint& checkpoint) {
     const std::string warning = file ? take_from_file(options, *file) : "";
     if (!file) options.take_defaults(*options.command, checkpoint.config.sample, checkpoint.name);
     check(options.sampling);
@@ -209,7 +208,7 @@ std::string settle(Options& options, const std::optional<TensorFile>& file, cons
 }
 
 /// How the samples came about; in closed form, of which data.
-PngTexts origin_of_samples(const Options& options, const Source& source, int64_t steps) {
+PngTexts origin_of_samples(const SampleCommand& options, const Source& source, int64_t steps) {
     PngTexts origin = options.origin(source.checkpoint, steps);
     for (auto& [key, value] : origin) {
         if (!source.exact) break;
@@ -227,13 +226,13 @@ struct Drawing {
     Layout shown;
 };
 
-Drawing drawing_of_file(const Options& options, const TensorFile& file, const Checkpoint& checkpoint) {
+Drawing drawing_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint) {
     const Start start = start_from(options, file, checkpoint.shape);
     const int64_t count = start.x.size(0);
     return {start, condition_of_file(options, file, checkpoint, count), layout(options, count, 1, checkpoint.shape)};
 }
 
-Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
+Drawing drawing_of_noise(const SampleCommand& options, const Checkpoint& checkpoint) {
     const Classes known = checkpoint.classes();
     const int64_t cycle = cycle_of(options.sampling, known);
     const int64_t count = options.num.value_or(default_num(cycle, checkpoint.shape));
@@ -244,7 +243,7 @@ Drawing drawing_of_noise(const Options& options, const Checkpoint& checkpoint) {
             shown};
 }
 
-void draw(const Options& options, const Drawing& drawing, const Source& source, torch::Device device) {
+Result draw(const SampleCommand& options, const Drawing& drawing, const Source& source, torch::Device device) {
     check_guidance(options.sampling, drawing.condition);
     const Model model = source.model(options.sampling.weights, device);
     Sampler sampler = make_sampler(options.sampling, model, device);
@@ -256,10 +255,10 @@ void draw(const Options& options, const Drawing& drawing, const Source& source, 
     const auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
                                           {options.trajectory, options.scale, options.with_command(origin)});
     write_files(options, result.x, drawing.condition, drawing.shown, origin, model, source.checkpoint.columns, device);
-    print(options, result, steps);
+    return summary(options, result, steps);
 }
 
-void run(Options options) {
+Result run(SampleCommand options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Source source = load_source(options, device);
@@ -277,50 +276,50 @@ void run(Options options) {
     const Drawing drawing = file ? drawing_of_file(options, *file, checkpoint) : drawing_of_noise(options, checkpoint);
     if (!warning.empty()) log::warn(warning);
     if (file) warn_of_other_weights(options, *file, checkpoint);
-    draw(options, drawing, source, device);
+    return draw(options, drawing, source, device);
 }
 
 /// Where the samples come from and how many they are.
-void add_what(CLI::App& command, Options& options) {
+void add_what(CLI::App& command, SampleCommand& options) {
     command
         .add_option("--analytic", options.analytic,
                     "denoiser in closed form instead of a network; gaussian: of the data's mean and covariance; "
                     "mixture: the law that points are drawn from; empirical: the data set itself; local: patches of it")
         ->check(known_name("analytic denoiser", analytic_names()))
         ->type_name("NAME")
-        ->group(kWhat);
+        ->group(kDrawn);
     command.add_option("--config", options.config, "JSON file whose data set and schedule --analytic takes")
         ->type_name("FILE")
-        ->group(kWhat);
+        ->group(kDrawn);
     command.add_option("--set", options.settings, "config value for --config, key.path=value, e.g. dataset.limit=1000")
         ->type_name("KEY=VALUE")
-        ->group(kWhat);
+        ->group(kDrawn);
     command
         .add_option("--given", options.given,
                     "numbers that the network is told, of one trained with dataset.condition or a simulator: "
                     "y1=0.3,y2=-1")
         ->type_name("NAME=X,...")
-        ->group(kWhat);
+        ->group(kDrawn);
     command.add_option("--num", options.num, "number of images or points")
         ->transform(range<int64_t>(1, 1'000'000))
         ->type_name("N")
-        ->group(kWhat)
+        ->group(kDrawn)
         ->default_str(
             fmt::format("{}, or a little more to fill the rows of classes; {} points", kDefaultNum, kDefaultPoints));
     command.add_option("--seed", options.seed, "random seed for the noise")
         ->transform(range<int64_t>(0, INT64_MAX))
         ->type_name("N")
-        ->group(kWhat)
+        ->group(kDrawn)
         ->capture_default_str();
     command
         .add_option("--latents", options.latents,
                     "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
         ->type_name("FILE")
-        ->group(kWhat);
+        ->group(kDrawn);
 }
 
 /// What is written of them.
-void add_written(CLI::App& command, Options& options) {
+void add_written(CLI::App& command, SampleCommand& options) {
     command
         .add_option("--out", options.out,
                     "file to write: a PNG grid; of points a picture (.png or .svg, drawn by gnuplot) or a table (.csv)")
@@ -370,14 +369,14 @@ void forbid_with_show_grid(CLI::App& command) {
 
 }  // namespace
 
-void add_sample(CLI::App& app, const std::string& command_line) {
-    auto options = std::make_shared<Options>();
+void add_sample(CLI::App& app, Result& result, const std::string& command_line) {
+    auto options = std::make_shared<SampleCommand>();
     auto* command = app.add_subcommand(
         "sample", "draw images or points from noise, as the checkpoint's config says (sample.*) where no option does");
     options->command = command;
     options->command_line = command_line;
-    options->add_to(*command, kWhat);
-    command->get_option("--class")->group(kWhat);
+    options->add_to(*command, kDrawn);
+    command->get_option("--class")->group(kDrawn);
     command->get_option("--checkpoint")->required(false);
     for (const std::string name : {"--solver", "--guidance"}) {
         auto* option = command->get_option(name);
@@ -390,7 +389,7 @@ void add_sample(CLI::App& app, const std::string& command_line) {
     command->footer(
         "diffuse sample --checkpoint runs/demo --num 16 --out digits.png\n"
         "diffuse sample --checkpoint runs/demo --solver ddim --eta 1 --steps 50");
-    command->callback([options] { run(*options); });
+    command->callback([options, &result] { result = run(*options); });
 }
 
 }  // namespace diffuse::cli

@@ -18,9 +18,9 @@
 namespace diffuse::cli {
 namespace {
 
-constexpr const char* kWhat = "What is trained";
+constexpr const char* kTrained = "What is trained";
 
-struct Options {
+struct TrainCommand {
     std::string command_line, config;
     std::vector<std::string> settings;
     std::string out;
@@ -45,15 +45,15 @@ void stop_on_signals() {
     }
 }
 
-void print_plan(const Config& config, const Dataset& dataset, const Net& network) {
-    print_result(/*as_json=*/false, {}, to_text(to_json(config), 2));
+Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     log::info(fmt::format("{} {}s of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
                           noun(dataset.shape()), to_string(dataset.shape()), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
+    return result_of(/*as_json=*/false, {}, to_text(to_json(config), 2));
 }
 
 /// Trains for a few seconds, in a folder of its own, to say how long all of it would take.
-void print_estimate(Config config, const Dataset& dataset, torch::Device device) {
+Result estimate(Config config, const Dataset& dataset, torch::Device device) {
     constexpr double kSeconds = 4;
     constexpr int64_t kWarmUp = 3, kLeast = 2;  // steps: the first ones are slower
     config.train.sample_every = 0;
@@ -68,15 +68,16 @@ void print_estimate(Config config, const Dataset& dataset, torch::Device device)
     });
     const int64_t steps = std::max<int64_t>(1, calls - 1 - kWarmUp);
     const double a_step = seconds / double(steps);
-    print_result(/*as_json=*/false, {},
-                 fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them",
-                             format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
-                             config.train.steps, double(config.train.batch_size) / a_step, steps));
+    return result_of(
+        /*as_json=*/false, {},
+        fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them",
+                    format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
+                    config.train.steps, double(config.train.batch_size) / a_step, steps));
 }
 
 /// Trains to the end or to a signal, and says where the result is.
-void run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
-                  const std::optional<Checkpoint>& start) {
+Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+                    const std::optional<Checkpoint>& start) {
     stop_on_signals();
     log::debug(describe(device));
     const Stopwatch watch;
@@ -89,7 +90,7 @@ void run_training(const Config& config, const Dataset& dataset, torch::Device de
     }
     log::info(
         fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
-    print_result(/*as_json=*/false, {}, path);
+    return result_of(/*as_json=*/false, {}, path);
 }
 
 /// So that the run finds its data, and its guide, from everywhere.
@@ -100,12 +101,12 @@ Config with_absolute_paths(Config config) {
 }
 
 /// The run's folder: --out, or runs/ and the name of the config.
-std::filesystem::path out_of(const Options& options) {
+std::filesystem::path out_of(const TrainCommand& options) {
     if (options.out.empty()) return std::filesystem::path("runs") / std::filesystem::path(options.config).stem();
     return options.out;
 }
 
-void start_run(const Options& options, torch::Device device) {
+Result start_run(const TrainCommand& options, torch::Device device) {
     Config config = load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     const std::filesystem::path out = out_of(options);
@@ -115,8 +116,8 @@ void start_run(const Options& options, torch::Device device) {
     config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
     const Net network = new_network(config, dataset.shape(), std::ssize(dataset.given_columns), torch::kCPU);
-    if (options.dry_run) return print_plan(config, dataset, network);
-    if (options.estimate) return print_estimate(config, dataset, device);
+    if (options.dry_run) return plan(config, dataset, network);
+    if (options.estimate) return estimate(config, dataset, device);
 
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
@@ -125,7 +126,7 @@ void start_run(const Options& options, torch::Device device) {
                           config.train.batch_size, device.str(), at::get_num_threads()));
     log::debug(options.command_line);
     if (!dataset.about.empty()) log::debug(dataset.about);
-    run_training(config, dataset, device, folder, std::nullopt);
+    return run_training(config, dataset, device, folder, std::nullopt);
 }
 
 /// Where the file beside a checkpoint says something else than what the checkpoint goes on by.
@@ -144,7 +145,7 @@ void warn_of_other_config(const std::filesystem::path& file, const Config& confi
 }
 
 /// The config that a run goes on by: its own, but for what --config, --set and --seed say.
-Config resumed_config(const Options& options, const Config& before) {
+Config resumed_config(const TrainCommand& options, const Config& before) {
     Config config = !options.config.empty()     ? load_config(options.config, options.settings)
                     : !options.settings.empty() ? with_settings(before, options.settings)
                                                 : before;
@@ -180,7 +181,7 @@ void tell_resuming(const std::string& path, const Checkpoint& start, const Confi
                     now.first, now.second, before.first, before.second));
 }
 
-void resume_run(const Options& options, torch::Device device) {
+Result resume_run(const TrainCommand& options, torch::Device device) {
     const auto folder = RunFolder::open(*options.resume);
     log::open_file(folder.path() / kLogName);
     log::debug(options.command_line);
@@ -192,7 +193,7 @@ void resume_run(const Options& options, torch::Device device) {
         folder.go_back_to(*start);  // where it came from a copy
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
                               path, start->step, config.train.steps, shell_word(path)));
-        return print_result(/*as_json=*/false, {}, path);
+        return result_of(/*as_json=*/false, {}, path);
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     if (start) {
@@ -206,10 +207,10 @@ void resume_run(const Options& options, torch::Device device) {
     } else {
         log::info(fmt::format("{}: it has no checkpoint; beginning with its first step", path));
     }
-    run_training(config, dataset, device, folder, start);
+    return run_training(config, dataset, device, folder, start);
 }
 
-void run(const Options& options) {
+Result run(const TrainCommand& options) {
     if (!options.resume && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
@@ -219,21 +220,21 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_train(CLI::App& app, const std::string& command_line) {
-    auto options = std::make_shared<Options>();
+void add_train(CLI::App& app, Result& result, const std::string& command_line) {
+    auto options = std::make_shared<TrainCommand>();
     auto* command = app.add_subcommand("train", "train a network as a JSON config says");
     options->command_line = command_line;
     command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json")
         ->type_name("FILE")
-        ->group(kWhat);
+        ->group(kTrained);
     command->add_option("--set", options->settings, "one key of the config with another value, e.g. train.steps=100")
         ->take_all()
         ->type_name("KEY=VALUE")
-        ->group(kWhat);
+        ->group(kTrained);
     command->add_option("--seed", options->seed, "random seed, instead of the config's")
         ->transform(range<int64_t>(0, INT64_MAX))
         ->type_name("N")
-        ->group(kWhat);
+        ->group(kTrained);
     auto* resume = command
                        ->add_option("--resume", options->resume,
                                     "run folder, or a kept checkpoint inside one, to resume as if it had never "
@@ -242,7 +243,7 @@ void add_train(CLI::App& app, const std::string& command_line) {
                        ->expected(0, 1)
                        ->default_str(".")
                        ->type_name("RUN")
-                       ->group(kWhat);
+                       ->group(kTrained);
     auto* out = command->add_option("--out", options->out, "run folder; default runs/<name of the config>");
     auto* force = command->add_flag("--force", options->force, "replace a run that is already in the folder");
     auto* dry_run =
@@ -258,7 +259,7 @@ void add_train(CLI::App& app, const std::string& command_line) {
     command->footer(
         "diffuse train --config configs/demo.json --out runs/first\n"
         "diffuse train --resume runs/first --set train.steps=8000");
-    command->callback([options] { run(*options); });
+    command->callback([options, &result] { result = run(*options); });
 }
 
 }  // namespace diffuse::cli

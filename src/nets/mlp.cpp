@@ -7,12 +7,11 @@
 #include "nets/layers.hpp"
 
 namespace diffuse {
-namespace {
-
 namespace nn = torch::nn;
 
-struct BlockImpl : nn::Module {
-    explicit BlockImpl(int64_t width) {
+/// A residual block that is scaled and shifted by the embedding.
+struct MlpBlockImpl : nn::Module {
+    explicit MlpBlockImpl(int64_t width) {
         first = register_module("first", nn::Linear(width, width));
         second = register_module("second", nn::Linear(width, width));
         film = register_module("film", nn::Linear(width, 2 * width));
@@ -24,9 +23,7 @@ struct BlockImpl : nn::Module {
     }
     nn::Linear first{nullptr}, second{nullptr}, film{nullptr};
 };
-TORCH_MODULE(Block);
-
-}  // namespace
+TORCH_MODULE(MlpBlock);
 
 Fields fields(MlpOptions& o) {
     return {{.key = "width",
@@ -50,7 +47,7 @@ struct Mlp::Modules : nn::Module {
             given2 = register_module("given2", nn::Linear(width, width));
         }
         for (int64_t i = 0; i < options.blocks; ++i) {
-            blocks.push_back(register_module(fmt::format("block{}", i), Block(width)));
+            blocks.push_back(register_module(fmt::format("block{}", i), MlpBlock(width)));
         }
         head = register_module("head", zero(nn::Linear(width, numbers)));
     }
@@ -75,7 +72,7 @@ struct Mlp::Modules : nn::Module {
     const int64_t width;
     nn::Linear stem{nullptr}, time1{nullptr}, time2{nullptr}, given1{nullptr}, given2{nullptr}, head{nullptr};
     nn::Embedding label{nullptr};
-    std::vector<Block> blocks;
+    std::vector<MlpBlock> blocks;
 };
 
 Mlp::Mlp(const MlpOptions& options, int64_t numbers, int64_t classes, int64_t given, uint64_t seed,

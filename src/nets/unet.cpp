@@ -43,8 +43,10 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
     }
 }
 
+}  // namespace
+
 /// A residual block, followed by attention at the resolutions that have it.
-struct Block {
+struct UNetBlock {
     ResBlock residual{nullptr};
     Attention attention{nullptr};
     torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
@@ -52,8 +54,6 @@ struct Block {
         return attention ? attention(h) : h;
     }
 };
-
-}  // namespace
 
 struct UNet::Modules : nn::Module {
     Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device);
@@ -65,7 +65,7 @@ private:
     torch::Tensor embed(const NetworkInput& input);
     torch::Tensor positioned(size_t level, const torch::Tensor& features, const Condition& condition);
     void build_positions(const ExampleShape& shape, int64_t classes);
-    Block make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
+    UNetBlock make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
     void build_down(std::vector<int64_t>& skips);
     void build_middle();
     void build_up(std::vector<int64_t>& skips);
@@ -75,10 +75,10 @@ private:
     nn::Linear time1{nullptr}, time2{nullptr};
     Conv3x3 stem{nullptr}, head{nullptr};
     nn::GroupNorm head_norm{nullptr};
-    std::vector<std::vector<Block>> down, up;
+    std::vector<std::vector<UNetBlock>> down, up;
     std::vector<nn::Conv2d> downsample;
     std::vector<Conv3x3> upsample;
-    std::vector<Block> middle;
+    std::vector<UNetBlock> middle;
     nn::Embedding label{nullptr};
     std::vector<nn::Embedding> position;  // one for each level
 };
@@ -116,8 +116,8 @@ void UNet::Modules::build_positions(const ExampleShape& shape, int64_t classes) 
     }
 }
 
-Block UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
-    Block block;
+UNetBlock UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
+    UNetBlock block;
     block.residual =
         register_module(name, ResBlock(in, out, 4 * options.base_channels, Dropout{options.dropout, generator}));
     const auto& attended = options.attention_resolutions;

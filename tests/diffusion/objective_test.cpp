@@ -8,21 +8,21 @@
 namespace diffuse {
 namespace {
 
-const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
+const Schedule kLinear = make_schedule({.kind = "linear", .steps = 1000});
 const Parameterization kEps = make_parameterization({.input_skip = "none"});
 
 /// A batch whose examples all are at level t.
-Batch at_level(double t, const torch::Tensor& x0, const torch::Tensor& eps, const Schedule& schedule = kSchedule) {
+Batch at_level(double t, const torch::Tensor& x0, const torch::Tensor& eps, const Schedule& schedule = kLinear) {
     return {x0, eps, std::vector<NoiseLevel>(size_t(x0.size(0)), schedule.at(t))};
 }
 
 TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
     // With E[eps | x] = sigma (x - alpha m) / v the expected squared error is Var[eps | x] = alpha^2 s^2 / v.
     const GaussianData data;
-    const Objective loss = ddpm_loss(kEps, kSchedule);
+    const Objective loss = ddpm_loss(kEps, kLinear);
     const int64_t count = 50'000;
     for (const int64_t t : {1, 100, 400, 1000}) {
-        const NoiseLevel level = kSchedule.at(double(t));
+        const NoiseLevel level = kLinear.at(double(t));
         const Network best = [&](const NetworkInput& input) { return data.denoiser()(input.x, level).eps; };
         const auto x0 = data.mean + data.std * normal({count, 1, 1, 1}, {1, Purpose::kDigit, uint64_t(t)});
         const auto eps = normal({count, 1, 1, 1}, {1, Purpose::kTrainingNoise, uint64_t(t)});
@@ -36,7 +36,7 @@ TEST(Loss, OfTheBestDenoiserOfGaussianDataIsWhatTheMathsSays) {
 TEST(Loss, OfANetworkThatPredictsZeroIsTheMeanSquareOfTheNoise) {
     const auto eps = normal({8, 1, 4, 4}, {2, Purpose::kTrainingNoise, 0});
     const Network zero = [](const NetworkInput& input) { return torch::zeros_like(input.x); };
-    const auto loss = ddpm_loss(kEps, kSchedule)(zero, at_level(5, torch::zeros_like(eps), eps));
+    const auto loss = ddpm_loss(kEps, kLinear)(zero, at_level(5, torch::zeros_like(eps), eps));
     EXPECT_EQ(loss.sizes(), torch::IntArrayRef({8}));  // a number for each example
     EXPECT_FLOAT_EQ(loss.mean().item<float>(), eps.square().mean().item<float>());
 }
@@ -45,7 +45,7 @@ TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
     const int64_t count = 20'000;
     for (const int64_t t : {1, 300, 1000}) {
         const auto eps = normal({count, 1, 2, 2}, {1, Purpose::kTrainingNoise, uint64_t(t)});
-        const NoiseLevel level = kSchedule.at(double(t));
+        const NoiseLevel level = kLinear.at(double(t));
         const double standard_error = level.sigma / std::sqrt(4.0 * count);
         const Network spy = [&](const NetworkInput& input) {
             const auto& x = input.x;
@@ -54,15 +54,15 @@ TEST(Loss, ShowsTheNetworkImagesOfTheMeanAndVarianceOfTheirLevel) {
             EXPECT_NEAR(x.std().item<double>(), level.sigma, 5 * standard_error);
             return x;
         };
-        ddpm_loss(kEps, kSchedule)(spy, at_level(double(t), torch::full({count, 1, 2, 2}, 0.7f), eps));
+        ddpm_loss(kEps, kLinear)(spy, at_level(double(t), torch::full({count, 1, 2, 2}, 0.7f), eps));
     }
 }
 
 TEST(Denoiser, SplitsXIntoX0AndEps) {
     const Network half = [](const NetworkInput& input) { return 0.5 * input.x; };
     const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0}).to(torch::kFloat64);
-    const NoiseLevel level = kSchedule.at(500);
-    const auto [x0, eps] = network_denoiser(half, kEps, kSchedule)(x, level);
+    const NoiseLevel level = kLinear.at(500);
+    const auto [x0, eps] = network_denoiser(half, kEps, kLinear)(x, level);
     EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
 }
 
@@ -72,16 +72,16 @@ TEST(Denoiser, IsNeverAskedBelowTheFirstTrainedLevel) {
         asked = input.time.item<double>();
         return torch::zeros_like(input.x);
     };
-    network_denoiser(spy, kEps, kSchedule)(torch::zeros({1, 1, 2, 2}, torch::kFloat64), NoiseLevel{});
+    network_denoiser(spy, kEps, kLinear)(torch::zeros({1, 1, 2, 2}, torch::kFloat64), NoiseLevel{});
     EXPECT_EQ(asked, 1);
 }
 
 TEST(Denoiser, APredictedVIsTurnedIntoTheSameEpsAndX0) {
     const auto x0 = normal({2, 1, 4, 4}, {5, Purpose::kDigit, 0}).to(torch::kFloat64);
     const auto noise = normal({2, 1, 4, 4}, {5, Purpose::kTrainingNoise, 0}).to(torch::kFloat64);
-    const NoiseLevel level = kSchedule.at(400);
+    const NoiseLevel level = kLinear.at(400);
     const Network exact = [&](const NetworkInput&) { return level.alpha * noise - level.sigma * x0; };
-    const auto found = network_denoiser(exact, make_parameterization({.prediction = "v"}), kSchedule)(
+    const auto found = network_denoiser(exact, make_parameterization({.prediction = "v"}), kLinear)(
         level.alpha * x0 + level.sigma * noise, level);
     EXPECT_TRUE(torch::allclose(found.eps, noise, 0, 1e-12));
     EXPECT_TRUE(torch::allclose(found.x0, x0, 0, 1e-12));
@@ -95,16 +95,16 @@ TEST(Denoiser, AndLossPassTheConditionOn) {
         ++calls;
         return input.x;
     };
-    network_denoiser(spy, kEps, kSchedule, labels)(x, kSchedule.at(500));
+    network_denoiser(spy, kEps, kLinear, labels)(x, kLinear.at(500));
     Batch batch = at_level(500, x, x);
     batch.condition = labels;
-    ddpm_loss(kEps, kSchedule)(spy, batch);
+    ddpm_loss(kEps, kLinear)(spy, batch);
     EXPECT_EQ(calls, 2);
 }
 
 TEST(Denoiser, ClippingBoundsX0AndKeepsX) {
     const auto x = 3 * normal({2, 1, 4, 4}, {4, Purpose::kDigit, 0}).to(torch::kFloat64);
-    const NoiseLevel level = kSchedule.at(300);
+    const NoiseLevel level = kLinear.at(300);
     const auto [x0, eps] = clip_x0(GaussianData{}.denoiser())(x, level);
     EXPECT_LE(x0.abs().max().item<double>(), 1);
     EXPECT_TRUE(torch::allclose(level.alpha * x0 + level.sigma * eps, x, 0, 1e-12));
@@ -114,7 +114,7 @@ TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
     const Network zero = [](const NetworkInput& input) { return torch::zeros_like(input.x); };
     const auto x = normal({2, 1, 4, 4}, {3, Purpose::kDigit, 0});
     const auto eps_of = [&](const ParameterizationOptions& options) {
-        return network_denoiser(zero, make_parameterization(options), kSchedule)(x, kSchedule.at(1000)).eps;
+        return network_denoiser(zero, make_parameterization(options), kLinear)(x, kLinear.at(1000)).eps;
     };
     EXPECT_TRUE(torch::equal(eps_of({}), x));
     EXPECT_TRUE(torch::equal(eps_of({.input_skip = "plain"}), x));
@@ -123,11 +123,11 @@ TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
 }
 
 TEST(Weighting, HasMeanOneAndThePublishedRatios) {
-    const auto min_snr = output_weights(kEps, kSchedule, "min-snr"), vlb = output_weights(kEps, kSchedule, "vlb");
+    const auto min_snr = output_weights(kEps, kLinear, "min-snr"), vlb = output_weights(kEps, kLinear, "vlb");
     for (const auto& weights : {min_snr, vlb}) {
         EXPECT_NEAR(std::accumulate(weights.begin(), weights.end(), 0.0), 1000, 1e-9);  // rounding
     }
-    const auto snr = [](int64_t t) { return std::exp(kSchedule.at(double(t)).log_snr()); };
+    const auto snr = [](int64_t t) { return std::exp(kLinear.at(double(t)).log_snr()); };
     EXPECT_GT(snr(10), 5);
     EXPECT_LT(snr(900), 5);
     EXPECT_NEAR(min_snr[10] / min_snr[900], 5 / snr(10), 1e-12);
@@ -235,7 +235,7 @@ TEST(Prediction, OfEpsWithTheScaledSkipIsAsLargeAsThePictureAtEveryLevel) {
 }
 
 TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
-    const NoiseLevel level = kSchedule.at(300);
+    const NoiseLevel level = kLinear.at(300);
     const auto x0 = torch::randn({2, 1, 3, 3}, torch::kFloat64), eps = torch::randn_like(x0);
     const auto x = level.alpha * x0 + level.sigma * eps;
     const std::map<std::string, torch::Tensor> outputs = {{"eps", eps},
@@ -246,7 +246,7 @@ TEST(Prediction, EachSaysTheSameOfTheSameImageAndNoise) {
     for (const auto& name : prediction_names()) {
         const Network network = [&](const NetworkInput&) { return outputs.at(name); };
         const auto prediction =
-            network_denoiser(network, make_parameterization({name, /*input_skip=*/"none"}), kSchedule)(x, level);
+            network_denoiser(network, make_parameterization({name, /*input_skip=*/"none"}), kLinear)(x, level);
         EXPECT_TRUE(torch::allclose(prediction.eps, eps, 1e-10, 1e-10)) << name;
         EXPECT_TRUE(torch::allclose(prediction.x0, x0, 1e-10, 1e-10)) << name;
     }

@@ -280,10 +280,9 @@ TEST(Trainer, KeepsAsManyCheckpointsAsAskedEachUnderItsStep) {
     EXPECT_EQ(load_checkpoint(folder / "run" / "checkpoints" / names[0]).step, 50);
 }
 
-/// A training that soon diverges: every weight becomes 99 times larger at each step.
+/// A training that soon diverges for good: every weight becomes 99 times larger at each step.
 Config diverging() {
     Config config = small();
-    config.net.unet.middle_blocks = 2;  // a deeper one has finite losses again between bad ones
     config.train.learning_rate = 10;
     config.train.weight_decay = 10;
     config.train.warmup_steps = 0;
@@ -298,7 +297,7 @@ TEST(Trainer, StoppedAmidBadStepsItSaysWhichCheckpointIsThere) {
     const TemporaryFolder folder;
     const auto stop_amid_bad_steps = [&] {
         const auto lines = metrics(folder / "run");
-        return !lines.empty() && lines.back()["bad_steps"] == 2;
+        return lines.size() > 1 && lines.back()["loss"].is_null() && lines[lines.size() - 2]["loss"].is_null();
     };
     const int64_t saved = run(diverging(), folder / "run", stop_amid_bad_steps);
     EXPECT_EQ(metrics(folder / "run").back()["step"], saved + 2);
@@ -315,12 +314,15 @@ TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     for (const auto* tensors : {&kept.model, &kept.training.momentum}) {
         for (const auto& [name, tensor] : *tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
     }
-    // The first bad step comes after the checkpoint, which is the last of the good ones; the fatal one has no line.
+    // Three bad steps follow the checkpoint, which is of the last good one; the fatal one has no line.
     const auto lines = metrics(folder / "run");
-    EXPECT_EQ(lines.back()["bad_steps"], 3);
-    EXPECT_TRUE(lines.back()["loss"].is_null());
     EXPECT_EQ(lines.back()["step"], kept.step + 3);
-    EXPECT_EQ(lines[size_t(kept.step) - 1]["bad_steps"], 0);
+    int64_t bad = 0;
+    for (const auto& line : lines) {
+        bad += line["loss"].is_null();
+        EXPECT_EQ(line["bad_steps"], bad);
+        EXPECT_TRUE(line["step"] <= kept.step || line["loss"].is_null());
+    }
 }
 
 }  // namespace

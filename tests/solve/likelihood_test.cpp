@@ -11,17 +11,17 @@ namespace diffuse {
 namespace {
 
 // Independent normal pixels, of which the denoiser, the density and the entropy are known.
-const GaussianData kData{.mean = 0.1, .std = 0.25};
-const Schedule kSchedule = make_schedule({.kind = "linear", .steps = 1000});
+const GaussianData kPixels{.mean = 0.1, .std = 0.25};
+const Schedule kThousand = make_schedule({.kind = "linear", .steps = 1000});
 const std::vector<int64_t> kShape = {1, 4, 4};
 
-torch::Tensor noise(int64_t count, int64_t draw) {
+torch::Tensor drawn_pixels(int64_t count, int64_t draw) {
     return normal_images(3, Purpose::kSamplingNoise, 0, count, kShape, draw).to(torch::kFloat64);
 }
 
 /// From r = 0.001, where the data is almost as it was, to the schedule's end, at equal distances in log r.
 Grid upwards(int64_t steps) {
-    const double first = std::log(1e-3), last = std::log(kSchedule.at(1000).ratio());
+    const double first = std::log(1e-3), last = std::log(kThousand.at(1000).ratio());
     Grid grid;
     for (int64_t i = 0; i <= steps; ++i) {
         grid.push_back(level_of_ratio(std::exp(first + (last - first) * double(i) / double(steps))));
@@ -31,25 +31,26 @@ Grid upwards(int64_t steps) {
 
 /// log of the density of noisy data at a level, summed over pixels.
 torch::Tensor exact_log_density(const torch::Tensor& x, const NoiseLevel& level) {
-    const double variance = kData.variance(level);
-    return (-0.5 * (x - level.alpha * kData.mean).square() / variance - 0.5 * std::log(2 * std::numbers::pi * variance))
+    const double variance = kPixels.variance(level);
+    return (-0.5 * (x - level.alpha * kPixels.mean).square() / variance -
+            0.5 * std::log(2 * std::numbers::pi * variance))
         .flatten(1)
         .sum(1);
 }
 
 TEST(Likelihood, OfGaussianDataIsTheExactOne) {
-    const auto x = kData.mean + kData.std * noise(64, 0);
+    const auto x = kPixels.mean + kPixels.std * drawn_pixels(64, 0);
     const Grid grid = upwards(400);
-    const auto measured = ode_log_density(kData.denoiser(), grid, x, /*probes=*/0, Draws{});
+    const auto measured = ode_log_density(kPixels.denoiser(), grid, x, /*probes=*/0, Draws{});
     // Heun's error in 400 steps, and what is left of the data in the last level: 0.0003 nats a pixel when written.
     EXPECT_LT((measured - exact_log_density(x, grid.front())).abs().max().item<double>() / 16, 1e-3);
 }
 
 TEST(Likelihood, OfGaussianDataIsMinusItsEntropyOnAverage) {
     const int64_t count = 2000;
-    const auto x = kData.mean + kData.std * noise(count, 1);
-    const auto nats = -ode_log_density(kData.denoiser(), upwards(200), x, 1, Draws{}) / 16;
-    const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * std::pow(kData.std, 2));
+    const auto x = kPixels.mean + kPixels.std * drawn_pixels(count, 1);
+    const auto nats = -ode_log_density(kPixels.denoiser(), upwards(200), x, 1, Draws{}) / 16;
+    const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * std::pow(kPixels.std, 2));
     const double standard_error = nats.std().item<double>() / std::sqrt(double(count));
     EXPECT_NEAR(nats.mean().item<double>(), entropy, 4 * standard_error + 1e-3);
 }
@@ -57,10 +58,10 @@ TEST(Likelihood, OfGaussianDataIsMinusItsEntropyOnAverage) {
 TEST(Likelihood, HutchinsonsEstimateIsTheTraceOnAverage) {
     // A denoiser whose Jacobian is no multiple of the identity: pixels pull at their neighbours.
     const Denoiser mixing = [](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
-        const auto eps = kData.denoiser()(x, level).eps + 0.1 * x.roll(1, -1) + 0.05 * torch::tanh(x);
+        const auto eps = kPixels.denoiser()(x, level).eps + 0.1 * x.roll(1, -1) + 0.05 * torch::tanh(x);
         return {(x - level.sigma * eps) / level.alpha, eps};
     };
-    const auto x = kData.mean + kData.std * noise(200, 2);
+    const auto x = kPixels.mean + kPixels.std * drawn_pixels(200, 2);
     const auto exact = ode_log_density(mixing, upwards(20), x, 0, Draws{});
     const auto estimated = ode_log_density(mixing, upwards(20), x, 20, Draws{});
     const auto difference = estimated - exact;
@@ -121,7 +122,7 @@ TEST(Likelihood, TheVariationalBoundOfGaussianBytesHasTheTermsOfItsClosedForm) {
         const Grid chain = make_grid(schedule, "uniform", grid_start(schedule));
         for (const double std : {0.25, 0.02}) {
             const GaussianData data{.mean = 0.1, .std = std};
-            const auto bytes = to_bytes((data.mean + data.std * noise(count, 3)).to(torch::kFloat32));
+            const auto bytes = to_bytes((data.mean + data.std * drawn_pixels(count, 3)).to(torch::kFloat32));
             const auto measured = variational_bound(data.denoiser(), chain, bytes, {});
             const ExactBound exact = exact_bound(data, chain);
             const auto expect_near = [&](const torch::Tensor& bits, double expected, const char* term) {
@@ -141,9 +142,9 @@ TEST(Likelihood, TheBoundsOfGaussianBytesAreAboveTheirEntropy) {
     const int64_t count = 200;
     for (const double std : {0.25, 0.02}) {
         const GaussianData data{.mean = 0.1, .std = std};
-        const auto bytes = to_bytes((data.mean + data.std * noise(count, 3)).to(torch::kFloat32));
+        const auto bytes = to_bytes((data.mean + data.std * drawn_pixels(count, 3)).to(torch::kFloat32));
         const double entropy = entropy_of_bytes(data);
-        const Grid chain = make_grid(kSchedule, "uniform", 1000), grid = likelihood_grid(kSchedule, 200);
+        const Grid chain = make_grid(kThousand, "uniform", 1000), grid = likelihood_grid(kThousand, 200);
         const auto bits = variational_bound(data.denoiser(), chain, bytes, {}).total();
         const double mean = bits.mean().item<double>();
         const double standard_error = bits.std().item<double>() / std::sqrt(double(count));
@@ -159,14 +160,14 @@ TEST(Likelihood, TheBoundsOfGaussianBytesAreAboveTheirEntropy) {
 }
 
 TEST(Likelihood, WorksInAnyNumberOfLevels) {
-    const auto bytes = to_bytes((kData.mean + kData.std * noise(4, 3)).to(torch::kFloat32));
+    const auto bytes = to_bytes((kPixels.mean + kPixels.std * drawn_pixels(4, 3)).to(torch::kFloat32));
     for (const auto& kind : kStepSchedules) {
         for (const int64_t levels : {1, 2, 3, 20, 4000}) {
             const Schedule schedule = make_schedule({.kind = kind, .steps = levels});
             const Grid chain = make_grid(schedule, "uniform", grid_start(schedule));
             const Grid grid = likelihood_grid(schedule, 20);
-            const auto bound = variational_bound(kData.denoiser(), chain, bytes, {}).total();
-            const auto ode = ode_bound(kData.denoiser(), chain, grid, bytes, 1, {});
+            const auto bound = variational_bound(kPixels.denoiser(), chain, bytes, {}).total();
+            const auto ode = ode_bound(kPixels.denoiser(), chain, grid, bytes, 1, {});
             EXPECT_TRUE(bound.isfinite().all().item<bool>()) << kind << " " << levels;
             EXPECT_TRUE(ode.isfinite().all().item<bool>()) << kind << " " << levels;
         }
@@ -174,12 +175,12 @@ TEST(Likelihood, WorksInAnyNumberOfLevels) {
 }
 
 TEST(Likelihood, OfAnImageDoesNotDependOnTheOthers) {
-    const auto bytes = to_bytes((kData.mean + kData.std * noise(6, 3)).to(torch::kFloat32));
-    const Grid chain = make_grid(kSchedule, "uniform", 20), grid = likelihood_grid(kSchedule, 5);
+    const auto bytes = to_bytes((kPixels.mean + kPixels.std * drawn_pixels(6, 3)).to(torch::kFloat32));
+    const Grid chain = make_grid(kThousand, "uniform", 20), grid = likelihood_grid(kThousand, 5);
     const auto all_of = [&](const torch::Tensor& some, const Draws& draws) {
-        const auto density = ode_log_density(kData.denoiser(), grid, dequantised(some, draws), 1, draws);
-        return torch::stack({density, ode_bound(kData.denoiser(), chain, grid, some, 1, draws),
-                             variational_bound(kData.denoiser(), chain, some, draws).total()});
+        const auto density = ode_log_density(kPixels.denoiser(), grid, dequantised(some, draws), 1, draws);
+        return torch::stack({density, ode_bound(kPixels.denoiser(), chain, grid, some, 1, draws),
+                             variational_bound(kPixels.denoiser(), chain, some, draws).total()});
     };
     const auto all = all_of(bytes, {.seed = 3});
     EXPECT_TRUE(torch::equal(all_of(bytes.narrow(0, 2, 3), {.seed = 3, .first = 2}), all.narrow(1, 2, 3)));

@@ -15,26 +15,8 @@
 namespace diffuse {
 namespace {
 
-class LabExperiment : public testing::TestWithParam<std::string> {};
-
-TEST_P(LabExperiment, HasChecksThatAllHold) {
-    const Experiment& experiment = look_up("experiment", experiments(), GetParam());
-    const int threads = at::get_num_threads();
-    set_threads(1);  // as `diffuse lab` does
-    const Findings findings = experiment.run(nlohmann::json::object(), /*seed=*/0);
-    set_threads(threads);
-    EXPECT_GE(findings.checks.size(), 7u);
-    EXPECT_FALSE(findings.exhibits.empty());
-    for (const auto& check : findings.checks) {
-        EXPECT_TRUE(check.holds()) << check.what << ": " << check.measured << " instead of " << check.expected;
-        EXPECT_FALSE(check.source.empty()) << check.what;
-    }
-}
-
-INSTANTIATE_TEST_SUITE_P(Each, LabExperiment, testing::ValuesIn(names(experiments())));
-
 // At the ends of the ranges, and where grids do not fit.
-TEST(LabSettings, LeaveTheChecksTrue) {
+TEST(LongLab, HoldsItsChecksAtTheEndsOfItsSettings) {
     const std::vector<std::pair<std::string, nlohmann::json>> rows = {
         {"heat", {{"nodes", 65}, {"ratio", 0.01}}},
         {"heat", {{"nodes", 512}, {"ratio", 0.5}}},

@@ -14,7 +14,7 @@ namespace {
 using Json = nlohmann::json;
 
 const Json& golden() {
-    static const Json json = parse_json(read_file(DIFFUSE_GOLDEN "/solvers.json", 1 << 24), "solvers.json");
+    static const Json json = parse_json(read_file(DIFFUSE_TESTS "/golden/solvers.json", 1 << 24), "solvers.json");
     return json;
 }
 

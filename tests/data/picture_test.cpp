@@ -46,7 +46,7 @@ std::string jpeg_of(const torch::Tensor& picture) {
 /// Exif data with nothing but the tag of orientation (Exif 2.3, section 4.6.2), big-endian.
 std::string exif_of(int orientation) {
     using namespace std::string_literals;
-    return "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"s + char(orientation) + "\0\0\0\0\0\0"s;
+    return "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"s + std::string(1, char(orientation)) + "\0\0\0\0\0\0"s;
 }
 
 /// With Exif data behind a comment, which some programs put first.

@@ -167,7 +167,6 @@ TEST(Sampler, TheDrawsOfAStepAreIndependent) {
     // Variances add up for independent numbers only: were any two of the twelve draws the same, by a fifth more at
     // least. The standard error of a variance of 31,360 numbers is 0.8%.
     EXPECT_NEAR(added.var().item<double>() / (4 * 10101), 1, 0.05);
-    EXPECT_EQ(step_draw(6, 0), 7);  // as it was before a step had several
 }
 
 /// A step against the gradient of |x0|^2, as methods that condition on a measurement take them.

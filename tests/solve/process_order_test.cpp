@@ -10,10 +10,10 @@
 namespace diffuse {
 namespace {
 
-constexpr double kData = 0.25;  // variance
+constexpr double kVariance = 0.25;  // variance
 
 /// Of the noisy data at a level.
-double marginal(const NoiseLevel& level) { return level.alpha * level.alpha * kData + level.sigma * level.sigma; }
+double marginal(const NoiseLevel& level) { return level.alpha * level.alpha * kVariance + level.sigma * level.sigma; }
 
 /// Levels at equal distances in the process's time.
 Grid at_times(const Schedule& schedule, double first, double last, int64_t steps) {
@@ -39,7 +39,7 @@ double weak_error(const Schedule& schedule, const std::string& name, double eta,
     double variance = marginal(grid.front());
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const auto solver = look_up("solver", solvers(), name).make(options);
-        variance = variance_after(*solver, centred_gaussian(kData), variance, grid[i], grid[i + 1]);
+        variance = variance_after(*solver, centred_gaussian(kVariance), variance, grid[i], grid[i + 1]);
     }
     return std::abs(variance - marginal(grid.back()));
 }
@@ -73,7 +73,7 @@ TEST(ProcessOrder, OfEulerMaruyamaOnVeIsOneAndItsFirstTermIsZeroOverTheWholeWay)
     const Schedule ve = make_schedule({.kind = "ve"});
     const double log_q = std::log(50 / 0.01);
     const auto term = [&](double last, int64_t steps) {
-        const auto part = [](double v) { return 1 / v - kData / (v * v); };
+        const auto part = [](double v) { return 1 / v - kVariance / (v * v); };
         const double v = marginal(ve.at(last)), h = (900 - last) / 1000 / double(steps);
         return h * log_q * v * v * (part(v) - part(marginal(ve.at(900))));
     };
@@ -98,7 +98,8 @@ TEST(ProcessOrder, OfThePathsOfEulerMaruyamaIsOne) {
             return increments.narrow(0, step * together, together).sum(0) / std::sqrt(double(together));
         };
         const auto solver = make_euler_maruyama(std::make_shared<Schedule>(vp), 1);
-        return integrate(*solver, centred_gaussian(kData), start, at_times(vp, 900, 100, steps), noise, ignore_step);
+        return integrate(*solver, centred_gaussian(kVariance), start, at_times(vp, 900, 100, steps), noise,
+                         ignore_step);
     };
     const auto fine = end_in(kFine);
     const double order = slope_of({32, 64, 128, 256}, [&](int64_t steps) {
@@ -110,9 +111,9 @@ TEST(ProcessOrder, OfThePathsOfEulerMaruyamaIsOne) {
 TEST(ProcessOrder, TheExactOdeFromStandardNoiseKeepsWhatTheStartLacks) {
     const Schedule vp = make_schedule({.kind = "vp"});
     const auto solver = make_dopri5(1e-9);
-    const double variance = variance_after(*solver, centred_gaussian(kData), 1, vp.at(1000), NoiseLevel{}, 0);
+    const double variance = variance_after(*solver, centred_gaussian(kVariance), 1, vp.at(1000), NoiseLevel{}, 0);
     EXPECT_NEAR(variance, 0.2500081, 5e-8);
-    EXPECT_NEAR(variance, kData / marginal(vp.at(1000)), 1e-7);  // deviations scale like the marginal's
+    EXPECT_NEAR(variance, kVariance / marginal(vp.at(1000)), 1e-7);  // deviations scale like the marginal's
 }
 
 TEST(ProcessOrder, TheRuleOfTheCorrectorIsTooWideByTheSquareOfItsRatio) {
@@ -127,7 +128,7 @@ TEST(ProcessOrder, TheRuleOfTheCorrectorIsTooWideByTheSquareOfItsRatio) {
         const Noise noise = [&](int64_t k) {
             return normal({1, dimensions}, {12, Purpose::kSamplingNoise, 2 + 2 * i + uint64_t(k)}).to(torch::kFloat64);
         };
-        x = solver->step(centred_gaussian(kData), x, level, level, noise);
+        x = solver->step(centred_gaussian(kVariance), x, level, level, noise);
     }
     // four standard errors of a variance
     EXPECT_NEAR(x.square().mean().item<double>() / v, 1 + snr * snr, 4 * 1.25 * std::sqrt(2.0 / double(dimensions)));
@@ -147,11 +148,11 @@ TEST(ProcessOrder, ChurnOnEdmsWholeGridFollowsTheRecursion) {
     for (size_t i = 0; i < kSteps; ++i) {
         const double t = sigmas[i], next = sigmas[i + 1];
         const double gamma = t >= 0.01 && t <= 1 ? std::min(30.0 / kSteps, std::sqrt(2.0) - 1) : 0, up = t + gamma * t;
-        const auto slope = [](double at) { return at / (kData + at * at); };
+        const auto slope = [](double at) { return at / (kVariance + at * at); };
         const double euler = 1 + (next - up) * slope(up);
         const double factor = next > 0 ? 1 + (next - up) / 2 * (slope(up) + slope(next) * euler) : euler;
         expected = factor * factor * (expected + (up * up - t * t) * 1.007 * 1.007);
-        found = variance_after(*make_edm_sde(churn, kSteps), centred_gaussian(kData), found, {1, t}, {1, next});
+        found = variance_after(*make_edm_sde(churn, kSteps), centred_gaussian(kVariance), found, {1, t}, {1, next});
     }
     EXPECT_NEAR(found, expected, 1e-9 * expected);
 }
@@ -159,7 +160,7 @@ TEST(ProcessOrder, ChurnOnEdmsWholeGridFollowsTheRecursion) {
 TEST(ProcessOrder, EveryEtaHasTheSameMarginalsInTheLimit) {
     const Schedule vp = make_schedule({.kind = "vp"});
     for (const double eta : {0.0, 0.5, 1.0}) {
-        EXPECT_LT(weak_error(vp, "euler-maruyama", eta, 6400), 1e-3 * kData) << eta;  // of order 1 / 6400
+        EXPECT_LT(weak_error(vp, "euler-maruyama", eta, 6400), 1e-3 * kVariance) << eta;  // of order 1 / 6400
     }
 }
 
