@@ -87,7 +87,7 @@ struct MixtureData {
 inline torch::Tensor no_noise(int64_t, int64_t) { throw std::logic_error("a deterministic solver asked for noise"); }
 /// A denoiser in closed form for a walk, counted like a network.
 inline DenoiserFactory closed_form(const Denoiser& denoiser) {
-    return [denoiser](std::atomic<int64_t>& evaluations, const Condition&) { return counted(denoiser, evaluations); };
+    return [denoiser](const Condition&, const Counter& evaluations) { return counted(denoiser, evaluations); };
 }
 
 /// Levels at equal distances in r = sigma / alpha, in which the methods' orders are defined, between two levels.

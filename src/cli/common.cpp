@@ -101,10 +101,12 @@ void SamplingCommand::add_rest(CLI::App& command) {
     runtime.add_to(command);
 }
 
-PngTexts SamplingCommand::origin(const Checkpoint& from, int64_t steps) const {
+PngTexts SamplingCommand::origin(int64_t steps, const Checkpoint& from) const {
     PngTexts texts = {{"Software", "diffuse " DIFFUSE_VERSION},
                       {"checkpoint", display_path(checkpoint_file(checkpoint))}};
-    for (const auto& text : origin_of(sampling, steps, from)) texts.push_back(text);
+    for (const auto& text : origin_of(sampling, steps, from.data.shape, identity(from, sampling.weights))) {
+        texts.push_back(text);
+    }
     return texts;
 }
 
@@ -172,6 +174,11 @@ void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std:
         throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}]", what,
                                 fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), fmt::join(sizes, ", ")));
     }
+}
+
+void add_condition(TensorFile& file, const Condition& condition) {
+    if (condition.classes.defined()) file.tensors["classes"] = condition.classes;
+    if (condition.numbers.defined()) file.tensors["given"] = condition.numbers;
 }
 
 void check_no_pictures(const std::vector<std::string>& paths) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/options.hpp"
+#include "diffuse/base/tensor_file.hpp"
 #include "diffuse/run/sampling.hpp"
 
 namespace diffuse::cli {
@@ -45,7 +46,7 @@ struct SamplingCommand {
     void add_rest(CLI::App& command);
     /// How the files came about that are made by sampling in so many steps. Nothing of the command line, so that equal
     /// samples are equal files.
-    PngTexts origin(const Checkpoint& from, int64_t steps) const;
+    PngTexts origin(int64_t steps, const Checkpoint& from) const;
     /// The same for a picture, which tells the command line too.
     PngTexts with_command(PngTexts origin) const;
 };
@@ -75,6 +76,9 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
 
 /// Throws unless x is float32 [N, ...] with the shape of the checkpoint's examples; `what` names it.
 void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std::string& what);
+
+/// What is known of each of a file's examples, as 'classes' or 'given'.
+void add_condition(TensorFile& file, const Condition& condition);
 
 /// Throws Error where a picture is asked for that can only be drawn of pictures. Empty paths are none.
 void check_no_pictures(const std::vector<std::string>& paths);

@@ -36,7 +36,7 @@ void check_before_work(const EncodeCommand& options) {
 
 /// A picture as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
 torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint) {
-    const ExampleShape& shape = checkpoint.shape;
+    const ExampleShape& shape = checkpoint.data.shape;
     const PictureRule rule{shape.channels, shape.height, shape.width,
                            parse_colour(checkpoint.config.dataset.background)};
     const auto decoded = decode_picture(read_file(path, kMaxPictureBytes), path);
@@ -68,20 +68,17 @@ std::optional<Dataset> read_split(const std::string& input, const EncodeCommand&
     DatasetOptions options = data_of(checkpoint, command.data);
     if (match[1] != options.kind) options = DatasetOptions{.kind = match[1], .dir = command.data};
     const Dataset loaded = load_dataset(options, match[2] == "train" ? Split::kTrain : Split::kTest);
-    const Dataset dataset = in_columns(loaded, checkpoint.columns, checkpoint.given_columns, "--input " + input);
+    const Dataset dataset = in_terms_of(checkpoint.data, loaded, "--input " + input);
     const int64_t begin = match[4].length() ? std::stoll(match[4]) : 0;
     const int64_t end = match[5].length() ? std::stoll(match[5]) : dataset.size();
     if (begin >= end || end > dataset.size()) {
         throw Error(fmt::format("--input {}: expected 0 <= A < B <= {}", input, dataset.size()));
     }
-    if (dataset.shape() != checkpoint.shape)
-        throw Error(
-            fmt::format("--input {}: its {}s are not of the size this checkpoint needs", input, noun(dataset.shape())));
-    auto labels = labels_as(dataset, checkpoint.classes());
-    if (labels.defined()) labels = labels.narrow(0, begin, end - begin);
-    Dataset part = part_of(dataset, begin, end - begin);
-    part.labels = labels;
-    return part;
+    if (dataset.spec.shape != checkpoint.data.shape) {
+        throw Error(fmt::format("--input {}: its {}s are not of the size this checkpoint needs", input,
+                                noun(dataset.spec.shape)));
+    }
+    return dataset.part(begin, end - begin);
 }
 
 /// The points of a CSV file with all columns that the network was trained on, in whatever order.
@@ -99,48 +96,49 @@ Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
         }
         return standardised(torch::stack(values, 1), columns);
     };
-    Dataset dataset{.examples = taken(checkpoint.columns)};
-    if (!checkpoint.given_columns.empty()) dataset.given = taken(checkpoint.given_columns);
-    return dataset;
+    const Columns& numbers = checkpoint.data.condition.numbers;
+    return {taken(checkpoint.data.codec.columns), {.numbers = numbers.empty() ? torch::Tensor() : taken(numbers)}};
 }
 
 Dataset read_file_of(const std::string& path, const Checkpoint& checkpoint) {
-    if (checkpoint.shape.points) return read_points(path, checkpoint);
-    return {.examples = read_picture(path, checkpoint)};
+    if (checkpoint.data.shape.points) return read_points(path, checkpoint);
+    return {read_picture(path, checkpoint)};
 }
 
-/// All inputs, in order: float32 [N, ...] as the network sees them, and what they are known to be.
+/// All inputs, in order: float32 [N, ...] as the network sees them, and what is known of them.
 struct Inputs {
     torch::Tensor x;
-    Condition classes;  ///< `known` of those of which nobody says
-    Condition given;    ///< numbers that the network is told
+    Condition condition;
 };
-Inputs read_inputs(const EncodeCommand& options, const Checkpoint& checkpoint, int64_t known) {
-    std::vector<torch::Tensor> examples, classes, given;
+Inputs read_inputs(const EncodeCommand& options, const Checkpoint& checkpoint) {
+    const int64_t no_class = checkpoint.data.condition.classes.count;
+    std::vector<torch::Tensor> examples, classes, numbers;
     for (const auto& input : options.inputs) {
         const auto split = read_split(input, options, checkpoint);
         const Dataset some = split ? *split : read_file_of(input, checkpoint);
         examples.push_back(some.examples);
-        const auto none = torch::full({some.size()}, known, torch::kInt64);
-        classes.push_back(some.labels.defined() ? some.labels : none);
-        if (some.given.defined()) given.push_back(some.given);
+        const auto& [labels, row] = some.condition;
+        classes.push_back(labels.defined() ? labels : torch::full({some.size()}, no_class, torch::kInt64));
+        if (row.defined()) numbers.push_back(row);
     }
-    return {to_network(torch::cat(examples)), torch::cat(classes), given.empty() ? Condition() : torch::cat(given)};
+    const Condition all{torch::cat(classes), numbers.empty() ? torch::Tensor() : torch::cat(numbers)};
+    return {to_network(torch::cat(examples)), checkpoint.data.condition.taken(all)};
 }
 
-/// What the network is told of each example: its own numbers or class, or as the command line says.
-Condition condition_of_inputs(const EncodeCommand& options, const Inputs& inputs, const Classes& known) {
-    if (inputs.given.defined()) return inputs.given;
-    if (options.sampling.classes != "own") return condition_of(options.sampling, known, inputs.x.size(0));
-    const bool none = known.count == 0 || inputs.classes.eq(known.count).all().item<bool>();
-    return none ? Condition() : inputs.classes;
+/// Each example's own numbers or class, or as the command line says; nothing where all are of no class.
+Condition condition_of_inputs(const EncodeCommand& options, const Inputs& inputs, const ConditionSpec& known) {
+    if (inputs.condition.numbers.defined()) return inputs.condition;
+    if (options.sampling.classes != "own") return known.of_classes(options.sampling.classes, inputs.x.size(0));
+    const auto& classes = inputs.condition.classes;
+    const bool none = !classes.defined() || classes.eq(known.classes.count).all().item<bool>();
+    return none ? Condition() : inputs.condition;
 }
 
 /// With the options that decode them to the images again.
 void write_latents(const EncodeCommand& options, const Samples& encoded, const Condition& condition,
                    const PngTexts& origin) {
     TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
-    if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
+    add_condition(file, condition);
     if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
     write_tensor_file(options.out, file);
 }
@@ -195,16 +193,15 @@ Result run(const EncodeCommand& options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    const Classes known = checkpoint.classes();
-    const Inputs inputs = read_inputs(options, checkpoint, known.count);
+    const Inputs inputs = read_inputs(options, checkpoint);
     const auto& x = inputs.x;
     check_pictures(options, x);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
-    Sampler decode = make_sampler(options.sampling, model, device);
-    decode.condition = condition_of_inputs(options, inputs, known);
+    Sampler decode = make_sampler(options.sampling, model, load_guide(options.sampling, device));
+    decode.condition = condition_of_inputs(options, inputs, checkpoint.data.condition);
     check_guidance(options.sampling, decode.condition);
     const int64_t steps = int64_t(decode.grid.size()) - 1;
-    const PngTexts origin = options.origin(checkpoint, steps);
+    const PngTexts origin = options.origin(steps, checkpoint);
     const RoundTrip trip = round_trip(decode, x, {options.trajectory, options.scale, options.with_command(origin)});
     write_files(options, x, decode.condition, trip, origin);
     return summary(options, trip, steps);

@@ -65,15 +65,13 @@ Result Report::result(bool as_json, const Files& files) const {
 }
 
 Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& train, int64_t count) {
-    if (const auto found = fingerprint(train, checkpoint.config.net.classes.value_or(0) > 0);
-        found != checkpoint.training.data) {
-        log::warn(
-            fmt::format("the network was trained on other data ({}) than these ({})", checkpoint.training.data, found));
+    const auto found = fingerprint(train, checkpoint.data.condition.classes.count > 0);
+    if (const auto& known = checkpoint.training.fingerprint; found != known) {
+        log::warn(fmt::format("the network was trained on other data ({}) than these ({})", known, found));
     }
     // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
     const int64_t some = std::min(count, train.size());
-    const auto which = DataOrder(/*seed=*/0, train.size()).indices(0, some);
-    return selected(train, which);
+    return train.rows(DataOrder(/*seed=*/0, train.size()).indices(0, some));
 }
 
 void require_digits(const Checkpoint& checkpoint, const std::string& metric) {
@@ -89,12 +87,14 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Ev
                  const Checkpoint& checkpoint, torch::Device device, const MeasureSamples& measure) {
     const int64_t count = options.num.value_or(kDefaultSamples);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
-    const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.shape.sizes(), 0);
+    const auto noise = sampling_noise(uint64_t(options.seed), 0, count, model.data.shape.sizes(), 0);
+    const auto needs_one = std::ranges::find_if(all, [](const auto& one) { return one.guidance != 1; });
+    const auto guide = needs_one == all.end() ? std::nullopt : load_guide(*needs_one, device);
     const bool in_intervals =
         std::ranges::any_of(all, [](const auto& one) { return one.guidance_interval.has_value(); });
     for (const auto& sampling : all) {
-        Sampler sampler = make_sampler(sampling, model, device);
-        sampler.condition = condition_of(sampling, checkpoint.classes(), count);
+        Sampler sampler = make_sampler(sampling, model, guide);
+        sampler.condition = model.data.condition.of_classes(sampling.classes, count);
         check_guidance(sampling, sampler.condition);
         sampler.seed = uint64_t(options.seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
@@ -114,19 +114,12 @@ void add_samples(Report& report, const std::vector<SampleOptions>& all, const Ev
 /// The first test examples: --num, or `by_default` of them where there are so many.
 Dataset test_examples(const EvalOptions& options, const Checkpoint& checkpoint, int64_t by_default) {
     const Dataset loaded = load_dataset(data_of(checkpoint, options.data), Split::kTest);
-    Dataset test = in_columns(loaded, checkpoint.columns, checkpoint.given_columns, "the data set");
+    const Dataset test = in_terms_of(checkpoint.data, loaded, "the data set");
     const int64_t count = options.num.value_or(std::min(by_default, test.size()));
     if (count > test.size()) {
-        throw Error(fmt::format("--num {}: there are {} test {}s", count, test.size(), noun(test.shape())));
+        throw Error(fmt::format("--num {}: there are {} test {}s", count, test.size(), noun(test.spec.shape)));
     }
-    test.labels = labels_as(test, checkpoint.classes());
-    return part_of(test, 0, count);
-}
-
-/// What a network is told of examples whose labels are its own.
-Condition told_of(const Dataset& dataset, const Model& model) {
-    if (model.given > 0) return dataset.given;
-    return model.classes > 0 ? dataset.labels : Condition();
+    return test.part(0, count);
 }
 
 namespace {
@@ -138,11 +131,11 @@ Report report_roundtrip(const EvalOptions& options, const Checkpoint& checkpoint
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Report report;
     report.head["metric"] = fmt::format("mean squared error per {} after encoding and decoding",
-                                        checkpoint.shape.points ? "standardised number" : "pixel in [0, 1]");
-    report.head[noun(checkpoint.shape) + "s"] = x.size(0);
+                                        checkpoint.data.shape.points ? "standardised number" : "pixel in [0, 1]");
+    report.head[noun(checkpoint.data.shape) + "s"] = x.size(0);
     for (const auto& sampling : all) {
-        Sampler decode = make_sampler(sampling, model, device);
-        decode.condition = told_of(examples, model);
+        Sampler decode = make_sampler(sampling, model);
+        decode.condition = examples.condition;
         const auto trip = round_trip(decode, x);
         Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
         row["mse"] = trip.mse;

@@ -58,9 +58,6 @@ Dataset some_training_examples(const Checkpoint& checkpoint, const Dataset& trai
 /// Error where there are not --num.
 Dataset test_examples(const EvalOptions& options, const Checkpoint& checkpoint, int64_t by_default);
 
-/// What a network is told of examples whose labels are its own.
-Condition told_of(const Dataset& dataset, const Model& model);
-
 /// Throws Error where the images are none that the classifier of MNIST could say anything of.
 void require_digits(const Checkpoint& checkpoint, const std::string& metric);
 

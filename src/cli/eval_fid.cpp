@@ -23,8 +23,8 @@ double share_above_09(const torch::Tensor& probabilities) {
 }
 
 /// Of the images, those that the classifier takes for what they were to show.
-double share_as_asked(const torch::Tensor& probabilities, const Condition& condition) {
-    return probabilities.argmax(1).eq(condition).to(torch::kFloat64).mean().item<double>();
+double share_as_asked(const torch::Tensor& probabilities, const torch::Tensor& asked) {
+    return probabilities.argmax(1).eq(asked).to(torch::kFloat64).mean().item<double>();
 }
 
 /// The real images of one class, or of all, and the distance of some training images of it to the test images.
@@ -52,7 +52,7 @@ struct FidReference {
         const auto real = classifier.classify(to_signed(some.examples));
         all = {.test = fit_gaussian(test_features)};
         all.floor = frechet_distance(fit_gaussian(real.features), all.test);
-        if (per_class) add_classes(test_features, test.labels, real.features, some.labels);
+        if (per_class) add_classes(test_features, test.condition.classes, real.features, some.condition.classes);
         report.head["metric"] = fmt::format(
             "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
             kClassifierName, 100 * classifier.test_accuracy());
@@ -64,20 +64,21 @@ struct FidReference {
     }
 
     /// What is said of the samples of one class, or of all.
-    Json row(const RealImages& real, const Classification& drawn, const Condition& condition) const {
+    Json row(const RealImages& real, const Classification& drawn, const torch::Tensor& asked) const {
         Json row;
         if (!classes.empty()) row["class"] = real.label ? std::to_string(*real.label) : "all";
         row["fid"] = frechet_distance(fit_gaussian(drawn.features), real.test);
         if (!classes.empty()) row["floor"] = real.floor;
         row["above_0.9"] = share_above_09(drawn.probabilities);
-        if (condition.defined()) row["as_asked"] = share_as_asked(drawn.probabilities, condition);
+        if (asked.defined()) row["as_asked"] = share_as_asked(drawn.probabilities, asked);
         return row;
     }
 
 private:
     static void require_classes(const Dataset& test) {
-        if (!test.labels.defined()) throw Error("--per-class: there are no labels beside the test images");
-        const auto counts = torch::bincount(test.labels, {}, test.classes);
+        const torch::Tensor& labels = test.condition.classes;
+        if (!labels.defined()) throw Error("--per-class: there are no labels beside the test images");
+        const auto counts = torch::bincount(labels, {}, test.spec.condition.classes.count);
         if (counts.min().item<int64_t>() < 2) throw Error("--per-class: a class has fewer than two test images");
     }
     void add_classes(const torch::Tensor& test_features, const torch::Tensor& test_labels,
@@ -96,11 +97,11 @@ private:
 /// Throws Error where rows by class could not be had.
 void check_per_class(const EvalOptions& options, const Checkpoint& checkpoint, int64_t count) {
     if (!options.per_class) return;
-    const Classes known = checkpoint.classes();
-    if (!condition_of(options.sampling, known, 1).defined()) {
+    const ConditionSpec& known = checkpoint.data.condition;
+    if (known.cycle(options.sampling.classes).empty()) {
         throw Error("--per-class: the samples are of no class");
     }
-    const int64_t least = 20 * known.count;  // some of each, for the floor
+    const int64_t least = 20 * known.classes.count;  // some of each, for the floor
     if (count < least) throw Error(fmt::format("--per-class needs a --num of at least {}", least));
 }
 
@@ -115,14 +116,14 @@ Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torc
     add_samples(
         reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition& condition) {
             const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
-            std::vector<Json> rows = {reference.row(reference.all, classified, condition)};
+            std::vector<Json> rows = {reference.row(reference.all, classified, condition.classes)};
             for (const auto& real : reference.classes) {
-                const auto of_class = real.among(condition);
+                const auto of_class = real.among(condition.classes);
                 if (of_class.size(0) < 2) continue;  // not among those asked for
                 rows.push_back(reference.row(
                     real,
                     {classified.features.index_select(0, of_class), classified.probabilities.index_select(0, of_class)},
-                    condition.index_select(0, of_class)));
+                    condition.classes.index_select(0, of_class)));
             }
             rows.front()["seconds"] = drawn.seconds;
             rows.front()["class_shares"] = class_shares(classified.probabilities);

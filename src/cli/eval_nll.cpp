@@ -29,8 +29,8 @@ Report report_point_density(const EvalOptions& options, const Checkpoint& checkp
     const Dataset test = test_examples(options, checkpoint, 1000);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     const auto [in_z, start, steps, nfe] =
-        measure_point_density(model, test.examples, told_of(test, model), nll_options(options), device);
-    const auto nats = log_slope(test.examples, checkpoint.columns) - in_z;
+        measure_point_density(model, test.examples, test.condition, nll_options(options));
+    const auto nats = model.data.codec.log_slope(test.examples) - in_z;
     Report report;
     report.head["metric"] = "nats per point, -log p of the test points in their own units, by the ODE";
     report.head["points"] = test.size();
@@ -38,7 +38,7 @@ Report report_point_density(const EvalOptions& options, const Checkpoint& checkp
                                      options.sampling.tolerance
                                          ? fmt::format("dopri5 with a tolerance of {}", *options.sampling.tolerance)
                                          : fmt::format("heun in {} steps", steps));
-    if (model.classes > 0) report.head["given"] = "the labels of the test points";
+    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test points";
     Json row;
     row["nats"] = nats.mean().item<double>();
     row["standard_error"] = nats.std().item<double>() / std::sqrt(double(nats.size(0)));
@@ -50,16 +50,18 @@ Report report_point_density(const EvalOptions& options, const Checkpoint& checkp
 }  // namespace
 
 Report report_nll(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
-    if (checkpoint.shape.points) return report_point_density(options, checkpoint, device);
-    const auto bytes = test_examples(options, checkpoint, 128).examples;
+    if (checkpoint.data.shape.points) return report_point_density(options, checkpoint, device);
+    const Dataset test = test_examples(options, checkpoint, 128);
     const NllOptions nll = nll_options(options);
-    const Nll bits = measure_nll(make_model(checkpoint, options.sampling.weights, device), bytes, nll, device);
+    const Model model = make_model(checkpoint, options.sampling.weights, device);
+    const Nll bits = measure_nll(model, test.examples, test.condition, nll);
     Report report;
     report.head["metric"] = "bits per dimension of the test images, 256 grey values";
-    report.head["images"] = bytes.size(0);
+    report.head["images"] = test.size();
+    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test images";
     report.head["ode"] = fmt::format(
         "from t = 1 to {}, {} Hutchinson probes of signs, {}; once from the dequantised "
-        "picture, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
+        "image, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
         bits.start, nll.probes,
         nll.tolerance ? fmt::format("dopri5 with a tolerance of {}", *nll.tolerance)
                       : fmt::format("heun in {} steps", bits.ode_steps));

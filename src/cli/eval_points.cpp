@@ -18,18 +18,18 @@ namespace {
 constexpr int64_t kMeasuredPoints = 10'000, kDefaultObservations = 5;
 
 void require_points(const Checkpoint& checkpoint, const std::string& metric) {
-    if (checkpoint.shape.points) return;
+    if (checkpoint.data.shape.points) return;
     throw Error(fmt::format("--metric {} is of points, and this network draws pictures", metric));
 }
 
 /// Samples, one for each row of the condition where there is one: as the network's data, float32 [N, D].
 TimedSamples draw(const SampleOptions& sampling, const Model& model, const Condition& condition, int64_t count,
-                  uint64_t seed, torch::Device device, const std::string& what) {
+                  uint64_t seed, const std::string& what) {
     check_guidance(sampling, condition);
-    Sampler sampler = make_sampler(sampling, model, device);
+    Sampler sampler = make_sampler(sampling, model, load_guide(sampling, model.device));
     sampler.condition = condition;
     sampler.seed = seed;
-    return run_with_progress(what + ": step", sampler, sampling_noise(seed, 0, count, model.shape.sizes(), 0));
+    return run_with_progress(what + ": step", sampler, sampling_noise(seed, 0, count, model.data.shape.sizes(), 0));
 }
 
 /// The only way of sampling that was asked for.
@@ -50,15 +50,15 @@ const Simulator& simulator_of(const Checkpoint& checkpoint, const std::string& m
                     metric, checkpoint.config.dataset.kind));
 }
 
-/// Of a network that is told nothing: its samples against as many fresh data.
+/// Of a network without a condition, or with classes: its samples against as many fresh data.
 void add_against_data(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
-                      const SampleOptions& sampling, const Model& model, torch::Device device) {
+                      const SampleOptions& sampling, const Model& model) {
     constexpr int64_t kEnergyPoints = 1000, kPermutations = 999;
     const Dataset test = test_examples(options, checkpoint, kMeasuredPoints);
     const int64_t count = test.size();
     report.head["samples"] = count;
-    const auto drawn = draw(sampling, model, condition_of(sampling, checkpoint.classes(), count), count,
-                            uint64_t(options.seed), device, "samples");
+    const auto drawn = draw(sampling, model, model.data.condition.of_classes(sampling.classes, count), count,
+                            uint64_t(options.seed), "samples");
     const auto some = [&](const torch::Tensor& x) { return x.narrow(0, 0, std::min(count, kEnergyPoints)); };
     const EnergyTest energy = energy_test(some(drawn.x), some(test.examples), kPermutations, uint64_t(options.seed));
     Json row;
@@ -73,10 +73,11 @@ void add_against_data(Report& report, const EvalOptions& options, const Checkpoi
 
 /// Of a conditional one: for each of several observations, its samples against the exact posterior's.
 void add_against_posteriors(Report& report, const EvalOptions& options, const Checkpoint& checkpoint,
-                            const SampleOptions& sampling, const Model& model, torch::Device device) {
+                            const SampleOptions& sampling, const Model& model) {
     const Simulator& simulator = simulator_of(checkpoint, options.metric);
     const int64_t count = options.num.value_or(kMeasuredPoints);
-    const Dataset test = load_dataset(checkpoint.config.dataset, Split::kTest);
+    const Dataset test =
+        in_terms_of(checkpoint.data, load_dataset(checkpoint.config.dataset, Split::kTest), "the data set");
     const int64_t observations = options.observations.value_or(kDefaultObservations);
     if (observations > test.size()) {
         throw Error(fmt::format("--observations {}: there are {}", observations, test.size()));
@@ -85,14 +86,14 @@ void add_against_posteriors(Report& report, const EvalOptions& options, const Ch
     double sum = 0;
     for (int64_t i = 0; i < observations; ++i) {
         const uint64_t seed = uint64_t(options.seed + i);
-        const auto given = test.given.narrow(0, i, 1);
-        const auto y = restored(given, checkpoint.given_columns)[0];
+        const Condition seen = test.condition.rows(torch::tensor({i}));
+        const auto y = restored(seen.numbers, model.data.condition.numbers)[0];
         const auto exact = simulator.posterior(y, seed, count);
-        const auto drawn =
-            draw(sampling, model, given.repeat({count, 1}), count, seed, device, fmt::format("observation {}", i + 1));
+        const auto drawn = draw(sampling, model, seen.rows(torch::zeros({count}, torch::kInt64)), count, seed,
+                                fmt::format("observation {}", i + 1));
         Json row;
         row["against"] = fmt::format("posterior {}", i + 1);
-        row["c2st"] = classifier_two_sample_test(exact, restored(drawn.x, checkpoint.columns), seed);
+        row["c2st"] = classifier_two_sample_test(exact, model.data.codec.decode(drawn.x), seed);
         row["nfe"] = drawn.nfe;
         row["seconds"] = drawn.seconds;
         sum += row["c2st"].get<double>();
@@ -157,7 +158,7 @@ Report report_fisher(const EvalOptions& options, const Checkpoint& checkpoint, t
     }
     const Dataset test = test_examples(options, checkpoint, kMeasuredPoints);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
-    const Denoiser learned = [at = denoiser(model), device](const torch::Tensor& x, const NoiseLevel& level) {
+    const Denoiser learned = [at = model.denoiser({}, {}), device](const torch::Tensor& x, const NoiseLevel& level) {
         const auto [x0, eps] = at(x.to(device), level);
         return Prediction{x0.cpu(), eps.cpu()};
     };
@@ -190,23 +191,27 @@ Report report_c2st(const EvalOptions& options, const Checkpoint& checkpoint, tor
     const Model model = make_model(checkpoint, sampling.weights, device);
     Report report;
     report.head["metric"] = "classifier two-sample test: share of points that a network tells right; 0.5 is ideal";
-    if (model.given == 0 && options.observations) {
-        throw Error("--observations are of a network that is told numbers");
+    const bool is_posterior = !model.data.condition.numbers.empty();
+    if (!is_posterior && options.observations) {
+        throw Error("--observations are of a network whose condition is numbers");
     }
-    (model.given > 0 ? add_against_posteriors : add_against_data)(report, options, checkpoint, sampling, model, device);
+    (is_posterior ? add_against_posteriors : add_against_data)(report, options, checkpoint, sampling, model);
     return report;
 }
 
 Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
     constexpr int64_t kDraws = 99, kBins = 20, kDefaultTrials = 500;
     require_points(checkpoint, "sbc");
-    if (checkpoint.given_columns.empty()) throw Error("--metric sbc is of a network that is told numbers");
+    if (checkpoint.data.condition.numbers.empty()) {
+        throw Error("--metric sbc is of a network whose condition is numbers");
+    }
     const SampleOptions sampling = only_one(options, checkpoint);
     const Model model = make_model(checkpoint, sampling.weights, device);
     const Dataset test = test_examples(options, checkpoint, kDefaultTrials);
     const int64_t trials = test.size();
-    const auto drawn = draw(sampling, model, test.given.repeat_interleave(kDraws, 0), trials * kDraws,
-                            uint64_t(options.seed), device, "posteriors");
+    const auto each = torch::arange(trials).repeat_interleave(kDraws);
+    const auto drawn =
+        draw(sampling, model, test.condition.rows(each), trials * kDraws, uint64_t(options.seed), "posteriors");
     const auto samples = drawn.x.view({trials, kDraws, -1});
     const auto ranks = (samples < test.examples.unsqueeze(1)).sum(1);
     Report report;
@@ -216,10 +221,11 @@ Report report_sbc(const EvalOptions& options, const Checkpoint& checkpoint, torc
     report.head["trials"] = trials;
     report.head["draws"] = kDraws;
     report.head["bins"] = kBins;
-    for (size_t i = 0; i < checkpoint.columns.size(); ++i) {
+    const Columns& columns = checkpoint.data.codec.columns;
+    for (size_t i = 0; i < columns.size(); ++i) {
         const RankTest found = rank_test(ranks.select(1, int64_t(i)).contiguous(), kDraws, kBins);
         Json row;
-        row["column"] = checkpoint.columns[i].name;
+        row["column"] = columns[i].name;
         row["chi_square"] = found.chi_square;
         row["p_value"] = found.p_value;
         row["counts"] = found.counts;

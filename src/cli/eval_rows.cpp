@@ -52,7 +52,7 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
     for (const auto& one : different) {
         check(one);
-        make_grid(one, schedule, checkpoint.shape.numel());
+        make_grid(one, schedule, checkpoint.data.shape.numel());
     }
     return different;
 }

@@ -61,10 +61,10 @@ Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file) {
     json["bad_steps"] = training.bad_steps;
     json["parameters"] = parameters_of(checkpoint);
     json["ema_decay"] = checkpoint.config.train.ema_decay;
-    json["image_shape"] = checkpoint.shape.sizes();
-    json["data"] = training.data;
-    json["about_data"] = training.about_data;
-    json["class_names"] = checkpoint.class_names;
+    json["image_shape"] = checkpoint.data.shape.sizes();
+    json["data"] = training.fingerprint;
+    json["about_data"] = checkpoint.data.about;
+    json["class_names"] = checkpoint.data.condition.classes.names;
     json["machine"] = training.machine;
     json["config"] = to_json(checkpoint.config);
     return json;
@@ -74,11 +74,11 @@ Json json_of(const Checkpoint& checkpoint, const std::filesystem::path& file) {
 std::string about_data(const Checkpoint& checkpoint) {
     std::string text;
     std::vector<std::string> done;
-    if (!checkpoint.training.about_data.empty()) done.push_back(log::printable(checkpoint.training.about_data));
+    if (!checkpoint.data.about.empty()) done.push_back(log::printable(checkpoint.data.about));
     if (checkpoint.config.dataset.transpose) done.emplace_back("rows and columns exchanged");
     if (checkpoint.config.dataset.flip) done.emplace_back("half of them mirrored at each step");
     if (!done.empty()) text += fmt::format("pictures    {}\n", fmt::join(done, "; "));
-    if (const auto& names = checkpoint.class_names; !names.empty()) {
+    if (const auto& names = checkpoint.data.condition.classes.names; !names.empty()) {
         text += fmt::format("classes     {}\n", log::printable(fmt::format("{}", fmt::join(names, ", "))));
     }
     return text;
@@ -98,11 +98,11 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
         "by          {}\n"
         "config      {}",
         json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, contents(checkpoint),
-        json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.shape),
+        json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.data.shape),
         config.schedule.kind, config.schedule.steps, checkpoint.step, config.train.steps, json["images"].get<int64_t>(),
         training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
-        config.dataset.kind, log::printable(training.data), about_data(checkpoint), log::printable(training.machine),
-        to_text(json["config"]));
+        config.dataset.kind, log::printable(training.fingerprint), about_data(checkpoint),
+        log::printable(training.machine), to_text(json["config"]));
 }
 
 Result describe_checkpoint(const std::filesystem::path& file, bool as_json) {

@@ -44,10 +44,10 @@ std::string take_from_file(SampleCommand& options, const TensorFile& file) {
 }
 
 /// A warning where the file's latents were made with another network than they are to be decoded with.
-void warn_of_other_weights(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint) {
+void warn_of_other_weights(const SampleCommand& options, const TensorFile& file, const Source& source) {
     const auto stored = file.metadata.find(kWeightsKey);
     if (!options.analytic.empty()) return;
-    const std::string own = identity(checkpoint, options.sampling.weights);
+    const std::string own = source.identity(options.sampling.weights);
     if (stored == file.metadata.end() || stored->second == own) return;
     log::warn(fmt::format("{}: made with another network ({}), decoded with {}", options.latents, stored->second, own));
 }
@@ -116,46 +116,45 @@ int64_t default_num(int64_t cycle, const ExampleShape& shape) {
     return cycle > 1 && cycle <= kMaxCycle ? (kDefaultNum + cycle - 1) / cycle * cycle : kDefaultNum;
 }
 
-/// As the command line says, else as the file of latents does.
-Condition given_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint,
-                        int64_t count) {
-    if (!options.given.empty()) return given_numbers(options, checkpoint, count);
-    const Condition& given = file.at("given", options.latents);
-    const std::vector<int64_t> expected = {count, std::ssize(checkpoint.given_columns)};
-    if (given.scalar_type() == torch::kFloat32 && given.sizes() == expected) return given;
-    throw Error(fmt::format("{}: its 'given' are not float32 [{}]; say them by --given", options.latents,
-                            fmt::join(expected, ", ")));
+/// A tensor of what is known of each of the latents of a file. Throws Error where it is not of this shape and type.
+torch::Tensor condition_in(const TensorFile& file, const SampleCommand& options, const char* name,
+                           const std::vector<int64_t>& shape, torch::ScalarType type) {
+    const auto& found = file.at(name, options.latents);
+    if (found.scalar_type() == type && found.sizes() == shape) return found;
+    throw Error(fmt::format("{}: its '{}' are not {} [{}]; say them on the command line", options.latents, name,
+                            c10::toString(type), fmt::join(shape, ", ")));
 }
 
-/// The class of each of the latents of a file: as the command line says, else as the file does, else none.
-Condition condition_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint,
+/// As the command line says, else as the file of latents does, else nothing.
+Condition condition_of_file(const SampleCommand& options, const TensorFile& file, const ConditionSpec& known,
                             int64_t count) {
-    const Classes known = checkpoint.classes();
-    if (!checkpoint.given_columns.empty()) return given_of_file(options, file, checkpoint, count);
-    if (options.command->count("--class") > 0) return condition_of(options.sampling, known, count);
-    const auto found = file.tensors.find("classes");
-    if (found == file.tensors.end() || known.count == 0) return {};
-    const Condition& classes = found->second;
-    const bool fits = classes.dim() == 1 && classes.size(0) == count && classes.scalar_type() == torch::kInt64 &&
-                      classes.ge(0).all().item<bool>() && classes.le(known.count).all().item<bool>();
-    if (fits) return classes;
-    throw Error(fmt::format("{}: its 'classes' are not int64 [{}] from 0 to {}; say them by --class", options.latents,
-                            count, known.count));
+    if (!known.numbers.empty()) {
+        if (!options.condition.empty()) return known.of_numbers(options.condition, count);
+        return {.numbers = condition_in(file, options, "given", {count, std::ssize(known.numbers)}, torch::kFloat32)};
+    }
+    if (options.command->count("--class") > 0) return known.of_classes(options.sampling.classes, count);
+    if (!file.tensors.contains("classes") || known.classes.count == 0) return {};
+    const auto classes = condition_in(file, options, "classes", {count}, torch::kInt64);
+    const bool in_range = classes.ge(0).all().item<bool>() && classes.le(known.classes.count).all().item<bool>();
+    if (in_range) return {.classes = classes};
+    throw Error(fmt::format("{}: its 'classes' are not from 0 to {}; say them by --class", options.latents,
+                            known.classes.count));
 }
 
 void write_tensors(const SampleCommand& options, const torch::Tensor& samples, const char* name,
                    const Condition& condition, const PngTexts& origin) {
     if (options.tensors.empty()) return;
     TensorFile file{{{name, samples}}, {origin.begin(), origin.end()}};
-    if (condition.defined()) file.tensors[condition.is_floating_point() ? "given" : "classes"] = condition;
+    add_condition(file, condition);
     write_tensor_file(options.tensors, file);
 }
 
 void write_files(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
-                 const PngTexts& origin, const Model& model, const Columns& columns, torch::Device device) {
-    if (model.shape.points) {
-        write_points(options, x, condition, model, columns, device);
-        return write_tensors(options, restored(x, columns).to(torch::kFloat32), "points", condition, origin);
+                 const PngTexts& origin, const Model& model) {
+    if (model.data.shape.points) {
+        write_points(options, x, condition, model);
+        const auto points = model.data.codec.decode(x).to(torch::kFloat32);
+        return write_tensors(options, points, "points", condition, origin);
     }
     const auto images = x.clamp(-1, 1);  // without --clip-x0 a pixel may end a little outside
     write_png(options.out, sheet(to_bytes(images), shown.columns, shown.scale), options.with_command(origin));
@@ -195,9 +194,9 @@ Result summary(const SampleCommand& options, const TimedSamples& result, int64_t
 /// Settles the options that the command line leaves open: with a file of latents as they were made (the program's
 /// defaults where it does not tell), else as the checkpoint's config says. Returns a warning where a file is decoded
 /// otherwise than it was made.
-std::string settle(SampleCommand& options, const std::optional<TensorFile>& file, const Checkpoint& checkpoint) {
+std::string settle(SampleCommand& options, const std::optional<TensorFile>& file, const Source& source) {
     const std::string warning = file ? take_from_file(options, *file) : "";
-    if (!file) options.take_defaults(*options.command, checkpoint.config.sample, checkpoint.name);
+    if (!file) options.take_defaults(*options.command, source.sample, source.name);
     check(options.sampling);
     if (file && options.command->count("--seed") > 0 && !options.sampling.stochastic()) {
         throw Error(
@@ -207,46 +206,43 @@ std::string settle(SampleCommand& options, const std::optional<TensorFile>& file
     return warning;
 }
 
-/// How the samples came about; in closed form, of which data.
+/// How the samples came about. Nothing of the command line, so that equal samples are equal files.
 PngTexts origin_of_samples(const SampleCommand& options, const Source& source, int64_t steps) {
-    PngTexts origin = options.origin(source.checkpoint, steps);
-    for (auto& [key, value] : origin) {
-        if (!source.exact) break;
-        if (key == "checkpoint") key = "data", value = source.checkpoint.training.data;
-        if (key == kWeightsKey) value = "the denoiser " + options.analytic + " in closed form";
-    }
+    PngTexts origin = {{"Software", "diffuse " DIFFUSE_VERSION}, source.made_from};
+    const std::string network = source.identity(options.sampling.weights);
+    for (auto& text : origin_of(options.sampling, steps, source.data.shape, network)) origin.push_back(std::move(text));
     origin.emplace_back("seed", std::to_string(options.seed));
     return origin;
 }
 
-/// What is to be drawn: from where, of which classes, and how it is shown.
+/// What is to be drawn: from where, of which condition, and how it is shown.
 struct Drawing {
     Start start;
     Condition condition;
     Layout shown;
 };
 
-Drawing drawing_of_file(const SampleCommand& options, const TensorFile& file, const Checkpoint& checkpoint) {
-    const Start start = start_from(options, file, checkpoint.shape);
+Drawing drawing_of_file(const SampleCommand& options, const TensorFile& file, const DataSpec& data) {
+    const Start start = start_from(options, file, data.shape);
     const int64_t count = start.x.size(0);
-    return {start, condition_of_file(options, file, checkpoint, count), layout(options, count, 1, checkpoint.shape)};
+    return {start, condition_of_file(options, file, data.condition, count), layout(options, count, 1, data.shape)};
 }
 
-Drawing drawing_of_noise(const SampleCommand& options, const Checkpoint& checkpoint) {
-    const Classes known = checkpoint.classes();
-    const int64_t cycle = cycle_of(options.sampling, known);
-    const int64_t count = options.num.value_or(default_num(cycle, checkpoint.shape));
-    const Layout shown = layout(options, count, cycle, checkpoint.shape);  // before the memory is taken
-    return {{sampling_noise(uint64_t(options.seed), 0, count, checkpoint.shape.sizes(), 0), {}},
-            checkpoint.given_columns.empty() && options.given.empty() ? condition_of(options.sampling, known, count)
-                                                                      : given_numbers(options, checkpoint, count),
+Drawing drawing_of_noise(const SampleCommand& options, const DataSpec& data) {
+    const ConditionSpec& known = data.condition;
+    const int64_t cycle = std::max<int64_t>(1, std::ssize(known.cycle(options.sampling.classes)));
+    const int64_t count = options.num.value_or(default_num(cycle, data.shape));
+    const Layout shown = layout(options, count, cycle, data.shape);  // before the memory is taken
+    const bool by_numbers = !known.numbers.empty() || !options.condition.empty();
+    return {{sampling_noise(uint64_t(options.seed), 0, count, data.shape.sizes(), 0), {}},
+            by_numbers ? known.of_numbers(options.condition, count) : known.of_classes(options.sampling.classes, count),
             shown};
 }
 
 Result draw(const SampleCommand& options, const Drawing& drawing, const Source& source, torch::Device device) {
     check_guidance(options.sampling, drawing.condition);
-    const Model model = source.model(options.sampling.weights, device);
-    Sampler sampler = make_sampler(options.sampling, model, device);
+    const Model model = source.model(options.sampling.weights);
+    Sampler sampler = make_sampler(options.sampling, model, load_guide(options.sampling, device));
     sampler.second_states = drawing.start.second_states;
     sampler.seed = uint64_t(options.seed);
     sampler.condition = drawing.condition;
@@ -254,7 +250,7 @@ Result draw(const SampleCommand& options, const Drawing& drawing, const Source& 
     PngTexts origin = origin_of_samples(options, source, steps);
     const auto result = run_with_progress("sampling: step", sampler, drawing.start.x,
                                           {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, result.x, drawing.condition, drawing.shown, origin, model, source.checkpoint.columns, device);
+    write_files(options, result.x, drawing.condition, drawing.shown, origin, model);
     return summary(options, result, steps);
 }
 
@@ -262,20 +258,18 @@ Result run(SampleCommand options) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Source source = load_source(options, device);
-    const Checkpoint& checkpoint = source.checkpoint;
+    const DataSpec& data = source.data;
     std::optional<TensorFile> file;
     if (!options.latents.empty()) file = read_tensor_file(options.latents);
-    const std::string warning = settle(options, file, checkpoint);
+    const std::string warning = settle(options, file, source);
     check_outputs({options.out, options.tensors, options.trajectory}, {options.sampling.guide});
     if (options.show_grid) {
-        const Grid grid =
-            make_grid(options.sampling, make_schedule(checkpoint.config.schedule), checkpoint.shape.numel());
-        return show_grid(grid, options.json);
+        return show_grid(make_grid(options.sampling, source.schedule, data.shape.numel()), options.json);
     }
-    check_kind_of_files(options, checkpoint);
-    const Drawing drawing = file ? drawing_of_file(options, *file, checkpoint) : drawing_of_noise(options, checkpoint);
+    check_kind_of_files(options, data);
+    const Drawing drawing = file ? drawing_of_file(options, *file, data) : drawing_of_noise(options, data);
     if (!warning.empty()) log::warn(warning);
-    if (file) warn_of_other_weights(options, *file, checkpoint);
+    if (file) warn_of_other_weights(options, *file, source);
     return draw(options, drawing, source, device);
 }
 
@@ -295,8 +289,8 @@ void add_what(CLI::App& command, SampleCommand& options) {
         ->type_name("KEY=VALUE")
         ->group(kDrawn);
     command
-        .add_option("--given", options.given,
-                    "numbers that the network is told, of one trained with dataset.condition or a simulator: "
+        .add_option("--condition", options.condition,
+                    "numbers that are the condition, of a network trained with dataset.condition or a simulator: "
                     "y1=0.3,y2=-1")
         ->type_name("NAME=X,...")
         ->group(kDrawn);

@@ -15,7 +15,7 @@ struct SampleCommand : SamplingCommand {
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
     bool show_grid = false;
-    std::string out = "samples.png", tensors, latents, given;
+    std::string out = "samples.png", tensors, latents, condition;
     std::string analytic, config;
     std::vector<std::string> settings;
     std::optional<std::string> style;
@@ -24,25 +24,22 @@ struct SampleCommand : SamplingCommand {
 
 /// What draws: a trained network, or a denoiser in closed form on the data and schedule of a config.
 struct Source {
-    Checkpoint checkpoint;  ///< without weights where the model is in closed form
-    std::optional<Model> exact;
-    Model model(const std::string& weights, torch::Device device) const {
-        return exact ? *exact : make_model(checkpoint, weights, device);
-    }
+    std::string name;      ///< of its file, for messages
+    SampleOptions sample;  ///< its own way of sampling
+    DataSpec data;
+    Schedule schedule;
+    std::function<Model(const std::string& weights)> model;
+    std::function<std::string(const std::string& weights)> identity;  ///< of the network
+    std::pair<std::string, std::string> made_from;  ///< for what is written: "checkpoint" or "data", and which
 };
 
 Source load_source(const SampleCommand& options, torch::Device device);
 
-/// The numbers that the network is told of each of `count` points: "y1=0.3,y2=-1", each column once. Not defined for a
-/// network that is told none. Throws Error for numbers that are missing, unknown or none.
-Condition given_numbers(const SampleCommand& options, const Checkpoint& checkpoint, int64_t count);
-
 /// Throws Error where what is to be written is not of what is drawn.
-void check_kind_of_files(const SampleCommand& options, const Checkpoint& checkpoint);
+void check_kind_of_files(const SampleCommand& options, const DataSpec& data);
 
 /// Samples as a network draws them, z float32 [N, D], of a condition: to --out, as a table or as a picture with the
-/// score at the levels of --field.
-void write_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model,
-                  const Columns& columns, torch::Device device);
+/// score at the noise levels of --field.
+void write_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model);
 
 }  // namespace diffuse::cli

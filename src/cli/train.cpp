@@ -47,7 +47,7 @@ void stop_on_signals() {
 
 Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     log::info(fmt::format("{} {}s of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
-                          noun(dataset.shape()), to_string(dataset.shape()), network.parameter_count(),
+                          noun(dataset.spec.shape), to_string(dataset.spec.shape), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
     return result_of(/*as_json=*/false, {}, to_text(to_json(config), 2));
 }
@@ -115,17 +115,17 @@ Result start_run(const TrainCommand& options, torch::Device device) {
     config = with_absolute_paths(config);
     config = with_classes(config, dataset);
     // Refuses a config that does not fit the images before anything is written.
-    const Net network = new_network(config, dataset.shape(), std::ssize(dataset.given_columns), torch::kCPU);
+    const Net network = new_network(config, seen_by_network(config, dataset.spec), torch::kCPU);
     if (options.dry_run) return plan(config, dataset, network);
     if (options.estimate) return estimate(config, dataset, device);
 
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
     log::info(fmt::format("training {} parameters on {} {}s for {} steps of {}, on {} with {} threads",
-                          network.parameter_count(), dataset.size(), noun(dataset.shape()), config.train.steps,
+                          network.parameter_count(), dataset.size(), noun(dataset.spec.shape), config.train.steps,
                           config.train.batch_size, device.str(), at::get_num_threads()));
     log::debug(options.command_line);
-    if (!dataset.about.empty()) log::debug(dataset.about);
+    if (!dataset.spec.about.empty()) log::debug(dataset.spec.about);
     return run_training(config, dataset, device, folder, std::nullopt);
 }
 

@@ -54,11 +54,12 @@ Dataset load_cifar10(const DatasetOptions& options, Split split) {
     for (int batch = 1; split == Split::kTrain && batch <= 5; ++batch) {
         append_batch(folder / fmt::format("data_batch_{}.bin", batch), pixels, labels);
     }
-    return {.examples =
-                torch::from_blob(pixels.data(), {std::ssize(labels), 3, kCifarSide, kCifarSide}, torch::kUInt8).clone(),
-            .labels = torch::tensor(labels, torch::kInt64),
-            .classes = kCifarClasses,
-            .class_names = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
+    Dataset dataset = image_dataset(
+        torch::from_blob(pixels.data(), {std::ssize(labels), 3, kCifarSide, kCifarSide}, torch::kUInt8).clone());
+    dataset.condition.classes = torch::tensor(labels, torch::kInt64);
+    dataset.spec.condition.classes = {
+        kCifarClasses, {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
+    return dataset;
 }
 
 }  // namespace diffuse

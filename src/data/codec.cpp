@@ -1,15 +1,8 @@
 #include "diffuse/data/codec.hpp"
 
-#include <fmt/ranges.h>
+#include <cmath>
 
 namespace diffuse {
-
-std::string to_string(const ExampleShape& shape) {
-    if (shape.points) return fmt::format("{} number{}", shape.channels, shape.channels == 1 ? "" : "s");
-    return fmt::format("{}", fmt::join(shape.sizes(), "x"));
-}
-
-std::string noun(const ExampleShape& shape) { return shape.points ? "point" : "image"; }
 
 torch::Tensor to_signed(const torch::Tensor& bytes) { return bytes.to(torch::kFloat32).div_(127.5).sub_(1); }
 
@@ -19,6 +12,19 @@ torch::Tensor to_bytes(const torch::Tensor& images) {
 
 torch::Tensor to_network(const torch::Tensor& examples) {
     return examples.scalar_type() == torch::kUInt8 ? to_signed(examples) : examples;
+}
+
+torch::Tensor Codec::encode(const torch::Tensor& values) const {
+    return columns.empty() ? to_signed(values) : standardised(values, columns);
+}
+
+torch::Tensor Codec::decode(const torch::Tensor& x) const {
+    return columns.empty() ? to_bytes(x) : restored(x, columns);
+}
+
+torch::Tensor Codec::log_slope(const torch::Tensor& x) const {
+    if (!columns.empty()) return diffuse::log_slope(x, columns);
+    return torch::full({x.size(0)}, std::log(127.5) * double(x[0].numel()), torch::kFloat64);
 }
 
 }  // namespace diffuse

@@ -27,10 +27,11 @@ Dataset draw_digits(const DatasetOptions& options, Split split) {
     const int64_t count = !training ? kTestDigits : options.limit > 0 ? options.limit : kTrainDigits;
     const uint64_t first = training ? 0 : uint64_t{1} << 40;
     const uint64_t seed = uint64_t(options.seed);
-    Dataset dataset{torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8),
-                    torch::empty({count}, torch::kInt64), kClasses};
+    Dataset dataset = image_dataset(torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8));
+    dataset.condition.classes = torch::empty({count}, torch::kInt64);
+    dataset.spec.condition.classes = kClasses;
     uint8_t* pixels = dataset.examples.data_ptr<uint8_t>();
-    int64_t* labels = dataset.labels.data_ptr<int64_t>();
+    int64_t* labels = dataset.condition.classes.data_ptr<int64_t>();
     at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             const uint64_t index = first + uint64_t(i);
@@ -147,66 +148,52 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
     if (split == Split::kTrain && options.limit > 0) {
         if (options.limit > dataset.size()) {
             log::warn(fmt::format("dataset.limit is {}, but there are {} {}s; all are taken", options.limit,
-                                  dataset.size(), noun(dataset.shape())));
+                                  dataset.size(), noun(dataset.spec.shape)));
         }
-        if (options.limit < dataset.size()) dataset = selected(dataset, torch::arange(options.limit));
+        if (options.limit < dataset.size()) dataset = dataset.rows(torch::arange(options.limit));
     }
     return dataset;
 }
 
-ExampleShape Dataset::shape() const {
-    if (examples.dim() == 2) return ExampleShape::of_points(examples.size(1));
-    return {examples.size(1), examples.size(2), examples.size(3)};
+Dataset image_dataset(const torch::Tensor& images) {
+    Dataset dataset{images};
+    dataset.spec.shape = {images.size(1), images.size(2), images.size(3)};
+    return dataset;
+}
+
+Dataset Dataset::rows(const torch::Tensor& index) const {
+    return {examples.index_select(0, index), condition.rows(index), spec};
+}
+
+Dataset Dataset::part(int64_t first, int64_t count) const {
+    return {examples.narrow(0, first, count),
+            condition.each([&](const torch::Tensor& all) { return all.narrow(0, first, count); }), spec};
 }
 
 namespace {
 
-/// With each of its tensors as `take` makes it.
-Dataset with_each(Dataset dataset, const std::function<torch::Tensor(const torch::Tensor&)>& take) {
-    for (auto* tensor : {&dataset.examples, &dataset.labels, &dataset.given}) {
-        if (tensor->defined()) *tensor = take(*tensor);
-    }
-    return dataset;
+/// Numbers in some columns in the units of others, which must have the same names.
+torch::Tensor in_columns(const torch::Tensor& z, const Columns& own, const Columns& wanted, const std::string& what) {
+    if (own == wanted) return z;
+    if (names(own) == names(wanted)) return standardised(restored(z, own), wanted);
+    throw Error(fmt::format("{}: its columns are {}; the network was trained on {}", what, fmt::join(names(own), ", "),
+                            fmt::join(names(wanted), ", ")));
 }
 
 }  // namespace
 
-Dataset selected(const Dataset& dataset, const torch::Tensor& indices) {
-    return with_each(dataset, [&](const torch::Tensor& all) { return all.index_select(0, indices); });
-}
-
-Dataset part_of(const Dataset& dataset, int64_t first, int64_t count) {
-    return with_each(dataset, [&](const torch::Tensor& all) { return all.narrow(0, first, count); });
-}
-
-Dataset in_columns(Dataset dataset, const Columns& columns, const Columns& given_columns, const std::string& what) {
-    const auto change = [&](torch::Tensor& z, Columns& own, const Columns& wanted) {
-        if (own == wanted) return;
-        if (names(own) != names(wanted)) {
-            throw Error(fmt::format("{}: its columns are {}; the network was trained on {}", what,
-                                    fmt::join(names(own), ", "), fmt::join(names(wanted), ", ")));
-        }
-        z = standardised(restored(z, own), wanted);
-        own = wanted;
-    };
-    change(dataset.examples, dataset.columns, columns);
-    change(dataset.given, dataset.given_columns, given_columns);
-    return dataset;
-}
-
-torch::Tensor labels_as(const Dataset& dataset, const Classes& known) {
-    if (!dataset.labels.defined()) return {};
-    std::vector<int64_t> numbers;
-    for (int64_t label = 0; label < dataset.classes; ++label) {
-        const std::string name =
-            dataset.class_names.empty() ? std::to_string(label) : dataset.class_names[size_t(label)];
-        int64_t number = known.count;
-        for (int64_t i = 0; i < known.count; ++i) {
-            if (name == (known.names.empty() ? std::to_string(i) : known.names[size_t(i)])) number = i;
-        }
-        numbers.push_back(number);
+Dataset in_terms_of(const DataSpec& spec, Dataset dataset, const std::string& what) {
+    const DataSpec& own = dataset.spec;
+    dataset.examples = in_columns(dataset.examples, own.codec.columns, spec.codec.columns, what);
+    Condition& condition = dataset.condition;
+    condition.numbers = in_columns(condition.numbers, own.condition.numbers, spec.condition.numbers, what);
+    if (condition.classes.defined()) {
+        condition.classes = spec.condition.renumbered(condition.classes, own.condition.classes);
     }
-    return torch::tensor(numbers, torch::kInt64).index_select(0, dataset.labels);
+    condition = spec.condition.taken(condition);
+    dataset.spec.codec = spec.codec;
+    dataset.spec.condition = spec.condition;
+    return dataset;
 }
 
 std::string fingerprint(const Dataset& dataset, bool with_labels) {
@@ -214,15 +201,18 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
         const auto bytes = tensor.contiguous();
         return crc32_z(0, static_cast<const uint8_t*>(bytes.data_ptr()), bytes.nbytes());
     };
-    std::string text = fmt::format("{} {}s of {}, CRC-32 {:08x}", dataset.size(), noun(dataset.shape()),
-                                   to_string(dataset.shape()), crc(dataset.examples));
-    if (with_labels && dataset.labels.defined()) text += fmt::format(", labels {:08x}", crc(dataset.labels));
-    if (dataset.shape().points) {
-        const std::string columns = to_json(dataset.columns).dump() + to_json(dataset.given_columns).dump();
+    const auto& [shape, codec, condition, about] = dataset.spec;
+    std::string text = fmt::format("{} {}s of {}, CRC-32 {:08x}", dataset.size(), noun(shape), to_string(shape),
+                                   crc(dataset.examples));
+    if (with_labels && dataset.condition.classes.defined()) {
+        text += fmt::format(", labels {:08x}", crc(dataset.condition.classes));
+    }
+    if (shape.points) {
+        const std::string columns = to_json(codec.columns).dump() + to_json(condition.numbers).dump();
         const auto* bytes = reinterpret_cast<const uint8_t*>(columns.data());
         text += fmt::format(", columns {:08x}", crc32_z(0, bytes, columns.size()));
     }
-    if (dataset.given.defined()) text += fmt::format(", given {:08x}", crc(dataset.given));
+    if (dataset.condition.numbers.defined()) text += fmt::format(", given {:08x}", crc(dataset.condition.numbers));
     return text;
 }
 

@@ -85,11 +85,12 @@ std::optional<fs::path> only_file(const fs::path& folder, std::vector<std::strin
 /// Labels as 0, 1, ... in the order of the numbers in the file, which are kept as names where they are others.
 void set_labels(Dataset& dataset, const torch::Tensor& labels) {
     const auto [values, which, counts] = at::_unique2(labels, /*sorted=*/true, /*return_inverse=*/true);
-    dataset.classes = values.size(0);
-    dataset.labels = which.contiguous();
+    Classes& classes = dataset.spec.condition.classes;
+    classes.count = values.size(0);
+    dataset.condition.classes = which.contiguous();
     if (torch::equal(values, torch::arange(values.size(0)))) return;
     for (int64_t i = 0; i < values.size(0); ++i) {
-        dataset.class_names.push_back(std::to_string(values[i].item<int64_t>()));
+        classes.names.push_back(std::to_string(values[i].item<int64_t>()));
     }
 }
 
@@ -120,10 +121,10 @@ Dataset load_mnist(const DatasetOptions& options, Split split) {
     const std::string prefix = split == Split::kTrain ? "train" : "t10k", name = prefix + "-images-idx3-ubyte";
     const auto image_file = find_idx(folder, name), label_file = find_idx(folder, prefix + "-labels-idx1-ubyte");
     if (!image_file) throw Error(no_file(name, folder, options));
-    Dataset dataset{.examples = read_idx(*image_file, 3).unsqueeze(1)};
+    Dataset dataset = image_dataset(read_idx(*image_file, 3).unsqueeze(1));
     if (!label_file) return dataset;
-    dataset.labels = read_labels(*label_file, *image_file, dataset.size());
-    dataset.classes = 1 + dataset.labels.max().item<int64_t>();
+    dataset.condition.classes = read_labels(*label_file, *image_file, dataset.size());
+    dataset.spec.condition.classes = 1 + dataset.condition.classes.max().item<int64_t>();
     return dataset;
 }
 
@@ -145,7 +146,7 @@ Dataset load_idx(const DatasetOptions& options, Split split) {
             fmt::format("{}: its images have {} channels; expected 1 or 3", display_path(image_file), images.size(1)));
     }
     if (options.transpose) images = images.transpose(2, 3);
-    Dataset dataset{.examples = images.contiguous()};
+    Dataset dataset = image_dataset(images.contiguous());
     if (label_file) set_labels(dataset, read_labels(*label_file, image_file, dataset.size()));
     return dataset;
 }

@@ -280,8 +280,9 @@ void write_cache(const fs::path& file, const Dataset& dataset) {
     if (dataset.examples.nbytes() > kMaxCacheBytes) return;
     try {
         create_folder(file.parent_path());
-        TensorFile content{{{"images", dataset.examples}}, {{"about", dataset.about}}};
-        if (dataset.labels.defined()) content.tensors["labels"] = dataset.labels;
+        const torch::Tensor& labels = dataset.condition.classes;
+        TensorFile content{{{"images", dataset.examples}}, {{"about", dataset.spec.about}}};
+        if (labels.defined()) content.tensors["labels"] = labels;
         write_tensor_file(file, content);
         log::debug(fmt::format("the decoded pictures are kept in {}", display_path(file)));
         clean_cache(file.parent_path());
@@ -295,9 +296,9 @@ std::optional<Dataset> read_cache(const fs::path& file) {
     if (!path_exists(file)) return std::nullopt;
     try {
         const TensorFile content = read_tensor_file(file);
-        Dataset dataset{.examples = content.at("images", file)};
-        if (content.tensors.contains("labels")) dataset.labels = content.at("labels", file);
-        dataset.about = content.metadata.at("about");
+        Dataset dataset = image_dataset(content.at("images", file));
+        if (content.tensors.contains("labels")) dataset.condition.classes = content.at("labels", file);
+        dataset.spec.about = content.metadata.at("about");
         std::error_code ignored;
         fs::last_write_time(file, fs::file_time_type::clock::now(), ignored);  // it is in use
         return dataset;
@@ -323,11 +324,12 @@ Dataset decode_folder(std::vector<Entry> entries, int64_t files, const DatasetOp
     if (std::ssize(slots) < pixels.size(0)) pixels = pixels.index_select(0, torch::tensor(slots, torch::kInt64));
     const bool grey = std::ranges::none_of(entries, [](const Entry& entry) { return entry.colours; });
     if (!options.channels && grey && rule.channels == 3) pixels = pixels.narrow(1, 0, rule.channels = 1).clone();
-    Dataset dataset{.examples = pixels, .about = story(entries, options, rule)};
+    Dataset dataset = image_dataset(pixels);
+    dataset.spec.about = story(entries, options, rule);
     if (const int64_t skipped = files - std::ssize(entries); skipped > 0) {
-        dataset.about += fmt::format("; {} bad files skipped", skipped);
+        dataset.spec.about += fmt::format("; {} bad files skipped", skipped);
     }
-    if (!labels.empty() && labels.front() >= 0) dataset.labels = torch::tensor(labels, torch::kInt64);
+    if (!labels.empty() && labels.front() >= 0) dataset.condition.classes = torch::tensor(labels, torch::kInt64);
     return dataset;
 }
 
@@ -355,9 +357,8 @@ Dataset load_picture_folder(const DatasetOptions& options, Split split) {
         dataset = decode_folder(std::move(entries), files, options, split);
         if (kept_in) write_cache(file, *dataset);
     }
-    dataset->class_names = class_names;
-    dataset->classes = std::ssize(class_names);
-    if (split == Split::kTrain) log::info(dataset->about);
+    dataset->spec.condition.classes = {std::ssize(class_names), class_names};
+    if (split == Split::kTrain) log::info(dataset->spec.about);
     return *std::move(dataset);
 }
 

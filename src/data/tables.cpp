@@ -41,13 +41,12 @@ torch::Tensor held_out(const torch::Tensor& values, double share) {
 Dataset dataset_of(const NumberTable& points, const NumberTable& given, const torch::Tensor& training,
                    const std::string& what, const std::optional<std::pair<double, double>>& bounds = {}) {
     const auto in_training = [&](const torch::Tensor& values) { return values.index_select(0, training); };
-    Dataset dataset;
-    dataset.columns = standardising(points.columns, in_training(points.values), what, bounds);
-    dataset.examples = standardised(points.values, dataset.columns);
-    if (given.columns.empty()) return dataset;
-    dataset.given_columns = standardising(given.columns, in_training(given.values), what);
-    dataset.given = standardised(given.values, dataset.given_columns);
-    return dataset;
+    DataSpec spec{.shape = ExampleShape::of_points(points.values.size(1)),
+                  .codec = {standardising(points.columns, in_training(points.values), what, bounds)}};
+    const auto examples = spec.codec.encode(points.values);
+    if (given.columns.empty()) return {examples, {}, spec};
+    spec.condition.numbers = standardising(given.columns, in_training(given.values), what);
+    return {examples, {.numbers = standardised(given.values, spec.condition.numbers)}, spec};
 }
 
 void check_condition(const DatasetOptions& options, const NumberTable& table) {
@@ -81,7 +80,7 @@ Dataset load_table(const DatasetOptions& options, Split split) {
                                 options.file, rows.size(0), table.values.size(0),
                                 split == Split::kTrain ? "training" : "tests"));
     }
-    return selected(dataset_of(points, columns_of(table, options.condition, true), training, options.file), rows);
+    return dataset_of(points, columns_of(table, options.condition, true), training, options.file).rows(rows);
 }
 
 Dataset simulate(const DatasetOptions& options, Split split) {
@@ -106,7 +105,7 @@ Dataset simulate(const DatasetOptions& options, Split split) {
     const Dataset all =
         dataset_of({numbered("theta", simulator.parameters), theta}, {numbered("y", simulator.observations), y},
                    torch::arange(count), "simulator " + options.simulator, simulator.bounds);
-    return tests > 0 ? part_of(all, count, tests) : all;
+    return tests > 0 ? all.part(count, tests) : all;
 }
 
 }  // namespace diffuse

@@ -229,8 +229,10 @@ Dataset draw_points(const DatasetOptions& options, Split split) {
         Random random({uint64_t(options.seed), Purpose::kToy, first + uint64_t(i)});
         labels.data_ptr<int64_t>()[i] = law.draw(random, values.data_ptr<double>() + i * law.dimensions);
     }
-    Dataset dataset{.examples = values.to(torch::kFloat32), .columns = plain_columns(law.dimensions)};
-    if (law.parts > 1) dataset.labels = labels, dataset.classes = law.parts;
+    Dataset dataset{values.to(torch::kFloat32)};
+    dataset.spec.shape = ExampleShape::of_points(law.dimensions);
+    dataset.spec.codec.columns = plain_columns(law.dimensions);
+    if (law.parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = law.parts;
     return dataset;
 }
 

@@ -8,16 +8,16 @@ namespace diffuse {
 
 using torch::Tensor;
 
-Network counted(Network network, std::atomic<int64_t>& evaluations) {
-    return [network, &evaluations](const NetworkInput& input) {
-        evaluations += input.x.size(0);
+Network counted(Network network, const Counter& evaluations) {
+    return [network, evaluations](const NetworkInput& input) {
+        evaluations.add(input.x.size(0));
         return network(input);
     };
 }
 
-Denoiser counted(Denoiser denoiser, std::atomic<int64_t>& evaluations) {
-    return [denoiser, &evaluations](const Tensor& x, const NoiseLevel& level) {
-        evaluations += x.size(0);
+Denoiser counted(Denoiser denoiser, const Counter& evaluations) {
+    return [denoiser, evaluations](const Tensor& x, const NoiseLevel& level) {
+        evaluations.add(x.size(0));
         return denoiser(x, level);
     };
 }

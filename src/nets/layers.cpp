@@ -27,8 +27,8 @@ nn::Embedding label_table(int64_t classes, int64_t size) {
     return table;
 }
 
-torch::Tensor rows_of(nn::Embedding& table, const Condition& condition) {
-    return condition.defined() ? table(condition) : table->weight.slice(0, -1);
+torch::Tensor rows_of(nn::Embedding& table, const torch::Tensor& classes) {
+    return classes.defined() ? table(classes) : table->weight.slice(0, -1);
 }
 
 torch::Tensor Dropout::operator()(const torch::Tensor& x) {

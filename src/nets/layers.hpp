@@ -30,7 +30,7 @@ Layer zero(Layer layer) {
 torch::nn::Embedding label_table(int64_t classes, int64_t size);
 
 /// The rows of the labels, [N, size], or of none for all, [1, size].
-torch::Tensor rows_of(torch::nn::Embedding& table, const Condition& condition);
+torch::Tensor rows_of(torch::nn::Embedding& table, const torch::Tensor& classes);
 
 /// Dropout whose masks come from a generator of the network's own, so that networks on different threads do not draw
 /// from one another's.

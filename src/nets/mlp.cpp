@@ -55,14 +55,14 @@ struct Mlp::Modules : nn::Module {
     /// What the blocks are told, the time and the condition: [N or 1, width].
     torch::Tensor embed(const NetworkInput& input) {
         auto sum = time2(torch::silu(time1(time_embedding(input.time, width))));
-        if (label) sum = sum + rows_of(label, input.condition);
-        if (given1) sum = sum + given2(torch::silu(given1(input.condition)));
+        if (label) sum = sum + rows_of(label, input.condition.classes);
+        if (given1) sum = sum + given2(torch::silu(given1(input.condition.numbers)));
         return torch::silu(sum);
     }
 
     torch::Tensor forward(const NetworkInput& input) {
         TORCH_INTERNAL_ASSERT(label || given1 || !input.condition.defined(), "this network takes no condition");
-        TORCH_INTERNAL_ASSERT(!given1 || input.condition.defined(), "this network needs a condition");
+        TORCH_INTERNAL_ASSERT(!given1 || input.condition.numbers.defined(), "this network needs numbers");
         const auto embedding = embed(input);
         auto h = stem(input.x.flatten(1));
         for (auto& block : blocks) h = block(h, embedding);

@@ -53,14 +53,15 @@ void Net::seed_dropout(uint64_t seed) {
     std::visit([=](auto& net) { net.seed_dropout(seed); }, net_);
 }
 
-Net make_net(const NetOptions& options, const ExampleShape& shape, const Told& told, uint64_t seed,
+Net make_net(const NetOptions& options, const ExampleShape& shape, const ConditionSizes& condition, uint64_t seed,
              torch::Device device) {
-    if (options.kind == "mlp") return Mlp(options.mlp, shape.numel(), told.classes, told.given, seed, device);
-    if (shape.points || told.given > 0) {
-        throw Error(fmt::format("config: model.kind unet is for pictures, and the data are {}; set it to mlp",
-                                told.given > 0 ? "told beside numbers" : to_string(shape)));
+    if (options.kind == "mlp")
+        return Mlp(options.mlp, shape.numel(), condition.classes, condition.numbers, seed, device);
+    if (shape.points || condition.numbers > 0) {
+        throw Error(fmt::format("config: model.kind unet is for images, and the data are {}; set it to mlp",
+                                condition.numbers > 0 ? "drawn as numbers say" : to_string(shape)));
     }
-    return UNet(options.unet, shape, seed, device, told.classes);
+    return UNet(options.unet, shape, seed, device, condition.classes);
 }
 
 }  // namespace diffuse

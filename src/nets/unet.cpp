@@ -180,14 +180,14 @@ torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
     TORCH_INTERNAL_ASSERT(label || !input.condition.defined(), "a network without classes takes no condition");
     const auto time = time2(torch::silu(time1(time_embedding(input.time, options.base_channels))));
     if (!label) return torch::silu(time);
-    return torch::silu(time + rows_of(label, input.condition));
+    return torch::silu(time + rows_of(label, input.condition.classes));
 }
 
 /// The features with which a level begins, and the learned ones of each position and label. A class has its shape in
 /// them, which a time's embedding, as it scales and shifts whole channels, could not draw.
 torch::Tensor UNet::Modules::positioned(size_t level, const torch::Tensor& features, const Condition& condition) {
     if (position.empty()) return features;
-    const auto rows = rows_of(position[level], condition);  // channels last
+    const auto rows = rows_of(position[level], condition.classes);  // channels last
     return features + rows.view({-1, features.size(2), features.size(3), features.size(1)}).permute({0, 3, 1, 2});
 }
 

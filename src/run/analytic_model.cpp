@@ -34,9 +34,9 @@ int64_t patch_side(const NoiseLevel& level, int64_t picture) {
 
 Denoiser local(const Config&, const Dataset& train) {
     constexpr int64_t kImages = 1000, kReach = 3;
-    if (train.shape().points) throw Error("--analytic local compares patches of pictures, and the data are points");
+    if (train.spec.shape.points) throw Error("--analytic local compares patches of pictures, and the data are points");
     const auto some = to_network(train.examples.narrow(0, 0, std::min(kImages, train.size())));
-    const int64_t picture = std::max(train.shape().height, train.shape().width);
+    const int64_t picture = std::max(train.spec.shape.height, train.spec.shape.width);
     return local_denoiser(some, kReach, [=](const NoiseLevel& level) { return patch_side(level, picture); });
 }
 
@@ -57,8 +57,14 @@ const Table<Make>& kinds() {
 std::vector<std::string> analytic_names() { return names(kinds()); }
 
 Model analytic_model(const std::string& name, const Config& config, const Dataset& train) {
-    Model model{{}, make_parameterization(config.parameterization), make_schedule(config.schedule), train.shape()};
-    model.exact = on_cpu(look_up("analytic denoiser", kinds(), name)(config, train));
+    if (train.condition.numbers.defined())
+        throw Error("--analytic: no denoiser in closed form takes numbers as its condition");
+    const Denoiser exact = on_cpu(look_up("analytic denoiser", kinds(), name)(config, train));
+    Model model{
+        .denoiser = [exact](const Condition&, const Counter& evaluations) { return counted(exact, evaluations); },
+        .schedule = make_schedule(config.schedule),
+        .data = train.spec};
+    model.data.condition = {};  // it is of no class
     return model;
 }
 

@@ -33,9 +33,10 @@ auto groups(AnyCheckpoint& checkpoint) {
 
 std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
     const TrainingState& training = checkpoint.training;
+    const ConditionSpec& condition = checkpoint.data.condition;
     std::map<std::string, std::string> metadata = {{"format", kFormat},
                                                    {"config", to_text(to_json(checkpoint.config))},
-                                                   {"image_shape", to_text(Json(checkpoint.shape.sizes()))},
+                                                   {"image_shape", to_text(Json(checkpoint.data.shape.sizes()))},
                                                    {"step", to_text(Json(checkpoint.step))},
                                                    {"bad_steps", to_text(Json(training.bad_steps))},
                                                    {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
@@ -44,13 +45,13 @@ std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
                                                    {"window_steps", to_text(Json(training.window.steps))},
                                                    {"window_level_loss", to_text(Json(training.window.level_loss))},
                                                    {"window_level_count", to_text(Json(training.window.level_count))},
-                                                   {"data", training.data},
-                                                   {"about_data", training.about_data},
-                                                   {"class_names", to_text(Json(checkpoint.class_names))},
+                                                   {"data", training.fingerprint},
+                                                   {"about_data", checkpoint.data.about},
+                                                   {"class_names", to_text(Json(condition.classes.names))},
                                                    {"machine", training.machine}};
-    if (!checkpoint.shape.points) return metadata;
-    metadata["columns"] = to_text(to_json(checkpoint.columns));
-    metadata["given_columns"] = to_text(to_json(checkpoint.given_columns));
+    if (!checkpoint.data.shape.points) return metadata;
+    metadata["columns"] = to_text(to_json(checkpoint.data.codec.columns));
+    metadata["given_columns"] = to_text(to_json(condition.numbers));
     return metadata;
 }
 
@@ -65,11 +66,11 @@ public:
             throw Error(fmt::format("{}: its format is '{}'; this program reads {}", name_, text("format"), kFormat));
         }
         try {
-            checkpoint.config = config_from_json(config_json());
+            checkpoint.config = config_from_json(json("config"));
         } catch (const Error& error) {
             throw Error(fmt::format("{}: {}", name_, error.what()));
         }
-        read_shape(checkpoint);
+        checkpoint.data = data_spec(checkpoint.config.net.classes.value_or(0));
         checkpoint.step = whole(json("step"), "step");
         TrainingState& training = checkpoint.training;
         training.bad_steps = whole(json("bad_steps"), "bad_steps");
@@ -79,16 +80,23 @@ public:
                            whole(json("window_steps"), "window_steps")};
         read_bins("window_level_loss", training.window.level_loss);
         read_bins("window_level_count", training.window.level_count);
-        training.data = text("data");
+        training.fingerprint = text("data");
         training.machine = text("machine");
-        if (metadata_.contains("about_data")) training.about_data = text("about_data");
-        if (metadata_.contains("class_names")) checkpoint.class_names = names(json("class_names"));
-        require(int64_t(checkpoint.class_names.size()) <= checkpoint.config.net.classes.value_or(0), "class_names");
     }
 
 private:
-    /// Of pictures three numbers, of points one, and what those are.
-    void read_shape(Checkpoint& checkpoint) const {
+    DataSpec data_spec(int64_t classes) const {
+        DataSpec data{.shape = shape(), .about = text("about_data")};
+        data.condition.classes = {classes, names(json("class_names"))};
+        require(std::ssize(data.condition.classes.names) <= classes, "class_names");
+        if (!data.shape.points) return data;
+        data.codec.columns = columns("columns");
+        data.condition.numbers = columns("given_columns");
+        require(std::ssize(data.codec.columns) == data.shape.channels, "columns");
+        return data;
+    }
+    /// Of images three numbers, of points one.
+    ExampleShape shape() const {
         const Json shape = json("image_shape");
         require(shape.is_array() && (shape.size() == 3 || shape.size() == 1), "image_shape");
         const auto side = [&](size_t i) {
@@ -96,37 +104,10 @@ private:
             require(value >= 1 && value <= kMaxSide, "image_shape");
             return value;
         };
-        checkpoint.shape =
-            shape.size() == 1 ? ExampleShape::of_points(side(0)) : ExampleShape{side(0), side(1), side(2)};
-        if (!checkpoint.shape.points) return;
-        checkpoint.columns = columns("columns");
-        checkpoint.given_columns = columns("given_columns");
-        require(std::ssize(checkpoint.columns) == checkpoint.shape.channels, "columns");
+        return shape.size() == 1 ? ExampleShape::of_points(side(0)) : ExampleShape{side(0), side(1), side(2)};
     }
     Columns columns(const std::string& key) const {
         return columns_from_json(json(key), fmt::format("{}: its '{}'", name_, key));
-    }
-    /// With what was done before there was a key for it, where that is not the key's default.
-    Json config_json() const {
-        Json config = json("config");
-        for (const char* section : {"model", "train"}) {
-            if (!config.is_object() || !config.contains(section) || !config[section].is_object()) return config;
-        }
-        Json &model = config["model"], &train = config["train"];
-        const auto was = [](Json& section, const char* key, const Json& value) {
-            if (!section.contains(key)) section[key] = value;
-        };
-        was(model, "kind", "unet");
-        was(model, "input_skip", "none");
-        was(model, "classes", 0);
-        if (model["kind"] == "unet") {
-            was(model, "position_embedding", false);
-            was(model, "middle_blocks", 2);
-        }
-        was(train, "optimizer", "adamw");
-        Json& skip = model["input_skip"];  // once there were but two
-        if (skip.is_boolean()) skip = skip.get<bool>() ? "plain" : "none";
-        return config;
     }
     void require(bool holds, const std::string& key) const {
         if (!holds) throw Error(fmt::format("{}: its '{}' makes no sense", name_, key));
@@ -142,7 +123,6 @@ private:
         return value.get<int64_t>();
     }
     void read_bins(const std::string& key, std::array<double, kLevelBins>& bins) const {
-        if (!metadata_.contains(key)) return;  // of an older program
         const Json value = json(key);
         require(value.is_array() && value.size() == bins.size(), key);
         for (size_t i = 0; i < bins.size(); ++i) {

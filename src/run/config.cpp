@@ -146,33 +146,41 @@ double root_mean_square(const torch::Tensor& examples) {
 }  // namespace
 
 Config with_classes(Config config, const Dataset& dataset) {
-    check_bounds(config.sample, dataset.shape());
-    if (config.dataset.flip && dataset.shape().points) {
-        throw Error("config: dataset.flip mirrors pictures, and the data are points; set it to false");
+    const ExampleShape& shape = dataset.spec.shape;
+    check_bounds(config.sample, shape);
+    if (config.dataset.flip && shape.points) {
+        throw Error("config: dataset.flip mirrors images, and the data are points; set it to false");
     }
-    const bool is_told = dataset.given.defined();  // numbers instead
-    const int64_t classes = config.net.classes.value_or(is_told ? 0 : dataset.classes);
-    if (classes > 0 && is_told) {
-        throw Error(fmt::format("config: model.classes is {}, but the network is told numbers; set it to 0", classes));
+    const bool has_numbers = dataset.condition.numbers.defined();  // instead of classes
+    const int64_t labels = dataset.spec.condition.classes.count;
+    const int64_t classes = config.net.classes.value_or(has_numbers ? 0 : labels);
+    if (classes > 0 && has_numbers) {
+        throw Error(
+            fmt::format("config: model.classes is {}, but the condition of the data is numbers; set it to 0", classes));
     }
-    if (classes > 0 && dataset.classes == 0) {
+    if (classes > 0 && labels == 0) {
         throw Error(fmt::format("config: model.classes is {}, but there are no labels beside the {}s; set it to 0",
-                                classes, noun(dataset.shape())));
+                                classes, noun(shape)));
     }
-    if (classes > 0 && classes < dataset.classes) {
+    if (classes > 0 && classes < labels) {
         throw Error(
             fmt::format("config: model.classes is {}, but the labels go up to {}; set it to {}, or to 0 for none",
-                        classes, dataset.classes - 1, dataset.classes));
+                        classes, labels - 1, labels));
     }
     config.net.classes = classes;
     if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
         config.parameterization.sigma_data = root_mean_square(dataset.examples);
     }
-    check_guidance(
-        config.sample,
-        condition_of(config.sample, {classes, classes > 0 ? dataset.class_names : std::vector<std::string>()},
-                     1));  // before hours are spent
+    const ConditionSpec condition = seen_by_network(config, dataset.spec).condition;
+    check_guidance(config.sample, condition.of_classes(config.sample.classes, 1));  // before hours are spent
     return config;
+}
+
+DataSpec seen_by_network(const Config& config, DataSpec data) {
+    Classes& classes = data.condition.classes;
+    classes.count = config.net.classes.value();
+    if (classes.count == 0) classes.names.clear();
+    return data;
 }
 
 std::vector<Change> allowed_changes(const Config& before, const Config& after) {

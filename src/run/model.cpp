@@ -57,8 +57,9 @@ bool has_weights(const Checkpoint& checkpoint, const std::string& weights) {
 
 std::vector<std::string> weights_names() { return names(kinds_of_weights()); }
 
-Net new_network(const Config& config, const ExampleShape& shape, int64_t given, torch::Device device) {
-    return make_net(config.net, shape, {config.net.classes.value_or(0), given}, uint64_t(config.seed), device);
+Net new_network(const Config& config, const DataSpec& data, torch::Device device) {
+    return make_net(config.net, data.shape, {data.condition.classes.count, std::ssize(data.condition.numbers)},
+                    uint64_t(config.seed), device);
 }
 
 Net make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
@@ -68,7 +69,7 @@ Net make_network(const Checkpoint& checkpoint, const std::string& weights, torch
                                 weights, fmt::join(weights_names(), " and ")));
     }
     require_enough(checkpoint, stored);
-    Net network = new_network(checkpoint.config, checkpoint.shape, std::ssize(checkpoint.given_columns), device);
+    Net network = new_network(checkpoint.config, checkpoint.data, device);
     restore(network.named_parameters(), stored, checkpoint.name + ": its weights");
     require_finite(checkpoint, stored);
     network.set_training(false);
@@ -86,20 +87,18 @@ std::string identity(const Checkpoint& checkpoint, const std::string& weights) {
     return fmt::format("step {}, {} weights, CRC-32 {:08x}", checkpoint.step, weights, crc);
 }
 
+Model model_of(Network network, const Parameterization& parameterization, const Schedule& schedule,
+               const DataSpec& data, torch::Device device) {
+    const auto denoiser = [=](const Condition& condition, const Counter& evaluations) {
+        return network_denoiser(counted(network, evaluations), parameterization, schedule, condition);
+    };
+    return {denoiser, schedule, data, device};
+}
+
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
-    return {make_network(checkpoint, weights, device), make_parameterization(checkpoint.config.parameterization),
-            make_schedule(checkpoint.config.schedule), checkpoint.shape,
-            checkpoint.config.net.classes.value_or(0), std::ssize(checkpoint.given_columns)};
-}
-
-Denoiser denoiser(const Model& model, const Condition& condition) {
-    if (model.exact) return model.exact;
-    return network_denoiser(model.network, model.parameterization, model.schedule, condition);
-}
-
-Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition) {
-    if (model.exact) return counted(model.exact, evaluations);
-    return network_denoiser(counted(model.network, evaluations), model.parameterization, model.schedule, condition);
+    return model_of(make_network(checkpoint, weights, device),
+                    make_parameterization(checkpoint.config.parameterization),
+                    make_schedule(checkpoint.config.schedule), checkpoint.data, device);
 }
 
 }  // namespace diffuse

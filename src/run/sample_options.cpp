@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <limits>
-#include <numeric>
 #include <set>
 
 #include "diffuse/diffusion/guidance.hpp"
@@ -90,65 +88,6 @@ Fields fields(SampleOptions& o) {
     const auto foreign = [&](const Field& field) { return of_sampling.contains(field.key); };
     if (o.direction == Direction::kEncoding) std::erase_if(all, foreign);
     return all;
-}
-
-namespace {
-
-std::optional<int64_t> number_in(const std::string& text) {
-    int64_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto [next, problem] = std::from_chars(text.data(), end, number);
-    return problem == std::errc() && next == end && number >= 0 ? std::optional(number) : std::nullopt;
-}
-
-std::string known_classes(const Classes& known) {
-    if (known.count == 0) return "the network was trained without labels";
-    if (known.names.empty()) return fmt::format("the network knows 0 to {}", known.count - 1);
-    return fmt::format("the network knows {}", fmt::join(known.names, ", "));
-}
-
-/// A class by its name, or by its number where no name is a number.
-int64_t class_of(const std::string& word, const Classes& known) {
-    if (known.count == 0) throw Error(fmt::format("class {}: {}", word, known_classes(known)));
-    const auto found = std::ranges::find(known.names, word);
-    if (found != known.names.end()) return found - known.names.begin();
-    const bool by_number =
-        std::ranges::none_of(known.names, [](const auto& name) { return number_in(name).has_value(); });
-    const auto number = number_in(word);
-    if (!number && known.names.empty()) {
-        throw Error(fmt::format("class: '{}' is not all, none, or classes like 3 or 0,1,2", word));
-    }
-    if (number && by_number && *number < known.count) return *number;
-    throw Error(fmt::format("class {}: {}", word, known_classes(known)));
-}
-
-/// The classes that follow one another, again and again; none where there is no condition.
-std::vector<int64_t> cycle(const SampleOptions& options, const Classes& known) {
-    std::vector<int64_t> classes;
-    if (options.classes == "none") return {};
-    if (options.classes == "all") {
-        classes.resize(size_t(known.count));
-        std::iota(classes.begin(), classes.end(), int64_t{0});
-        return classes;
-    }
-    for (size_t begin = 0; begin <= options.classes.size();) {
-        const size_t end = std::min(options.classes.find(',', begin), options.classes.size());
-        classes.push_back(class_of(options.classes.substr(begin, end - begin), known));
-        begin = end + 1;
-    }
-    return classes;
-}
-
-}  // namespace
-
-Condition condition_of(const SampleOptions& options, const Classes& known, int64_t count) {
-    const auto classes = cycle(options, known);
-    if (classes.empty()) return {};
-    return torch::tensor(classes, torch::kInt64).index_select(0, torch::arange(count).remainder(std::ssize(classes)));
-}
-
-int64_t cycle_of(const SampleOptions& options, const Classes& known) {
-    return std::max<int64_t>(1, std::ssize(cycle(options, known)));
 }
 
 namespace {

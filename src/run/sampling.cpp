@@ -17,56 +17,55 @@ bool clips_x0(const SampleOptions& options, const ExampleShape& shape) {
     return options.clip_x0.value_or(options.stochastic() && !shape.points);
 }
 
-/// What guidance leads away from: another network, or this one without the class or with another. Throws Error where
-/// there is none.
-struct Reference {
-    Model model;
-    bool has_condition;                     ///< the examples' own
-    std::optional<int64_t> negative_class;  ///< instead of none
+/// What guidance leads away from: another network of the same examples, or this one without the class or with another.
+using Reference = std::function<Denoiser(const Condition& condition, const Counter& evaluations)>;
 
-    Denoiser denoiser(std::atomic<int64_t>& evaluations, const Condition& condition) const {
-        if (has_condition) return diffuse::denoiser(model, evaluations, condition);
-        if (!negative_class) return diffuse::denoiser(model, evaluations);
-        return diffuse::denoiser(model, evaluations, torch::full_like(condition, *negative_class));
-    }
-};
+void check_guide(const SampleOptions& options, const DataSpec& guide, const DataSpec& own) {
+    const auto numbers = [](const DataSpec& data) { return data.condition.numbers.size(); };
+    const auto classes = [](const DataSpec& data) { return data.condition.classes.count; };
+    if (guide.shape == own.shape && classes(guide) == classes(own) && numbers(guide) == numbers(own)) return;
+    throw Error(fmt::format(
+        "{}: the guide draws {} of {} classes with {} numbers as their condition, the network {} of {} with {}",
+        options.guide, to_string(guide.shape), classes(guide), numbers(guide), to_string(own.shape), classes(own),
+        numbers(own)));
+}
 
-std::optional<Reference> reference_of(const SampleOptions& options, const Model& model, torch::Device device) {
-    if (options.guidance == 1) return std::nullopt;
-    if (!options.guide.empty()) {
-        const Model guide = make_model(load_checkpoint(options.guide), options.weights, device);
-        if (guide.shape != model.shape || guide.classes != model.classes || guide.given != model.given) {
-            throw Error(
-                fmt::format("{}: the guide draws {} of {} classes, told {} numbers, the network {} of {}, told {}",
-                            options.guide, to_string(guide.shape), guide.classes, guide.given, to_string(model.shape),
-                            model.classes, model.given));
-        }
-        return Reference{guide, /*has_condition=*/true, std::nullopt};
+/// Not set where there is no guidance. Throws Error where there is nothing to lead away from.
+Reference reference_of(const SampleOptions& options, const Model& model, const std::optional<Model>& guide) {
+    if (options.guidance == 1) return {};
+    if (guide) {
+        check_guide(options, guide->data, model.data);
+        return guide->denoiser;
     }
-    if (model.classes == 0) {
+    const int64_t classes = model.data.condition.classes.count;
+    if (classes == 0) {
         throw Error(
             fmt::format("guidance {}: the network was trained without labels, so there is nothing to lead away "
                         "from; take another checkpoint as guide",
                         options.guidance));
     }
-    if (options.negative_class.value_or(0) >= model.classes) {
-        throw Error(
-            fmt::format("negative_class {}: the network knows 0 to {}", *options.negative_class, model.classes - 1));
+    if (options.negative_class.value_or(0) >= classes) {
+        throw Error(fmt::format("negative_class {}: the network knows 0 to {}", *options.negative_class, classes - 1));
     }
-    return Reference{model, /*has_condition=*/false, options.negative_class};
+    return [=, negative = options.negative_class](const Condition& condition, const Counter& evaluations) {
+        const auto to_negative = [&](const torch::Tensor& labels) { return torch::full_like(labels, *negative); };
+        return model.denoiser(negative ? condition.each(to_negative) : Condition(), evaluations);
+    };
 }
 
 /// The denoiser of a group of examples: the network's, guided, thresholded and clipped as the options say.
-StepDenoiser assembled(const SampleOptions& options, const Model& model, const std::optional<Reference>& reference,
-                       std::atomic<int64_t>& evaluations, const Condition& condition) {
-    const auto bounded = [clip = clips_x0(options, model.shape), percentile = options.threshold](Denoiser denoiser) {
+StepDenoiser assembled(const SampleOptions& options, const Model& model, const Reference& reference,
+                       const Condition& condition, const Counter& evaluations) {
+    const auto bounded = [clip = clips_x0(options, model.data.shape),
+                          percentile = options.threshold](Denoiser denoiser) {
         if (percentile) denoiser = thresholded(denoiser, *percentile);
         return clip ? clip_x0(denoiser) : denoiser;
     };
-    const Denoiser plain = denoiser(model, evaluations, condition);
-    if (!reference || (!condition.defined() && !reference->has_condition)) return bounded(plain);
+    const Denoiser plain = model.denoiser(condition, evaluations);
+    const bool is_guided = reference && (condition.defined() || !options.guide.empty());
+    if (!is_guided) return bounded(plain);
     const Denoiser with =
-        bounded(guided(plain, reference->denoiser(evaluations, condition), options.guidance, options.guidance_rescale));
+        bounded(guided(plain, reference(condition, evaluations), options.guidance, options.guidance_rescale));
     if (!options.guidance_interval) return with;
     const RatioInterval interval{options.guidance_interval->first, options.guidance_interval->second};
     return StepDenoiser([=, without = bounded(plain)](const NoiseLevel& from, const NoiseLevel& to) {
@@ -76,32 +75,37 @@ StepDenoiser assembled(const SampleOptions& options, const Model& model, const s
 
 }  // namespace
 
-Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device) {
-    check_bounds(options, model.shape);
-    const Grid grid = make_grid(options, model.schedule, model.shape.numel());
+std::optional<Model> load_guide(const SampleOptions& options, torch::Device device) {
+    if (options.guidance == 1 || options.guide.empty()) return std::nullopt;
+    return make_model(load_checkpoint(options.guide), options.weights, device);
+}
+
+Sampler make_sampler(const SampleOptions& options, const Model& model, const std::optional<Model>& guide) {
+    check_bounds(options, model.data.shape);
+    const Grid grid = make_grid(options, model.schedule, model.data.shape.numel());
     SolverOptions of_solver(options.eta.value_or(options.solver_kind().default_eta));
     of_solver.schedule = std::make_shared<Schedule>(model.schedule);
     of_solver.steps = std::ssize(grid) - 1;
     of_solver.snr = options.snr.value_or(of_solver.snr);
     of_solver.churn = options.churn.value_or(of_solver.churn);
     of_solver.tolerance = options.tolerance.value_or(of_solver.tolerance);
+    const Reference reference = reference_of(options, model, guide);
     return {.solver = [make = options.solver_kind().make, of_solver] { return make(of_solver); },
             .denoiser =
-                [options, model, reference = reference_of(options, model, device)](std::atomic<int64_t>& evaluations,
-                                                                                   const Condition& condition) {
-                    return assembled(options, model, reference, evaluations, condition);
+                [=](const Condition& condition, const Counter& evaluations) {
+                    return assembled(options, model, reference, condition, evaluations);
                 },
             .grid = grid,
-            .device = device,
+            .device = model.device,
             .threads = at::get_num_threads(),
             .max_in_flight = options.batch};
 }
 
-PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint& checkpoint) {
+PngTexts origin_of(const SampleOptions& options, int64_t steps, const ExampleShape& shape, const std::string& network) {
     SampleOptions resolved = options;
     resolved.steps = steps;
     resolved.nfe.reset();
-    resolved.clip_x0 = clips_x0(options, checkpoint.shape);
+    resolved.clip_x0 = clips_x0(options, shape);
     if (!options.guide.empty()) resolved.guide = display_path(options.guide);
     auto all = to_json(fields(resolved));
     if (options.direction == Direction::kEncoding) all.erase("class");  // latents have their classes beside them
@@ -109,7 +113,7 @@ PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint
     for (const auto& [key, value] : all.items()) {
         if (!value.is_null() && key != "batch") json[key] = value;  // batch is the machine's affair
     }
-    return {{kWeightsKey, identity(checkpoint, options.weights)}, {kSamplingKey, to_text(json)}};
+    return {{kWeightsKey, network}, {kSamplingKey, to_text(json)}};
 }
 
 TimedSamples run_with_progress(const std::string& what, Sampler sampler, const torch::Tensor& x,

@@ -44,44 +44,36 @@ struct Speed {
     Stopwatch watch;
 };
 
-/// The first test examples, with the labels that the network knows them by.
-Dataset held_out(const DatasetOptions& options, const Classes& known) {
-    Dataset test = load_dataset(options, Split::kTest);
-    test.labels = labels_as(test, known);
-    return part_of(test, 0, std::min(kMaxValidation, test.size()));
+/// The first test examples, as the network sees them.
+Dataset held_out(const DatasetOptions& options, const DataSpec& data) {
+    const Dataset test = in_terms_of(data, load_dataset(options, Split::kTest), "the test split");
+    return test.part(0, std::min(kMaxValidation, test.size()));
 }
 
 class Trainer {
 public:
-    Trainer(const Config& config, const Dataset& dataset, const std::string& data, torch::Device device,
+    Trainer(const Config& config, const Dataset& dataset, const std::string& fingerprint, torch::Device device,
             const RunFolder& folder)
         : config_(config),
-          class_names_(*config.net.classes > 0 ? dataset.class_names : std::vector<std::string>()),
-          about_data_(dataset.about),
-          shape_(dataset.shape()),
+          data_(seen_by_network(config, dataset.spec)),
           device_(device),
           folder_(folder),
-          data_(data),
+          fingerprint_(fingerprint),
           machine_(describe(device)),
           seed_(uint64_t(config.seed)),
           threads_(at::get_num_threads()),
           examples_(dataset.examples.to(device)),
-          labels_(*config.net.classes > 0 ? dataset.labels : torch::Tensor()),
-          given_(dataset.given),
-          columns_(dataset.columns),
-          given_columns_(dataset.given_columns),
-          validation_(config.train.validate_every > 0
-                          ? std::optional(held_out(config.dataset, {*config.net.classes, class_names_}))
-                          : std::nullopt),
+          condition_(data_.condition.taken(dataset.condition)),
+          validation_(config.train.validate_every > 0 ? std::optional(held_out(config.dataset, data_)) : std::nullopt),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
           objective_(make_objective(config.train.objective, parameterization_, schedule_, config.train.weighting)),
-          average_(new_network(config, shape_, std::ssize(given_columns_), device)),
+          average_(new_network(config, data_, device)),
           groups_(weight_groups(average_, config.train.optimizer)),
           ema_(flatten_parameters(groups_.parameters())),
           weights_(ema_.clone()),
-          replicas_([&] { return new_network(config, dataset.shape(), std::ssize(dataset.given_columns), device); },
+          replicas_([&] { return new_network(config, data_, device); },
                     [&](const Net& network) { return weight_groups(network, config.train.optimizer).parameters(); },
                     weights_, config.train.batch_size),
           optimizer_(groups_, config.train, weights_, ema_),
@@ -134,17 +126,17 @@ private:
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
         const auto order = order_.indices(position, batch_size), indices = to_device(order, device_);
-        const Condition condition = told_of(order, position);
+        const Condition condition = condition_of(order, position).to(device_);
         const auto levels = training_levels(seed_, step_, batch_size, schedule_, config_.train.levels);
         const auto [losses, gradient] = replicas_.run([&](Net& network, int64_t first, int64_t count) {
             network.seed_dropout(Random({seed_, Purpose::kDropout, uint64_t(position + first)}).bits());
             const auto examples = examples_.index_select(0, indices.narrow(0, first, count));
             const auto x0 = to_network(config_.dataset.flip ? flipped(examples, seed_, position + first) : examples);
-            const auto eps = training_noise(seed_, position + first, count, shape_.sizes());
+            const auto eps = training_noise(seed_, position + first, count, data_.shape.sizes());
             return objective_(network, {x0,
                                         to_device(eps, device_),
                                         {levels.begin() + first, levels.begin() + first + count},
-                                        condition.defined() ? condition.narrow(0, first, count) : Condition(),
+                                        condition.each([=](const auto& all) { return all.narrow(0, first, count); }),
                                         directions_of(position + first, count)});
         });
         ++step_;
@@ -155,16 +147,17 @@ private:
     /// Of the examples at these positions, where the objective needs them.
     torch::Tensor directions_of(int64_t first, int64_t count) const {
         if (!needs_of(config_.train.objective).directions) return {};
-        return to_device(training_directions(seed_, first, count, config_.train.projections, shape_.sizes()), device_);
+        return to_device(training_directions(seed_, first, count, config_.train.projections, data_.shape.sizes()),
+                         device_);
     }
 
-    /// What the network is told of a batch, the examples `order`.
-    Condition told_of(const torch::Tensor& order, int64_t position) const {
-        if (given_.defined()) return to_device(given_.index_select(0, order), device_);
-        if (!labels_.defined()) return {};
-        const auto labels = training_labels(seed_, position, labels_.index_select(0, order),
-                                            config_.train.label_dropout, *config_.net.classes);
-        return to_device(labels, device_);
+    /// The condition of a batch, the examples `order`, with some of their labels dropped.
+    Condition condition_of(const torch::Tensor& order, int64_t position) const {
+        Condition condition = condition_.rows(order);
+        if (!condition.classes.defined()) return condition;
+        condition.classes = training_labels(seed_, position, condition.classes, config_.train.label_dropout,
+                                            data_.condition.classes.count);
+        return condition;
     }
 
     void update_weights(const torch::Tensor& losses, const torch::Tensor& gradient,
@@ -228,13 +221,13 @@ private:
         auto losses = torch::empty({count});
         for_each_group(count, kValidationGroup, device_, threads_, [&](int64_t first, int64_t size) {
             const torch::NoGradGuard on_this_thread;
-            const auto eps = normal_images(seed_, Purpose::kValidationNoise, first, size, shape_.sizes(), /*draw=*/0);
-            const Dataset some = part_of(*validation_, first, size);
-            const auto& told = given_.defined() ? some.given : labels_.defined() ? some.labels : torch::Tensor();
+            const auto eps =
+                normal_images(seed_, Purpose::kValidationNoise, first, size, data_.shape.sizes(), /*draw=*/0);
+            const Dataset some = validation_->part(first, size);
             const Batch batch{to_device(to_network(some.examples), device_),
                               to_device(eps, device_),
                               {levels.begin() + first, levels.begin() + first + size},
-                              told.defined() ? to_device(told, device_) : Condition(),
+                              some.condition.to(device_),
                               directions_of(first, size)};
             losses.narrow(0, first, size)
                 .copy_(objective_([this](const NetworkInput& input) { return average_(input); }, batch));
@@ -270,31 +263,30 @@ private:
 
     void save_samples(Progress& progress) {
         SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
-        const Model model{average_, parameterization_,    schedule_,
-                          shape_,   *config_.net.classes, std::ssize(given_columns_)};
-        const int64_t columns = preview_columns(model.classes);
-        const int64_t count = shape_.points ? kPreviewPoints : kMaxPreviewImages / columns * columns;
-        Sampler sampler = make_sampler(options, model, device_);
-        sampler.condition = model.given > 0 ? given_.index_select(0, torch::arange(count).remainder(given_.size(0)))
-                                            : condition_of(options, model.classes, count);
+        const ExampleShape& shape = data_.shape;
+        const int64_t columns = preview_columns(data_.condition.classes.count);
+        const int64_t count = shape.points ? kPreviewPoints : kMaxPreviewImages / columns * columns;
+        Sampler sampler = make_sampler(options, model_of(average_, parameterization_, schedule_, data_, device_));
+        sampler.condition = condition_.numbers.defined()
+                                ? condition_.rows(torch::arange(count).remainder(condition_.size()))
+                                : data_.condition.of_classes(options.classes, count);
         sampler.threads = threads_;
         sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
-        const auto start = sampling_noise(seed_, 0, count, shape_.sizes(), 0);
+        const auto start = sampling_noise(seed_, 0, count, shape.sizes(), 0);
         const auto samples = diffuse::run(sampler, start).x;
-        const auto path = folder_.path() / kSamplesName / step_name(step_, shape_.points ? ".csv" : ".png");
-        if (shape_.points) {
-            write_csv(path, {names(columns_), restored(samples, columns_)}, /*as_float32=*/true);
+        const auto path = folder_.path() / kSamplesName / step_name(step_, shape.points ? ".csv" : ".png");
+        const auto values = data_.codec.decode(samples);
+        if (shape.points) {
+            write_csv(path, {names(data_.codec.columns), values}, /*as_float32=*/true);
         } else {
-            const auto images = to_bytes(samples);
-            write_png(path, sheet(images, columns, sheet_scale({}, shape_.height, shape_.width)),
-                      preview_texts(options));
+            write_png(path, sheet(values, columns, sheet_scale({}, shape.height, shape.width)), preview_texts(options));
         }
         log::debug(fmt::format("saved {}", display_path(path)));
     }
 
     /// Nothing of the command line, so that a run that was resumed has the same files.
     PngTexts preview_texts(const SampleOptions& options) const {
-        PngTexts texts = origin_of(options, *options.steps, checkpoint());
+        PngTexts texts = origin_of(options, *options.steps, data_.shape, identity(checkpoint(), options.weights));
         texts.emplace_back("seed", std::to_string(seed_));
         return texts;
     }
@@ -303,21 +295,13 @@ private:
         const TrainingState training{bad_steps_,
                                      last_loss_,
                                      window_,
-                                     data_,
+                                     fingerprint_,
                                      machine_,
                                      named_views(optimizer_.adamw.mean, groups_.adamw),
                                      named_views(optimizer_.adamw.square, groups_.adamw),
-                                     named_views(optimizer_.muon.momentum, groups_.muon),
-                                     about_data_};
-        return {config_,
-                shape_,
-                step_,
-                named_views(weights_, groups_.all()),
-                named_views(ema_, groups_.all()),
-                training,
-                class_names_,
-                columns_,
-                given_columns_};
+                                     named_views(optimizer_.muon.momentum, groups_.muon)};
+        return {config_, data_, step_, named_views(weights_, groups_.all()), named_views(ema_, groups_.all()),
+                training};
     }
 
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
@@ -339,16 +323,14 @@ private:
     }
 
     const Config config_;
-    const std::vector<std::string> class_names_;
-    const std::string about_data_;
-    const ExampleShape shape_;
+    const DataSpec data_;
     const torch::Device device_;
     const RunFolder& folder_;
-    const std::string data_, machine_;
+    const std::string fingerprint_, machine_;
     const uint64_t seed_;
     const int64_t threads_;
-    const torch::Tensor examples_, labels_, given_;
-    const Columns columns_, given_columns_;
+    const torch::Tensor examples_;
+    const Condition condition_;
     const std::optional<Dataset> validation_;  // test examples
     DataOrder order_;
     const Schedule schedule_;
@@ -370,10 +352,10 @@ private:
     LineFile metrics_;
 };
 
-void require_same_data(const Checkpoint& checkpoint, const std::string& data) {
-    if (checkpoint.training.data == data) return;
-    throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", data,
-                            checkpoint.training.data));
+void require_same_data(const Checkpoint& checkpoint, const std::string& found) {
+    if (checkpoint.training.fingerprint == found) return;
+    throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", found,
+                            checkpoint.training.fingerprint));
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ class Run {
 public:
     Run(const Sampler& sampler, const Tensor& x)
         : sampler_(sampler), x_(x), group_(group_size(sampler, x)), groups_((x.size(0) + group_ - 1) / group_) {
-        TORCH_INTERNAL_ASSERT(!sampler.condition.defined() || sampler.condition.size(0) == x.size(0));
+        TORCH_INTERNAL_ASSERT(!sampler.condition.defined() || sampler.condition.size() == x.size(0));
     }
 
     Samples all() {
@@ -57,7 +57,7 @@ public:
         const int64_t at_once = sampler_.max_in_flight > 0 ? (sampler_.max_in_flight + group_ - 1) / group_ : groups_;
         for_each_group(x_.size(0), group_, sampler_.device, std::min(at_once, sampler_.threads),
                        [&](int64_t first, int64_t size) { take_along(first, size); });
-        result_.nfe = evaluations_ / (groups_ * group_);
+        result_.nfe = evaluations_.count() / (groups_ * group_);
         return result_;
     }
 
@@ -85,11 +85,8 @@ private:
     }
 
     /// That of a group, so that solvers need to know nothing of conditions.
-    StepDenoiser denoiser(int64_t first, std::atomic<int64_t>& evaluations) const {
-        const Condition& all = sampler_.condition;
-        const bool given = all.defined();
-        return sampler_.denoiser(evaluations,
-                                 given ? to_device(group_of(all, first, group_), sampler_.device) : Condition());
+    StepDenoiser denoiser(int64_t first, const Counter& evaluations) const {
+        return sampler_.denoiser(group_of(sampler_.condition, first, group_).to(sampler_.device), evaluations);
     }
     int64_t steps() const { return int64_t(sampler_.grid.size()) - 1; }
     Tensor to_work(const Tensor& x) const { return to_device(x, sampler_.device).to(torch::kFloat64); }
@@ -103,14 +100,15 @@ private:
     void record(int64_t step, const Tensor& state, int64_t size) {
         if (!sampler_.record || step == steps()) return;
         const NoiseLevel &level = sampler_.grid[size_t(step)], &next = sampler_.grid[size_t(step) + 1];
-        const auto x0 = denoiser(/*first=*/0, not_counted_)(level, next)(state, level).x0;
+        const auto x0 = denoiser(/*first=*/0, /*evaluations=*/{})(level, next)(state, level).x0;
         sampler_.record((state / scale_of(level)).narrow(0, 0, size).cpu(), x0.narrow(0, 0, size).cpu());
     }
 
     const Sampler& sampler_;
     const Tensor& x_;
     const int64_t group_, groups_;
-    std::atomic<int64_t> evaluations_{0}, not_counted_{0}, done_{0};
+    Counter evaluations_;
+    std::atomic<int64_t> done_{0};
     Samples result_;
 };
 

@@ -70,7 +70,7 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
     return levels;
 }
 
-Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none) {
+torch::Tensor training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none) {
     auto result = labels.clone();
     for (int64_t i = 0; i < labels.size(0); ++i) {
         Random random({seed, Purpose::kLabelDropout, uint64_t(first + i)});

@@ -35,7 +35,7 @@ rm -f latents.safetensors
 
 # posteriors: numbers that a network is told, of a simulator and of a table
 "$diffuse" train --config points.json --set dataset.kind=simulator --set train.steps=30 --set model.classes=auto --out runs/posterior >/dev/null 2>err.txt || fail "train on a simulator: $(cat err.txt)"
-"$diffuse" sample --checkpoint runs/posterior --given y1=0.1,y2=-0.2 --num 10 --out theta.csv >/dev/null 2>err.txt || fail "sample --given: $(cat err.txt)"
+"$diffuse" sample --checkpoint runs/posterior --condition y1=0.1,y2=-0.2 --num 10 --out theta.csv >/dev/null 2>err.txt || fail "sample --condition: $(cat err.txt)"
 [ "$(head -n 1 theta.csv)" = theta1,theta2 ] || fail "columns of parameters: $(head -n 1 theta.csv)"
 "$diffuse" eval --checkpoint runs/posterior --metric sbc --num 40 --steps 4 --plot sbc.svg --json >out.json 2>err.txt || fail "eval --metric sbc: $(cat err.txt)"
 [ "$(json "['rows'][1]['column']" <out.json)" = theta2 ] && [ -s sbc.svg ] || fail "eval --metric sbc: $(cat out.json)"
@@ -46,7 +46,7 @@ random.seed(1)
 print('size,colour,\"the, third\"')
 for _ in range(300): print(f'{random.gauss(5, 2)},{random.random()},{random.gauss(0, 1):.3f}')" >table.csv
 "$diffuse" train --config points.json --set dataset.kind=table --set dataset.limit=0 --set dataset.file=table.csv --set 'dataset.condition=["size"]' --set train.steps=30 --out runs/table >/dev/null 2>err.txt || fail "train on a table: $(cat err.txt)"
-"$diffuse" sample --checkpoint runs/table --given size=4 --num 5 --out rows.csv >/dev/null 2>err.txt || fail "sample of a table: $(cat err.txt)"
+"$diffuse" sample --checkpoint runs/table --condition size=4 --num 5 --out rows.csv >/dev/null 2>err.txt || fail "sample of a table: $(cat err.txt)"
 [ "$(head -n 1 rows.csv)" = 'colour,"the, third"' ] || fail "columns of a table: $(head -n 1 rows.csv)"
 printf 'a,b\n1,2\n3,x\n' >letter.csv
 printf 'a,b\n1,2\n' >row.csv

@@ -114,15 +114,15 @@ TEST_F(Mnist, LoadsImagesWithTheirLabels) {
     write_train(images_file(), labels_file());
     const Dataset dataset = load_dataset(config, Split::kTrain);
     EXPECT_EQ(dataset.examples.sizes(), (torch::IntArrayRef{3, 1, 4, 4}));
-    EXPECT_TRUE(torch::equal(dataset.labels, torch::tensor({1, 2, 3}, torch::kInt64)));
+    EXPECT_TRUE(torch::equal(dataset.condition.classes, torch::tensor({1, 2, 3}, torch::kInt64)));
 }
 
 TEST_F(Mnist, TakesTheFirstNImages) {
     write_train(images_file(), labels_file());
     config.limit = 2;
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 2);
-    EXPECT_EQ(load_dataset(config, Split::kTrain).labels.size(0), 2);
-    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 4) << "of all three";
+    EXPECT_EQ(load_dataset(config, Split::kTrain).condition.classes.size(0), 2);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).spec.condition.classes.count, 4) << "of all three";
     config.limit = 100;
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
 }
@@ -134,12 +134,12 @@ TEST_F(Mnist, FilesThatDoNotBelongTogetherAreRefused) {
 
 TEST_F(Mnist, NeedsNoLabelsAndTakesOtherNames) {
     write_train(images_file(), labels_file({1, 2, 26}));  // as EMNIST's letters
-    EXPECT_EQ(load_dataset(config, Split::kTrain).labels[2].item<int64_t>(), 26);
-    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 27);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).condition.classes[2].item<int64_t>(), 26);
+    EXPECT_EQ(load_dataset(config, Split::kTrain).spec.condition.classes.count, 27);
     std::filesystem::remove(folder / "train-labels-idx1-ubyte.gz");
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
-    EXPECT_FALSE(load_dataset(config, Split::kTrain).labels.defined());
-    EXPECT_EQ(load_dataset(config, Split::kTrain).classes, 0);
+    EXPECT_FALSE(load_dataset(config, Split::kTrain).condition.classes.defined());
+    EXPECT_EQ(load_dataset(config, Split::kTrain).spec.condition.classes.count, 0);
     std::filesystem::rename(folder / "train-images-idx3-ubyte", folder / "train-images.idx3-ubyte");
     EXPECT_EQ(load_dataset(config, Split::kTrain).size(), 3);
 }
@@ -173,11 +173,11 @@ TEST_F(Mnist, TheRealOneIsAsPublished) {
     const Dataset train = load_dataset({}, Split::kTrain), test = load_dataset({}, Split::kTest);
     EXPECT_EQ(train.size(), 60'000);
     EXPECT_EQ(test.size(), 10'000);
-    EXPECT_EQ(train.shape(), (ExampleShape{1, 28, 28}));
+    EXPECT_EQ(train.spec.shape, (ExampleShape{1, 28, 28}));
     EXPECT_NEAR(train.examples.to(torch::kFloat64).mean().item<double>() / 255, 0.1307,
                 5e-5);  // the mean everybody normalises by
-    EXPECT_EQ(train.labels[0].item<int64_t>(), 5);
-    EXPECT_EQ(test.labels[0].item<int64_t>(), 7);
+    EXPECT_EQ(train.condition.classes[0].item<int64_t>(), 5);
+    EXPECT_EQ(test.condition.classes[0].item<int64_t>(), 7);
 }
 
 TEST(DigitsDataset, IsAFunctionOfItsSeedAndItsTestSplitIsNew) {

@@ -63,6 +63,11 @@ double largest_difference(const torch::Tensor& a, const torch::Tensor& b) {
     return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>();
 }
 
+/// Labels as a network of other classes has them.
+torch::Tensor renumbered(const Dataset& dataset, const Classes& known) {
+    return ConditionSpec{.classes = known}.renumbered(dataset.condition.classes, dataset.spec.condition.classes);
+}
+
 TEST(Picture, IsUprightForEveryOrientation) {
     const auto seen = torch::tensor({1, 2, 3, 4, 5, 6}, torch::kUInt8).view({1, 2, 3});
     // How a camera that was held otherwise stores what is seen (Exif 2.3: where row 0 and column 0 of it are seen).
@@ -178,11 +183,11 @@ TEST_F(PictureFolder, IsReadByContentAndGreyStaysGrey) {
     put("a.jpg", a);  // a PNG file whose name lies
     write_file(folder / ".hidden", "no picture");
     const Dataset dataset = load();
-    EXPECT_EQ(to_string(dataset.shape()), "1x6x8");
+    EXPECT_EQ(to_string(dataset.spec.shape), "1x6x8");
     EXPECT_EQ(dataset.size(), 2);
     EXPECT_TRUE(has(dataset, a) && has(dataset, b));
-    EXPECT_FALSE(dataset.labels.defined());
-    expect_contains(dataset.about, "2 PNG files, grey");
+    EXPECT_FALSE(dataset.condition.classes.defined());
+    expect_contains(dataset.spec.about, "2 PNG files, grey");
     put("c.png", some_bytes({3, 6, 8}));
     EXPECT_EQ(load().examples.size(1), 3);
     options.channels = 1;
@@ -200,17 +205,17 @@ TEST_F(PictureFolder, HasAClassForEachSubfolder) {
     std::filesystem::remove(folder / "cat/2.png");
     std::filesystem::create_symlink(cache / "elsewhere/2.png", folder / "cat/2.png");
     const Dataset dataset = load();
-    EXPECT_EQ(dataset.class_names, (std::vector<std::string>{"cat", "dog"}));
+    EXPECT_EQ(dataset.spec.condition.classes.names, (std::vector<std::string>{"cat", "dog"}));
     ASSERT_EQ(dataset.size(), 2);
     for (int64_t i = 0; i < 2; ++i) {
-        EXPECT_TRUE(torch::equal(dataset.examples[i], dataset.labels[i].item<int64_t>() == 1 ? dog : cat));
+        EXPECT_TRUE(torch::equal(dataset.examples[i], dataset.condition.classes[i].item<int64_t>() == 1 ? dog : cat));
     }
     // another set's numbers, by the names of the classes
-    EXPECT_TRUE(torch::equal(labels_as(dataset, {3, {"bird", "cat", "dog"}}), dataset.labels + 1));
-    EXPECT_TRUE(torch::equal(labels_as(dataset, {1, {"dog"}}), 1 - dataset.labels));
+    EXPECT_TRUE(torch::equal(renumbered(dataset, {3, {"bird", "cat", "dog"}}), dataset.condition.classes + 1));
+    EXPECT_TRUE(torch::equal(renumbered(dataset, {1, {"dog"}}), 1 - dataset.condition.classes));
     write_file(folder / "README.txt", "words");
     options.skip_bad = true;
-    EXPECT_EQ(load().classes, 2);
+    EXPECT_EQ(load().spec.condition.classes.count, 2);
     put("3.png", some_bytes({1, 4, 4}, 3));
     expect_contains(error(), "3.png: lies beside sub-folders");
     std::filesystem::remove(folder / "3.png");
@@ -226,10 +231,10 @@ TEST_F(PictureFolder, OfSeveralSizesNeedsOneAndSaysWhatItDid) {
     expect_contains(error(), "dataset.size=32");
     options.size = "6x4";
     const Dataset dataset = load();
-    EXPECT_EQ(to_string(dataset.shape()), "3x6x4");
-    expect_contains(dataset.about, "1 of them cropped around the middle and averaged to 6x4");
+    EXPECT_EQ(to_string(dataset.spec.shape), "3x6x4");
+    expect_contains(dataset.spec.about, "1 of them cropped around the middle and averaged to 6x4");
     options.size = "8";
-    expect_contains(load().about, "1 of which enlarged");
+    expect_contains(load().spec.about, "1 of which enlarged");
     for (const std::string size : {"0", "x", "8x", "8x0", "8 ", "9999"}) {
         options.size = size;
         expect_contains(error(), "expected a side or HEIGHTxWIDTH");
@@ -247,7 +252,7 @@ TEST_F(PictureFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
     options.skip_bad = true;
     const Dataset dataset = load();
     EXPECT_EQ(dataset.size(), 1);
-    expect_contains(dataset.about, "5 bad files skipped");
+    expect_contains(dataset.spec.about, "5 bad files skipped");
     options.background = "black";
     EXPECT_EQ(load().size(), 2);
 }
@@ -273,8 +278,8 @@ TEST_F(PictureFolder, IsKeptAndReadAgainAsLongAsNothingChanges) {
     EXPECT_EQ(kept(), 1);
     const Dataset again = load();
     EXPECT_TRUE(torch::equal(first.examples, again.examples));
-    EXPECT_TRUE(torch::equal(first.labels, again.labels));
-    EXPECT_EQ(first.about, again.about);
+    EXPECT_TRUE(torch::equal(first.condition.classes, again.condition.classes));
+    EXPECT_EQ(first.spec.about, again.spec.about);
     EXPECT_EQ(kept(), 1);
     const auto changed = some_bytes({3, 4, 4}, 2);
     put("x/a.png", changed);
@@ -298,8 +303,8 @@ TEST(Cifar10, ReadsItsRecordsAndRefusesDamagedOnes) {
     const Dataset dataset = load_dataset(options, Split::kTrain);
     EXPECT_EQ(dataset.size(), 10);
     EXPECT_TRUE(torch::equal(dataset.examples.narrow(0, 8, 2), pixels));
-    EXPECT_TRUE(torch::equal(dataset.labels.narrow(0, 8, 2), torch::tensor({3, 9}, torch::kInt64)));
-    EXPECT_EQ(dataset.class_names[3], "cat");
+    EXPECT_TRUE(torch::equal(dataset.condition.classes.narrow(0, 8, 2), torch::tensor({3, 9}, torch::kInt64)));
+    EXPECT_EQ(dataset.spec.condition.classes.names[3], "cat");
     expect_contains(error_of([&] { load_dataset(options, Split::kTest); }), "no test_batch.bin");
     write_file(folder / "test_batch.bin", "\x0a" + bytes_of(0));
     expect_contains(error_of([&] { load_dataset(options, Split::kTest); }), "image 0 has the label 10");
@@ -319,12 +324,12 @@ TEST(IdxFolder, OfAnySizeChannelsAndLabels) {
     expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }), "no file whose name has");
     const std::string pixels = "abcdefghijkl";
     write_file(folder / "emnist-letters-train-images-idx3-ubyte", idx_of({2, 2, 3}, pixels));
-    EXPECT_FALSE(load_dataset(options, Split::kTrain).labels.defined());
+    EXPECT_FALSE(load_dataset(options, Split::kTrain).condition.classes.defined());
     write_file(folder / "emnist-letters-train-labels-idx1-ubyte", idx_of({2}, "\x1a\x01"));
     const Dataset plain = load_dataset(options, Split::kTrain);
-    EXPECT_EQ(to_string(plain.shape()), "1x2x3");
-    EXPECT_EQ(plain.class_names, (std::vector<std::string>{"1", "26"}));
-    EXPECT_TRUE(torch::equal(plain.labels, torch::tensor({1, 0}, torch::kInt64)));
+    EXPECT_EQ(to_string(plain.spec.shape), "1x2x3");
+    EXPECT_EQ(plain.spec.condition.classes.names, (std::vector<std::string>{"1", "26"}));
+    EXPECT_TRUE(torch::equal(plain.condition.classes, torch::tensor({1, 0}, torch::kInt64)));
     options.transpose = true;
     EXPECT_TRUE(torch::equal(load_dataset(options, Split::kTrain).examples, plain.examples.transpose(2, 3)));
     options.transpose = false;
@@ -333,7 +338,7 @@ TEST(IdxFolder, OfAnySizeChannelsAndLabels) {
     expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }), "say which by dataset.name");
     options.name = "Digits";
     const Dataset colour = load_dataset(options, Split::kTrain);
-    EXPECT_EQ(to_string(colour.shape()), "3x1x2");
+    EXPECT_EQ(to_string(colour.spec.shape), "3x1x2");
     EXPECT_EQ(colour.examples[0][1][0][1].item<uint8_t>(), 'e');
     write_file(folder / "emnist-digits-train-images-idx4-ubyte.gz", "the same, packed");
     EXPECT_EQ(load_dataset(options, Split::kTrain).size(), 2);

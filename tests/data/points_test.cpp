@@ -155,10 +155,10 @@ TEST(TableData, TellTheNetworkTheColumnsOfTheCondition) {
     const Dataset train = load_dataset(options, Split::kTrain), test = load_dataset(options, Split::kTest);
     EXPECT_EQ(train.size() + test.size(), 400);
     EXPECT_NEAR(double(test.size()), 40, 30);  // five standard deviations of a share of 0.1
-    EXPECT_EQ(names(train.columns), (std::vector<std::string>{"a", "b"}));
-    EXPECT_EQ(names(train.given_columns), std::vector<std::string>{"y"});
-    EXPECT_TRUE(train.columns == test.columns);
-    EXPECT_LT(train.given.mean().abs().item<double>(), 1e-6);
+    EXPECT_EQ(names(train.spec.codec.columns), (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(names(train.spec.condition.numbers), std::vector<std::string>{"y"});
+    EXPECT_TRUE(train.spec.codec.columns == test.spec.codec.columns);
+    EXPECT_LT(train.condition.numbers.mean().abs().item<double>(), 1e-6);
     options.condition = {"z"};
     expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }), "unknown column 'z'");
     options.condition = {"y", "a", "b"};
@@ -210,19 +210,18 @@ TEST(PointTraining, KeepsTheColumnsInItsCheckpoint) {
     const TemporaryFolder folder;
     train_in(on_points({.kind = "simulator", .dir = {}, .limit = 500}), folder / "run", 1000);
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
-    EXPECT_TRUE(checkpoint.shape == ExampleShape::of_points(2));
-    EXPECT_EQ(names(checkpoint.columns), (std::vector<std::string>{"theta1", "theta2"}));
-    EXPECT_EQ(names(checkpoint.given_columns), (std::vector<std::string>{"y1", "y2"}));
-    EXPECT_TRUE(checkpoint.columns[0].bounds.has_value());
-    EXPECT_EQ(make_model(checkpoint, "ema", torch::kCPU).given, 2);
+    EXPECT_TRUE(checkpoint.data.shape == ExampleShape::of_points(2));
+    EXPECT_EQ(names(checkpoint.data.codec.columns), (std::vector<std::string>{"theta1", "theta2"}));
+    EXPECT_EQ(names(checkpoint.data.condition.numbers), (std::vector<std::string>{"y1", "y2"}));
+    EXPECT_TRUE(checkpoint.data.codec.columns[0].bounds.has_value());
 }
 
 TEST(PointTraining, RefusesWhatCannotBe) {
     Config config = on_points(drawn("two-moons", 100));
     config.net.kind = "unet";
     const Dataset data = load_dataset(config.dataset, Split::kTrain);
-    expect_contains(error_of([&] { new_network(config, data.shape(), 0, torch::kCPU); }),
-                    "model.kind unet is for pictures, and the data are 2 numbers; set it to mlp");
+    expect_contains(error_of([&] { new_network(config, data.spec, torch::kCPU); }),
+                    "model.kind unet is for images, and the data are 2 numbers; set it to mlp");
     expect_contains(error_of([] { with_settings(Config{}, {"train.objective=ism"}); }),
                     "train.objective ism takes derivatives of the network's derivatives");
     expect_contains(error_of([&] { load_dataset({.kind = "mixture", .dir = {}}, Split::kTrain); }),

@@ -125,7 +125,7 @@ TEST(RatioInterval, HoldsForWholeStepsInBothDirections) {
 
 TEST(SampleOptions, ClassesFollowOneAnother) {
     const auto classes = [](const std::string& text, int64_t known) {
-        return condition_of({.classes = text}, known, 5);
+        return ConditionSpec{.classes = known}.of_classes(text, 5).classes;
     };
     EXPECT_TRUE(torch::equal(classes("all", 3), torch::tensor({0, 1, 2, 0, 1}, torch::kInt64)));
     EXPECT_TRUE(torch::equal(classes("7", 10), torch::tensor({7, 7, 7, 7, 7}, torch::kInt64)));
@@ -157,19 +157,21 @@ TEST(SampleOptions, NfeIsTheLimitOfGuidedSamplingToo) {
 /// A network that knows ten classes and says something else of each.
 Model ten_classes() {
     const Network network = [](const NetworkInput& input) {
-        const auto own = input.condition.defined() ? input.condition.to(torch::kFloat32) : torch::full({1}, 10.f);
+        const torch::Tensor& classes = input.condition.classes;
+        const auto own = classes.defined() ? classes.to(torch::kFloat32) : torch::full({1}, 10.f);
         return (0.1 * input.x + 0.01 * own.view({-1, 1, 1, 1})).clone();
     };
-    return {network, make_parameterization({.prediction = "v"}), kSchedule, {1, 4, 4}, 10};
+    const DataSpec data{.shape = {1, 4, 4}, .condition = {.classes = 10}};
+    return model_of(network, make_parameterization({.prediction = "v"}), kSchedule, data, torch::kCPU);
 }
 
 Tensor drawn(const SampleOptions& options, const Model& model, int64_t count, int64_t threads = 1,
              int64_t* nfe = nullptr) {
-    Sampler sampler = make_sampler(options, model, torch::kCPU);
-    sampler.condition = condition_of(options, model.classes, count);
+    Sampler sampler = make_sampler(options, model);
+    sampler.condition = model.data.condition.of_classes(options.classes, count);
     sampler.seed = 4;
     sampler.threads = threads;
-    const Samples samples = run(sampler, sampling_noise(4, 0, count, model.shape.sizes(), 0));
+    const Samples samples = run(sampler, sampling_noise(4, 0, count, model.data.shape.sizes(), 0));
     if (nfe) *nfe = samples.nfe;
     return samples.x;
 }
@@ -218,8 +220,8 @@ TEST(GuidedSampler, CountsTheCallsThatWereMadeAndTakesWholeSteps) {
 TEST(GuidedSampler, GoesBackToTheImageOverTheSameGrid) {
     const Model model = ten_classes();
     const SampleOptions options{.solver = "reversible", .steps = 12, .guidance = 2, .guidance_interval = {{0.3, 3}}};
-    Sampler down = make_sampler(options, model, torch::kCPU), up = down;
-    down.condition = up.condition = condition_of(options, 10, 8);
+    Sampler down = make_sampler(options, model), up = down;
+    down.condition = up.condition = model.data.condition.of_classes("all", 8);
     up.grid = reversed(down.grid);
     const auto images = torch::rand({8, 1, 4, 4}) * 2 - 1;
     const Samples latents = run(up, images);
@@ -229,10 +231,10 @@ TEST(GuidedSampler, GoesBackToTheImageOverTheSameGrid) {
 
 TEST(GuidedSampler, RefusesWhatThereIsNothingToLeadAwayFrom) {
     Model model = ten_classes();
-    expect_contains(error_of([&] { make_sampler({.guidance = 2, .negative_class = 10}, model, torch::kCPU); }),
+    expect_contains(error_of([&] { make_sampler({.guidance = 2, .negative_class = 10}, model); }),
                     "the network knows 0 to 9");
-    model.classes = 0;
-    expect_contains(error_of([&] { make_sampler({.guidance = 2}, model, torch::kCPU); }), "trained without labels");
+    model.data.condition.classes.count = 0;
+    expect_contains(error_of([&] { make_sampler({.guidance = 2}, model); }), "trained without labels");
 }
 
 }  // namespace

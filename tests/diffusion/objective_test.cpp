@@ -91,13 +91,13 @@ TEST(Denoiser, AndLossPassTheConditionOn) {
     const auto labels = torch::tensor({3, 1}, torch::kInt64), x = torch::zeros({2, 1, 2, 2});
     int calls = 0;
     const Network spy = [&](const NetworkInput& input) {
-        EXPECT_TRUE(torch::equal(input.condition, labels));
+        EXPECT_TRUE(torch::equal(input.condition.classes, labels));
         ++calls;
         return input.x;
     };
-    network_denoiser(spy, kEps, kLinear, labels)(x, kLinear.at(500));
+    network_denoiser(spy, kEps, kLinear, {.classes = labels})(x, kLinear.at(500));
     Batch batch = at_level(500, x, x);
-    batch.condition = labels;
+    batch.condition.classes = labels;
     ddpm_loss(kEps, kLinear)(spy, batch);
     EXPECT_EQ(calls, 2);
 }

@@ -9,9 +9,9 @@
 namespace diffuse {
 namespace {
 
-Net random_mlp(const Told& told = {}, const ExampleShape& shape = ExampleShape::of_points(2)) {
+Net random_mlp(const ConditionSizes& condition = {}, const ExampleShape& shape = ExampleShape::of_points(2)) {
     NetOptions options{.kind = "mlp", .unet = {}, .mlp = {.width = 16, .blocks = 2}, .classes = {}};
-    const Net net = make_net(options, shape, told, /*seed=*/1, torch::kCPU);
+    const Net net = make_net(options, shape, condition, /*seed=*/1, torch::kCPU);
     const torch::NoGradGuard no_grad;
     for (auto& weight : net.parameters()) weight.add_(0.2 * torch::randn_like(weight));
     return net;
@@ -45,12 +45,12 @@ TEST(Mlp, TreatsEachExampleAloneAndAnyShapeAsNumbers) {
 TEST(Mlp, ListensToLabelsAndToNumbers) {
     const auto x = inputs(), t = torch::tensor({5.0f});
     const Net labelled = random_mlp({.classes = 3});
-    const auto none = labelled({x, t}), same = labelled({x, t, torch::full({5}, 3, torch::kInt64)});
+    const auto none = labelled({x, t}), same = labelled({x, t, {.classes = torch::full({5}, 3, torch::kInt64)}});
     EXPECT_LT((none - same).abs().max().item<float>(), 1e-6);  // one row for all is another kernel
-    EXPECT_GT((none - labelled({x, t, torch::zeros({5}, torch::kInt64)})).abs().max().item<float>(), 1e-3);
-    const Net told = random_mlp({.given = 4});
+    EXPECT_GT((none - labelled({x, t, {.classes = torch::zeros({5}, torch::kInt64)}})).abs().max().item<float>(), 1e-3);
+    const Net told = random_mlp({.numbers = 4});
     const auto y = torch::zeros({5, 4});
-    EXPECT_GT((told({x, t, y}) - told({x, t, y + 1})).abs().max().item<float>(), 1e-3);
+    EXPECT_GT((told({x, t, {.numbers = y}}) - told({x, t, {.numbers = y + 1}})).abs().max().item<float>(), 1e-3);
 }
 
 TEST(Mlp, HasSecondDerivativesThatAreRight) {

@@ -286,10 +286,10 @@ TEST(UNet, KnowsPositionsWhereAskedOrWhereLabelsAreFew) {
 }
 
 TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
-    const auto rows = [&](const Condition& condition) {
+    const auto rows = [&](const torch::Tensor& labels) {
         const UNet unet = network(tiny(), {}, 3);
         randomise(unet);
-        unet({images({}), torch::tensor({5.0f}), condition}).square().mean().backward();
+        unet({images({}), torch::tensor({5.0f}), {.classes = labels}}).square().mean().backward();
         std::set<std::vector<bool>> found;
         for (const auto& [name, table] : unet.named_parameters()) {
             if (!name.starts_with("label") && !name.starts_with("position")) continue;

@@ -46,33 +46,8 @@ TEST(CheckpointTest, HoldsAllThatSamplingAndResumingNeedToTheLastBit) {
     EXPECT_EQ(read.training.window.loss, 1.0 / 3);
     EXPECT_EQ(read.training.window.grad_norm, 1e-300);
     EXPECT_EQ(read.training.window.steps, 7);
-    EXPECT_EQ(read.training.data, "data");
+    EXPECT_EQ(read.training.fingerprint, "data");
     EXPECT_EQ(read.training.machine, "machine");
-}
-
-TEST(CheckpointTest, OfBeforeAKeyHasWhatWasDoneThen) {
-    const TemporaryFolder folder;
-    save_checkpoint(folder / "new", example());
-    EXPECT_EQ(to_json(load_checkpoint(folder / "new").config), to_json(tiny()));
-    TensorFile file = read_tensor_file(folder / "new");
-    auto config = nlohmann::json::parse(file.metadata.at("config"));
-    config["model"].erase("input_skip");
-    config["model"].erase("classes");
-    config["model"].erase("position_embedding");
-    config["model"].erase("middle_blocks");
-    config["train"].erase("optimizer");
-    file.metadata["config"] = config.dump();
-    write_tensor_file(folder / "old", file);
-    const Config old = load_checkpoint(folder / "old").config;
-    EXPECT_EQ(old.parameterization.input_skip, "none");
-    EXPECT_EQ(old.net.classes, 0);
-    EXPECT_EQ(old.net.unet.position_embedding, false);
-    EXPECT_EQ(old.net.unet.middle_blocks, 2);
-    EXPECT_EQ(old.train.optimizer, "adamw");
-    config["model"]["input_skip"] = true;
-    file.metadata["config"] = config.dump();
-    write_tensor_file(folder / "less old", file);
-    EXPECT_EQ(load_checkpoint(folder / "less old").config.parameterization.input_skip, "plain");
 }
 
 TEST(CheckpointTest, MakesANetworkOfTheAveragedOrTheRawWeights) {

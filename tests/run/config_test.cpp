@@ -63,8 +63,10 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
 }
 
 TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
-    const Dataset labelled{torch::zeros({2, 1, 4, 4}, torch::kUInt8), torch::tensor({0, 9}, torch::kInt64), 10},
-        unlabelled{labelled.examples, {}};
+    const Dataset unlabelled = image_dataset(torch::zeros({2, 1, 4, 4}, torch::kUInt8));
+    Dataset labelled = unlabelled;
+    labelled.condition.classes = torch::tensor({0, 9}, torch::kInt64);
+    labelled.spec.condition.classes = 10;
     const auto classes = [](const std::string& asked, const Dataset& dataset) {
         return with_classes(with_settings(Config{}, {"model.classes=" + asked}), dataset).net.classes;
     };

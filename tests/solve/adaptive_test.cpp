@@ -101,7 +101,7 @@ TEST(Dopri5, OfAnExampleDoesNotDependOnItsNeighbours) {
     const auto x = normal({6, 2}, {7, Purpose::kSamplingNoise, 12});
     const auto drawn = [&](const torch::Tensor& some) {
         Sampler sampler{.solver = [] { return make_dopri5(1e-4); },
-                        .denoiser = [&](std::atomic<int64_t>&, const Condition&) { return mixture.denoiser(); },
+                        .denoiser = [&](const Condition&, const Counter&) { return mixture.denoiser(); },
                         .grid = {level_of_ratio(40), NoiseLevel{}}};
         return run(sampler, some).x;
     };

@@ -63,15 +63,15 @@ TEST(Sampler, ImagesDependNeitherOnThreadsNorOnTheBatch) {
 
 TEST(Sampler, AnImageIsAFunctionOfItsOwnLabelAndNotOfThreadsOrTheBatch) {
     Sampler sampler = stochastic_sampler();
-    sampler.denoiser = [unet = random_unet(/*classes=*/3)](std::atomic<int64_t>& evaluations, const Condition& told) {
+    sampler.denoiser = [unet = random_unet(/*classes=*/3)](const Condition& condition, const Counter& evaluations) {
         return clip_x0(network_denoiser(counted(unet, evaluations), make_parameterization({}),
-                                        make_schedule({.kind = "linear"}), told));
+                                        make_schedule({.kind = "linear"}), condition));
     };
-    const auto draw = [&](const Condition& condition, int64_t threads, int64_t batch) {
-        sampler.condition = condition;
+    const auto draw = [&](const torch::Tensor& labels_of, int64_t threads, int64_t batch) {
+        sampler.condition.classes = labels_of;
         sampler.threads = threads;
         sampler.max_in_flight = batch;
-        return run(sampler, start(condition.defined() ? condition.size(0) : 19)).x;
+        return run(sampler, start(labels_of.defined() ? labels_of.size(0) : 19)).x;
     };
     const auto labels = torch::arange(19).remainder(4);  // 3: none
     const auto alone = draw(labels, 1, 0);
@@ -142,7 +142,7 @@ TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
 
 TEST(Sampler, CountsEveryCallOfANetworkWhateverTheDenoiserMakesOfThem) {
     Sampler sampler = stochastic_sampler();
-    sampler.denoiser = [unet = random_unet()](std::atomic<int64_t>& evaluations, const Condition&) -> Denoiser {
+    sampler.denoiser = [unet = random_unet()](const Condition&, const Counter& evaluations) -> Denoiser {
         const auto once = of_network(counted(unet, evaluations));
         return clip_x0([once](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
             return {once(x, level).x0, once(x, level).eps};  // as guidance by a second network does

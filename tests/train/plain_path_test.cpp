@@ -59,7 +59,7 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheData) {
     const auto noise = sampling_noise(0, 0, 64, {1, 28, 28}, 0);
     const Statistics real = statistics_of(to_signed(data.examples));
     for (const auto& name : GetParam().solvers) {
-        const Sampler sampler = make_sampler({.solver = name, .steps = 20}, model, torch::kCPU);
+        const Sampler sampler = make_sampler({.solver = name, .steps = 20}, model);
         const Statistics drawn = statistics_of(run(sampler, noise).x);
         expect_like_data(drawn, real, name);
     }

@@ -125,9 +125,9 @@ TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
     EXPECT_EQ(checkpoint.config.net.classes, 10);
     EXPECT_EQ(load_config(folder / "run" / "config.json").net.classes, 10);
     EXPECT_EQ(labels_of(checkpoint).abs().sum(1).gt(0).sum().item<int64_t>(), 11);
-    const Model model = make_model(checkpoint, "raw", torch::kCPU);
+    const Net network = make_network(checkpoint, "raw", torch::kCPU);
     const auto said = [&](int64_t label) {
-        return model.network({torch::zeros({1, 1, 28, 28}), torch::tensor({500.0f}), torch::tensor({label})});
+        return network({torch::zeros({1, 1, 28, 28}), torch::tensor({500.0f}), {.classes = torch::tensor({label})}});
     };
     EXPECT_GT((said(3) - said(10)).abs().max().item<double>(), 0);
     EXPECT_EQ(read_png(folder / "run" / "samples" / "step-0000060.png").size(2) / (2 * 30), 10)
@@ -238,7 +238,7 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
     EXPECT_TRUE(checkpoint_bytes(folder / "short") == checkpoint_bytes(folder / "long"));
     config.train.steps = 70;
     Dataset relabelled = load_dataset(config.dataset, Split::kTrain);
-    relabelled.labels[0] = 9 - relabelled.labels[0];
+    relabelled.condition.classes[0] = 9 - relabelled.condition.classes[0];
     expect_contains(error_of([&] {
                         train(config, relabelled, torch::kCPU, RunFolder::open(folder / "short"),
                               load_checkpoint(folder / "short"), never);

@@ -1,30 +1,28 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
-#include "diffuse/base/torch.hpp"
+#include "diffuse/data/columns.hpp"
 
 namespace diffuse {
-
-/// Size of one example: a picture, or a point of `channels` numbers.
-struct ExampleShape {
-    int64_t channels = 1, height = 28, width = 28;
-    bool points = false;
-    static ExampleShape of_points(int64_t numbers) { return {numbers, 1, 1, true}; }
-    bool operator==(const ExampleShape&) const = default;
-    int64_t numel() const { return channels * height * width; }
-    /// [C, H, W], or [D] of points.
-    std::vector<int64_t> sizes() const { return points ? std::vector{channels} : std::vector{channels, height, width}; }
-};
-std::string to_string(const ExampleShape& shape);  ///< "1x28x28", "2 numbers"
-std::string noun(const ExampleShape& shape);       ///< "image", "point"
 
 /// uint8 0 .. 255 to float32 in [-1, 1], and back (rounded and clamped).
 torch::Tensor to_signed(const torch::Tensor& bytes);
 torch::Tensor to_bytes(const torch::Tensor& images);
 
-/// Examples of a data set as a network sees them: bytes `to_signed`, points as they are.
+/// Examples of a data set as a network sees them: bytes `to_signed`, points, which are kept so, as they are.
 torch::Tensor to_network(const torch::Tensor& examples);
+
+/// Between what files hold and what a network sees: images of bytes, or, where there are columns, points of numbers.
+struct Codec {
+    Columns columns = {};  ///< of points
+    bool operator==(const Codec&) const = default;
+
+    /// uint8 [N, C, H, W], or numbers, float64 [N, D], to float32 of the same shape.
+    torch::Tensor encode(const torch::Tensor& values) const;
+    /// Back.
+    torch::Tensor decode(const torch::Tensor& x) const;
+    /// log |d values / d x| summed over the numbers of each example, float64 [N]: what a log density of x loses as one
+    /// of the values. Of images log(127.5) a pixel.
+    torch::Tensor log_slope(const torch::Tensor& x) const;
+};
 
 }  // namespace diffuse

@@ -6,8 +6,7 @@
 
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
-#include "diffuse/data/codec.hpp"
-#include "diffuse/data/columns.hpp"
+#include "diffuse/data/spec.hpp"
 
 namespace diffuse {
 
@@ -36,38 +35,24 @@ struct DatasetOptions {
 };
 Fields fields(DatasetOptions& options);
 
-/// The classes that a network or a data set knows: 0 .. count - 1, and their names where they have any.
-struct Classes {
-    Classes(int64_t number = 0, std::vector<std::string> known = {}) : count(number), names(std::move(known)) {}
-    int64_t count;
-    std::vector<std::string> names;
-};
-
-/// Pictures or points, and what is known of each. Pictures stay bytes in memory: 47 MB for MNIST instead of 188.
+/// Images or points, and what is known of each. Images stay bytes in memory: 47 MB for MNIST instead of 188.
 struct Dataset {
-    torch::Tensor examples;     ///< pictures: uint8 [N, C, H, W]; points: float32 [N, D], `standardised`
-    torch::Tensor labels = {};  ///< int64 [N], what each shows: 0 .. classes - 1; not defined where that is not known
-    int64_t classes = 0;        ///< largest label of the whole split + 1; 0 without labels
-    std::vector<std::string> class_names = {};  ///< where they have names
-    std::string about = "";                     ///< what was done to the files' pictures
-    Columns columns = {};                       ///< of points
-    torch::Tensor given = {};    ///< numbers that a network is told beside, float32 [N, K], `standardised`; or none
-    Columns given_columns = {};  ///< of those
+    torch::Tensor examples;    ///< images: uint8 [N, C, H, W]; points: float32 [N, D], as a network sees them
+    Condition condition = {};  ///< the labels of all, or the numbers that their table has beside, or nothing
+    DataSpec spec = {};        ///< of the whole data set, whatever part this is
     int64_t size() const { return examples.size(0); }
-    ExampleShape shape() const;
+    /// The examples at these indices, int64 [L], or first .. first + count - 1.
+    Dataset rows(const torch::Tensor& index) const;
+    Dataset part(int64_t first, int64_t count) const;
 };
 
-/// The examples of a data set at these indices, int64; and its examples first .. first + count - 1.
-Dataset selected(const Dataset& dataset, const torch::Tensor& indices);
-Dataset part_of(const Dataset& dataset, int64_t first, int64_t count);
+/// Images uint8 [N, C, H, W] without labels.
+Dataset image_dataset(const torch::Tensor& images);
 
-/// The labels of a data set as the numbers that another one's classes have, by their names; known.count for those that
-/// it does not know. Not defined where the data have none.
-torch::Tensor labels_as(const Dataset& dataset, const Classes& known);
-
-/// Points in the units of these columns, whatever those of their own, which must have the same names: so that a network
-/// sees other data as it saw its own. Throws Error, beginning with `what`, for other columns. Pictures as they are.
-Dataset in_columns(Dataset dataset, const Columns& columns, const Columns& given_columns, const std::string& what);
+/// A data set as a network of this spec sees it: points in its units, labels by its numbers of classes of the same
+/// names (classes.count for those that it does not know), and nothing that it does not take. Throws Error, beginning
+/// with `what`, for other columns.
+Dataset in_terms_of(const DataSpec& spec, Dataset dataset, const std::string& what);
 
 enum class Split { kTrain, kTest };
 

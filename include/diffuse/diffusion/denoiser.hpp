@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "diffuse/diffusion/network.hpp"
@@ -13,10 +14,20 @@ namespace diffuse {
 /// A function from a noisy batch [N, ...] and its noise level to a prediction of the same shape and type.
 using Denoiser = std::function<Prediction(const torch::Tensor& x, const NoiseLevel& level)>;
 
-/// The same network, which adds the examples of each batch it is called with to `evaluations`, which must outlive it.
-Network counted(Network network, std::atomic<int64_t>& evaluations);
+/// How many examples networks were asked for. Copies count together; safe to use from several threads.
+class Counter {
+public:
+    void add(int64_t examples) const { *count_ += examples; }
+    int64_t count() const { return *count_; }
+
+private:
+    std::shared_ptr<std::atomic<int64_t>> count_ = std::make_shared<std::atomic<int64_t>>(0);
+};
+
+/// The same network, which counts the examples of each batch it is called with.
+Network counted(Network network, const Counter& evaluations);
 /// Likewise a denoiser that has no network.
-Denoiser counted(Denoiser denoiser, std::atomic<int64_t>& evaluations);
+Denoiser counted(Denoiser denoiser, const Counter& evaluations);
 
 /// A network's output at x, float32 [N, ...], these levels, one for each example or one for all, and this condition.
 /// The one place where a level becomes network input: it is told by the time at which the schedule has its log-SNR.

@@ -2,15 +2,11 @@
 
 #include <functional>
 
-#include "diffuse/base/torch.hpp"
+#include "diffuse/diffusion/condition.hpp"
 
 namespace diffuse {
 
-/// What examples are to show: int64 [N], the class of each, 0 .. classes - 1, or `classes` for none. Not defined: none
-/// for all.
-using Condition = torch::Tensor;
-
-/// A noisy batch and what a network is told of it.
+/// A noisy batch and what is known of it.
 struct NetworkInput {
     torch::Tensor x;     ///< float32 [N, ...]
     torch::Tensor time;  ///< float32 [N], or [1] for all

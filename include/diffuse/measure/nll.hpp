@@ -25,17 +25,18 @@ struct Nll {
     int64_t dequantised_nfe = 0, ode_nfe = 0, variational_nfe = 0;  ///< network evaluations an image, their mean
 };
 
-/// bytes: uint8 [N, C, H, W], on the CPU. An image's figures depend on its index and the seed alone: images go in
-/// groups of one size, each on one thread.
-Nll measure_nll(const Model& model, const torch::Tensor& bytes, const NllOptions& options, torch::Device device);
+/// bytes: uint8 [N, C, H, W], on the CPU; condition: of each image. An image's figures depend on its index and the seed
+/// alone: images go in groups of one size, each on one thread.
+Nll measure_nll(const Model& model, const torch::Tensor& bytes, const Condition& condition, const NllOptions& options);
 
-/// log p of points by the ODE, in nats of what the network sees (see `log_slope`), float64 [N]: on from the lowest
-/// trained level, whose noise the law has in it. The divergence is exact. z: float32 [N, D]; condition: of each point.
+/// log p of points by the ODE, in nats of what the network sees (see `Codec::log_slope`), float64 [N]: on from the
+/// lowest trained level, whose noise the distribution has in it. The divergence is exact. z: float32 [N, D]; condition:
+/// of each point.
 struct PointDensity {
     torch::Tensor log_density;
     int64_t start = 0, ode_steps = 0, nfe = 0;
 };
 PointDensity measure_point_density(const Model& model, const torch::Tensor& z, const Condition& condition,
-                                   const NllOptions& options, torch::Device device);
+                                   const NllOptions& options);
 
 }  // namespace diffuse

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "diffuse/base/fields.hpp"
-#include "diffuse/data/codec.hpp"
+#include "diffuse/diffusion/example_shape.hpp"
 #include "diffuse/nets/mlp.hpp"
 #include "diffuse/nets/unet.hpp"
 
@@ -40,15 +40,14 @@ private:
     std::variant<UNet, Mlp> net_;
 };
 
-/// What a network is told of an example beside its noisy version: one of `classes`, or none of them, or else `given`
-/// numbers, float32 [N, given].
-struct Told {
-    int64_t classes = 0, given = 0;
+/// What a network's condition is: one of so many classes, or none of them, or else so many numbers.
+struct ConditionSizes {
+    int64_t classes = 0, numbers = 0;
 };
 
 /// With random initial weights, a function of `seed`. Throws Error naming the config key when the sizes do not fit the
 /// examples, and for points with a U-Net.
-Net make_net(const NetOptions& options, const ExampleShape& shape, const Told& told, uint64_t seed,
+Net make_net(const NetOptions& options, const ExampleShape& shape, const ConditionSizes& condition, uint64_t seed,
              torch::Device device);
 
 }  // namespace diffuse

@@ -8,7 +8,7 @@
 
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
-#include "diffuse/data/codec.hpp"
+#include "diffuse/diffusion/example_shape.hpp"
 #include "diffuse/diffusion/network.hpp"
 #include "diffuse/nets/parameters.hpp"
 

@@ -26,10 +26,9 @@ struct TrainingState {
     int64_t bad_steps = 0;       ///< steps skipped because loss or gradient was not finite
     std::optional<double> loss;  ///< of the last line of metrics
     MetricsWindow window;
-    std::string data, machine;  ///< `fingerprint` of the data set; `describe` of the device
+    std::string fingerprint, machine;  ///< of the data set; `describe` of the device
     /// What the optimizers remember of each weight that they train: AdamW's running means, Muon's momentum.
     NamedTensors mean, square, momentum;
-    std::string about_data = "";  ///< what was done to the data set's pictures, if anything
 };
 
 /// What training leaves behind: everything that sampling, encoding and resuming need, in one
@@ -37,15 +36,11 @@ struct TrainingState {
 /// adamw.square.<name> and muon.momentum.<name>, in PyTorch's names and shapes.
 struct Checkpoint {
     Config config;
-    ExampleShape shape;
+    DataSpec data;     ///< as the network sees them
     int64_t step = 0;  ///< optimizer steps taken
     NamedTensors model, ema;
     TrainingState training;
-    std::vector<std::string> class_names = {};  ///< where they have names
-    Columns columns = {};                       ///< of points
-    Columns given_columns = {};                 ///< of what the network is told beside
-    std::string name = "";                      ///< the file it was loaded from, for messages
-    Classes classes() const { return {config.net.classes.value_or(0), class_names}; }
+    std::string name = "";  ///< the file it was loaded from, for messages
 };
 
 /// The file's name inside a run folder.

@@ -43,6 +43,9 @@ Config with_settings(const Config& config, const std::vector<std::string>& setti
 /// Error where it is too few for the data's labels, or above 0 for data without.
 Config with_classes(Config config, const Dataset& dataset);
 
+/// What the network of a config `with_classes` sees of a data set.
+DataSpec seen_by_network(const Config& config, DataSpec data);
+
 /// What changes in a run that is resumed with another config. Throws Error naming a key that cannot change in mid-run:
 /// images, times and noise of a step are functions of the data set, seed and batch size, the shapes of the weights of
 /// the model.

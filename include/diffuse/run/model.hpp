@@ -7,19 +7,21 @@
 
 namespace diffuse {
 
-/// A network that is ready to use, what its input and output mean, and of which examples.
+/// What is ready to denoise examples, a network or a closed form alike, and what those are.
 struct Model {
-    Network network;
-    Parameterization parameterization;
+    /// The denoiser of examples of a condition: of all in a batch, on the model's device. What it takes is counted.
+    std::function<Denoiser(const Condition& condition, const Counter& evaluations)> denoiser;
     Schedule schedule;
-    ExampleShape shape;
-    int64_t classes = 0;  ///< that the network knows; 0: it takes no labels
-    int64_t given = 0;    ///< numbers that it has to be told of each example, instead of labels
-    Denoiser exact = {};  ///< instead of the network, where it is set: a denoiser in closed form (analytic_model.hpp)
+    DataSpec data;
+    torch::Device device = torch::kCPU;
 };
 
+/// That of a network, which must live on `device`.
+Model model_of(Network network, const Parameterization& parameterization, const Schedule& schedule,
+               const DataSpec& data, torch::Device device);
+
 /// The network of a config, with random initial weights. Throws Error naming the key when it does not fit the images.
-Net new_network(const Config& config, const ExampleShape& shape, int64_t given, torch::Device device);
+Net new_network(const Config& config, const DataSpec& data, torch::Device device);
 
 /// A network with a checkpoint's averaged ("ema") or "raw" weights, on `device`, in evaluation mode. Throws Error as
 /// `restore` does.
@@ -31,9 +33,5 @@ bool has_weights(const Checkpoint& checkpoint, const std::string& weights);
 std::string identity(const Checkpoint& checkpoint, const std::string& weights);
 
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
-
-/// What the model says of noisy examples of a condition; with the evaluations of its network `counted`.
-Denoiser denoiser(const Model& model, const Condition& condition = {});
-Denoiser denoiser(const Model& model, std::atomic<int64_t>& evaluations, const Condition& condition = {});
 
 }  // namespace diffuse

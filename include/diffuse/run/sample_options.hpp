@@ -2,11 +2,10 @@
 
 #include <optional>
 #include <string>
-
 #include <utility>
+
 #include "diffuse/base/fields.hpp"
 #include "diffuse/data/dataset.hpp"
-
 #include "diffuse/diffusion/network.hpp"
 #include "diffuse/solve/solver.hpp"
 
@@ -20,7 +19,7 @@ struct SampleOptions {
     std::optional<double> max_ratio, eta, snr, churn, tolerance, shift;
     std::optional<bool> clip_x0;
     std::string weights = "ema";
-    std::string classes = "all";  ///< what is drawn (`condition_of`)
+    std::string classes = "all";  ///< what is drawn (`ConditionSpec`)
     double guidance = 1;          ///< the scale (guidance.hpp)
     std::optional<std::pair<double, double>> guidance_interval;
     double guidance_rescale = 0;
@@ -37,13 +36,6 @@ struct SampleOptions {
 
 /// Without what only stochastic solvers need where the direction is encoding.
 Fields fields(SampleOptions& options);
-
-/// The class of each of `count` examples. options.classes: "all" (0, 1, ..., again and again), "none", or names or
-/// numbers like "cat" or "0,1,2", again and again. Not defined for a model without labels. Throws Error for classes
-/// that it does not know, and for any of a model without labels.
-Condition condition_of(const SampleOptions& options, const Classes& known, int64_t count);
-/// How many different ones follow one another in it, 1 where there are none.
-int64_t cycle_of(const SampleOptions& options, const Classes& known);
 
 /// Without what would have no effect: eta of a solver that takes none, and what shapes guidance at a scale of 1. For
 /// defaults, which a chosen solver or scale may leave behind; what a user gives is refused by `check` instead.

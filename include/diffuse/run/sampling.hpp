@@ -10,13 +10,16 @@
 
 namespace diffuse {
 
-/// All that sampling needs, on LibTorch's number of threads. The one place where it is put together: sample, encode,
-/// eval and the previews of training take it from here.
-Sampler make_sampler(const SampleOptions& options, const Model& model, torch::Device device);
+/// The network that guidance leads away from; none where the options name none.
+std::optional<Model> load_guide(const SampleOptions& options, torch::Device device);
 
-/// How samples or latents were made, for the pictures and tensor files that hold them: the options that make them again
-/// in so many steps as "sampling", a JSON object; and which network it was, as "weights".
-PngTexts origin_of(const SampleOptions& options, int64_t steps, const Checkpoint& checkpoint);
+/// All that sampling needs, on LibTorch's number of threads. The one place where it is put together: sample, encode,
+/// eval and the previews of training take it from here. `guide`: as `load_guide` has it.
+Sampler make_sampler(const SampleOptions& options, const Model& model, const std::optional<Model>& guide = {});
+
+/// How samples or latents were made, for the images and tensor files that hold them: the options that make them again
+/// in so many steps as "sampling", a JSON object; and which network it was, its `identity`, as "weights".
+PngTexts origin_of(const SampleOptions& options, int64_t steps, const ExampleShape& shape, const std::string& network);
 inline constexpr const char *kSamplingKey = "sampling", *kWeightsKey = "weights";
 
 /// A file for how the first images form (plot/sheet.hpp); none without a path.

@@ -7,8 +7,8 @@
 
 namespace diffuse {
 
-/// The denoiser of examples of a condition, whose networks are `counted` in `evaluations`.
-using DenoiserFactory = std::function<StepDenoiser(std::atomic<int64_t>& evaluations, const Condition& condition)>;
+/// The denoiser of examples of a condition, which counts what its networks are asked.
+using DenoiserFactory = std::function<StepDenoiser(const Condition& condition, const Counter& evaluations)>;
 
 /// All that takes many examples along a grid: what sampling, encoding and decoding have in common.
 struct Sampler {

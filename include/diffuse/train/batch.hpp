@@ -46,7 +46,7 @@ std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t bat
 
 /// The labels of the images at positions first .. first + count - 1, int64 [count]: those given, but for a share
 /// `dropout` of them, which are `none` (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
-Condition training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none);
+torch::Tensor training_labels(uint64_t seed, int64_t first, const torch::Tensor& labels, double dropout, int64_t none);
 
 /// Images of [count, C, H, W] at positions first .. first + count - 1, each second one, as the seed and the position
 /// decide, with left and right exchanged.
