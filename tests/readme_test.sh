@@ -78,7 +78,6 @@ for config in configs/*.json; do
     "$diffuse" train --config "$config" --dry-run --out fresh $data >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
 done
 
-# the README's table of keys is the program's own
-cp "$project/README.md" README.md
-"$project/scripts/keys-table" "$diffuse" README.md
-diff "$project/README.md" README.md >&2 || { echo "FAILED: the table of keys is old: scripts/keys-table" >&2; exit 1; }
+# the page of keys is the program's own
+"$project/scripts/keys-table" "$diffuse" config.md
+diff "$project/docs/config.md" config.md >&2 || { echo "FAILED: docs/config.md is old: scripts/keys-table" >&2; exit 1; }

@@ -74,7 +74,7 @@ def name_faults():
     sources = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     words = {word for path in sources if path != pathlib.Path(__file__).resolve()
              for word in re.findall(r"\w+", path.read_text(errors="ignore"))}
-    keys = set(re.findall(rf"^\| `({CONFIG_KEY})` \|", (ROOT / "README.md").read_text(), re.M))
+    keys = set(re.findall(rf"^\| `({CONFIG_KEY})` \|", (ROOT / "docs/config.md").read_text(), re.M))
     for page in PAGES:
         for number, name in names_in(page):
             if is_path(name):
