@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every command of the README that begins with "diffuse", in its order, in a folder where the demo's run is a
-# small one, and then the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse [few]
+# small one, then the trainings of docs/presets.md and the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse [few]
 # few: those of the main job alone, for a build that is tested whole elsewhere
 set -euo pipefail
 diffuse=$(realpath "$1")
@@ -44,7 +44,8 @@ export XDG_CACHE_HOME=$folder/cache
 diffuse train --config configs/demo.json >/dev/null 2>&1
 cp -r runs/demo runs/mnist
 
-commands=$(sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/README.md")
+commands_of() { sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/$1"; } # PAGE
+commands=$(commands_of README.md)
 [ "$(grep -c . <<<"$commands")" -ge 4 ] || { echo "the README shows fewer commands than there are subcommands" >&2; exit 1; }
 run_all() { # COMMANDS: a line each
     while read -r command; do
@@ -57,6 +58,7 @@ if [ "${2:-}" = few ]; then
     exit
 fi
 run_all "$commands"
+run_all "$(commands_of docs/presets.md)"
 
 # in a folder of their own, since they make the same runs
 mkdir examples
