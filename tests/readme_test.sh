@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every command of the README that begins with "diffuse", in its order, in a folder where the demo's run is a
-# small one, and then the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse [few]
+# Runs every command of the README and of docs/using.md, in their order, in a folder where the demo's run is a small one,
+# then the trainings of docs/presets.md and the examples of every command's help:  tests/readme_test.sh PATH/TO/diffuse [few]
 # few: those of the main job alone, for a build that is tested whole elsewhere
 set -euo pipefail
 diffuse=$(realpath "$1")
@@ -31,21 +31,25 @@ END
 chmod +x bin/diffuse
 export PATH=$folder/bin:$PATH
 cp -r "$project/configs" .
-mkdir pictures # grey ones of 40x36
+mkdir photos # grey ones of 40x36
 python3 - <<'END'
 import struct, zlib
 def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 for i in range(8):
     rows = b''.join(b'\0' + bytes((x * i + y) % 256 for x in range(36)) for y in range(40))
-    open(f'pictures/{i}.png', 'wb').write(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 36, 40, 8, 0, 0, 0, 0)) +
+    open(f'photos/{i}.png', 'wb').write(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 36, 40, 8, 0, 0, 0, 0)) +
                                          chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
 END
 export XDG_CACHE_HOME=$folder/cache
 diffuse train --config configs/demo.json >/dev/null 2>&1
 cp -r runs/demo runs/mnist
 
-commands=$(sed -n 's/^\$ \(diffuse .*\)/\1/p' "$project/README.md")
-[ "$(grep -c . <<<"$commands")" -ge 4 ] || { echo "the README shows fewer commands than there are subcommands" >&2; exit 1; }
+# PAGE...: the commands of blocks, "$ diffuse ...", and of README's table, "| I want to ... | `diffuse ...` | page |", each once
+commands_of() {
+    (cd "$project" && cat "$@") | sed -nE 's/^(\$ |\|.*\| `)(diffuse [^`]*).*/\2/p' | awk '!seen[$0]++'
+}
+commands=$(commands_of README.md docs/using.md)
+[ "$(grep -c . <<<"$commands")" -ge 20 ] || { echo "the pages show fewer commands than they did" >&2; exit 1; }
 run_all() { # COMMANDS: a line each
     while read -r command; do
         echo "\$ $command"
@@ -57,6 +61,7 @@ if [ "${2:-}" = few ]; then
     exit
 fi
 run_all "$commands"
+run_all "$(commands_of docs/presets.md)"
 
 # in a folder of their own, since they make the same runs
 mkdir examples
@@ -73,12 +78,11 @@ cd ..
 for config in configs/*.json; do
     data="--set dataset.kind=digits --set dataset.limit=100"
     case "$config" in configs/toy-*) data= ;; esac
-    [ "$config" = configs/images.json ] && data="--set dataset.dir=pictures"
+    [ "$config" = configs/images.json ] && data="--set dataset.dir=photos"
     # shellcheck disable=SC2086  # two words
     "$diffuse" train --config "$config" --dry-run --out fresh $data >/dev/null 2>stderr.txt || { cat stderr.txt >&2; exit 1; }
 done
 
-# the README's table of keys is the program's own
-cp "$project/README.md" README.md
-"$project/scripts/keys-table" "$diffuse" README.md
-diff "$project/README.md" README.md >&2 || { echo "FAILED: the table of keys is old: scripts/keys-table" >&2; exit 1; }
+# the page of keys is the program's own
+"$project/scripts/keys-table" "$diffuse" config.md
+diff "$project/docs/config.md" config.md >&2 || { echo "FAILED: docs/config.md is old: scripts/keys-table" >&2; exit 1; }

@@ -1,5 +1,5 @@
-"""What keeps the project tidy: includes go downwards, the docs name what exists, lines are short. Prints each
-fault on a line, and exits with 1 if there is any:  python3 tests/tidy_test.py
+"""What keeps the project tidy: includes go downwards, the docs name what exists, lines are short, README is too. Prints
+each fault on a line, and exits with 1 if there is any:  python3 tests/tidy_test.py
 """
 import pathlib
 import re
@@ -74,7 +74,7 @@ def name_faults():
     sources = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     words = {word for path in sources if path != pathlib.Path(__file__).resolve()
              for word in re.findall(r"\w+", path.read_text(errors="ignore"))}
-    keys = set(re.findall(rf"^\| `({CONFIG_KEY})` \|", (ROOT / "README.md").read_text(), re.M))
+    keys = set(re.findall(rf"^\| `({CONFIG_KEY})` \|", (ROOT / "docs/config.md").read_text(), re.M))
     for page in PAGES:
         for number, name in names_in(page):
             if is_path(name):
@@ -90,11 +90,15 @@ def name_faults():
 
 
 def length_faults():
-    """A line of the docs of more than 120 columns."""
+    """A line of the docs of more than 120 columns, and a README of more than 150 lines."""
     for page in PAGES:
         for number, line in prose(page):
             if len(line) > 120:
                 yield f"{name_of(page)}:{number}: {len(line)} columns, expected at most 120"
+
+    lines = len((ROOT / "README.md").read_text().splitlines())
+    if lines > 150:
+        yield f"README.md: {lines} lines, expected at most 150: it is for a reader in a hurry"
 
 
 faults = [*layer_faults(), *name_faults(), *length_faults()]
