@@ -11,6 +11,8 @@
 namespace diffuse::cli {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 std::string words(const Json& value) {
     return value.is_string()         ? value.get<std::string>()
            : value.is_number_float() ? fmt::format("{:g}", value.get<double>())

@@ -1,9 +1,14 @@
 #include "diffuse/measure/fisher.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/data/toys.hpp"
+#include "measure/measures.hpp"
 
 namespace diffuse {
 
@@ -24,6 +29,81 @@ FisherDivergence fisher_divergence(const Denoiser& learned, const Denoiser& exac
     const double count = double(data.size(0)), exact_square = square.mean().item<double>();
     return {sigma, each.mean().item<double>(), each.std().item<double>() / std::sqrt(count), exact_square,
             1 - sigma * sigma * exact_square / double(data[0].numel())};
+}
+
+namespace {
+
+/// Curves of columns over sigma, by their names in the rows.
+Panel panel_over_sigma(const Json& rows, const std::vector<std::string>& columns) {
+    Panel panel{"sigma", columns.front(), {}, /*log_x=*/true, /*log_y=*/true};
+    for (const auto& column : columns) {
+        Curve curve{.name = column};
+        for (const auto& row : rows) {
+            curve.x.push_back(row["sigma"].get<double>());
+            curve.y.push_back(row[column].get<double>());
+        }
+        panel.curves.push_back(curve);
+    }
+    return panel;
+}
+
+/// The levels that were asked for, or eight from 0.05 to 10.
+std::vector<double> sigmas_of(const MeasureOptions& options) {
+    if (!options.sigmas.empty()) return options.sigmas;
+    std::vector<double> all;
+    for (int i = 0; i < 8; ++i) all.push_back(std::round(0.05 * std::pow(200, i / 7.0) * 1000) / 1000);
+    return all;
+}
+
+Denoiser exact_denoiser(const DatasetOptions& dataset) {
+    if (const auto mixture = known_mixture(dataset)) return mixture_denoiser(*mixture);
+    throw Error(fmt::format("fisher: the score of data of kind {} is not known; it is of {}", dataset.kind,
+                            "eight-gaussians, fractal, mixture, two-moons, swiss-roll and rings"));
+}
+
+/// The model's denoiser of no class, for points on the CPU.
+Denoiser learned_denoiser(const Model& model) {
+    return [at = model.denoiser({}, {}), device = model.device](const torch::Tensor& x, const NoiseLevel& level) {
+        const auto [x0, eps] = at(x.to(device), level);
+        return Prediction{x0.cpu(), eps.cpu()};
+    };
+}
+
+Json row_of_level(const FisherDivergence& found) {
+    Json row;
+    row["sigma"] = found.sigma;
+    row["fisher"] = found.divergence;
+    row["error"] = found.standard_error;
+    row["exact_square"] = found.exact_square;
+    row["relative"] = found.divergence / found.exact_square;
+    row["floor"] = found.floor;
+    return row;
+}
+
+Report report_fisher(const Model& model, const MeasureOptions& options) {
+    const Denoiser exact = exact_denoiser(options.dataset), learned = learned_denoiser(model);
+    const Dataset test = test_examples(model, options, kDefaultPoints);
+    Report report;
+    report.head["metric"] =
+        "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at sigma, alpha = 1; "
+        "floor: of denoising score matching";
+    report.head["points"] = test.size();
+    for (const double sigma : sigmas_of(options)) {
+        const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
+        add(report, row_of_level(found), options);
+    }
+    report.figure = Figure{
+        "Error of the learned score",
+        {panel_over_sigma(report.rows, {"fisher", "exact_square"}), panel_over_sigma(report.rows, {"relative"})}};
+    return report;
+}
+
+}  // namespace
+
+Measure fisher_measure() {
+    return {.about = "error of the score, of points whose distribution is known",
+            .run = report_fisher,
+            .options = {"num", "data", "weights", "seed", "sigmas", "plot"}};
 }
 
 }  // namespace diffuse

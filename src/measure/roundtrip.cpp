@@ -1,5 +1,9 @@
 #include "diffuse/measure/roundtrip.hpp"
 
+#include <fmt/format.h>
+
+#include "measure/measures.hpp"
+
 namespace diffuse {
 
 RoundTrip round_trip(Sampler decode, const torch::Tensor& x, const TrajectoryFile& trajectory) {
@@ -15,6 +19,39 @@ RoundTrip round_trip(Sampler decode, const torch::Tensor& x, const TrajectoryFil
     const double range = x.dim() == 4 ? 2 : 1;
     trip.mse = ((trip.decoded.x - x) / range).to(torch::kFloat64).square().mean().item<double>();
     return trip;
+}
+
+namespace {
+
+Report report_roundtrip(const Model& model, const MeasureOptions& options) {
+    const Dataset examples = test_examples(model, options, 64);
+    const auto x = to_network(examples.examples);
+    const ExampleShape& shape = model.data.shape;
+    Report report;
+    report.head["metric"] = fmt::format("mean squared error per {} after encoding and decoding",
+                                        shape.points ? "standardised number" : "pixel in [0, 1]");
+    report.head[noun(shape) + "s"] = x.size(0);
+    for (const auto& sampling : options.samplings) {
+        Sampler decode = make_sampler(sampling, model);
+        decode.condition = examples.condition;
+        const auto trip = round_trip(decode, x);
+        Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
+        row["mse"] = trip.mse;
+        row["latent_mean"] = trip.latent_mean;
+        row["latent_std"] = trip.latent_std;
+        add(report, row, options);
+    }
+    return report;
+}
+
+}  // namespace
+
+Measure roundtrip_measure() {
+    return {
+        .about = "error of test examples that are encoded and decoded",
+        .run = report_roundtrip,
+        .options = {"num", "data", "weights", "solver", "spacing", "steps", "nfe", "max_ratio", "batch", "tolerance"},
+        .direction = Direction::kEncoding};
 }
 
 }  // namespace diffuse

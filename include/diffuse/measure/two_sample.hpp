@@ -7,8 +7,9 @@
 
 namespace diffuse {
 
-/// Do two samples come from the same law? And are posteriors calibrated? All functions depend on their arguments alone,
-/// whatever the number of threads, and throw Error for samples that are empty, not finite or of different dimensions.
+/// Do two samples come from the same distribution? And are posteriors calibrated? All functions depend on their
+/// arguments alone, whatever the number of threads, and throw Error for samples that are empty, not finite or of
+/// different dimensions.
 
 /// Classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv:1610.06545, section 3; as sbibm defines it, Lueckmann et
 /// al. 2021, arXiv:2101.04653): the accuracy on held-out points, averaged over 5 folds, of a network that tells x from
@@ -23,8 +24,9 @@ double classifier_two_sample_test(const torch::Tensor& x, const torch::Tensor& y
                                   int64_t max_epochs = 1000);
 
 /// The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013, "Energy statistics", eq. 6.1), which
-/// is zero for equal laws only, and the test by it: the share of random relabellings of the points whose distance is
-/// at least as large, (1 + that many) / (1 + permutations), is uniform where the laws are the same.
+/// is zero for equal distributions only, and the test by it: the share of random relabellings of the points whose
+/// distance is at least as large, (1 + that many) / (1 + permutations), is uniform where the distributions are the
+/// same.
 ///
 /// The means are over all pairs, a point with itself too, as in the paper: so the distance is never negative, and too
 /// large by about (E|X - X'|) / N + (E|Y - Y'|) / M. Costs permutations x (N + M)^2 multiplications.

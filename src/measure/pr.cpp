@@ -2,13 +2,12 @@
 
 #include <algorithm>
 
-#include "cli/common.hpp"
-#include "cli/eval.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/measure/precision_recall.hpp"
 #include "diffuse/nets/classifier.hpp"
+#include "measure/measures.hpp"
 
-namespace diffuse::cli {
+namespace diffuse {
 namespace {
 
 /// The features of images of bytes: float64 [N, 64].
@@ -32,10 +31,11 @@ struct PrReference {
     torch::Tensor test_distances;  ///< of each test image to its nearest training image
     Report report;                 ///< without rows
 
-    PrReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count) {
-        const Dataset train_set = load_dataset(data, Split::kTrain);
-        const auto some = features_of(classifier, some_training_examples(checkpoint, train_set, count).examples);
-        test = features_of(classifier, load_dataset(data, Split::kTest).examples);
+    PrReference(const Model& model, const MeasureOptions& options) {
+        const int64_t count = options.num.value_or(kDefaultSamples);
+        const Dataset train_set = load_dataset(options.dataset, Split::kTrain);
+        const auto some = features_of(classifier, some_training_examples(model, options, train_set, count).examples);
+        test = features_of(classifier, load_dataset(options.dataset, Split::kTest).examples);
         const auto real = precision_and_recall(test, some, kNeighbours);
         train = features_of(classifier, train_set.examples);
         test_distances = nearest_distances(test, train);
@@ -51,27 +51,37 @@ struct PrReference {
             fmt::format("{} random training images against the {} test images", some.size(0), test.size(0));
         report.head["nearest_train_test"] = test_distances.median().item<double>();
     }
-};
 
-}  // namespace
-
-Report report_pr(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
-    require_digits(checkpoint, "pr");
-    const auto all = combinations(options, checkpoint, Direction::kSampling);
-    auto reference = PrReference(checkpoint, data_of(checkpoint, options.data), options.num.value_or(kDefaultSamples));
-    add_samples(reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition&) {
-        const auto generated = features_of(reference.classifier, to_bytes(drawn.x));
-        const auto [precision, recall] = precision_and_recall(reference.test, generated, kNeighbours);
-        const auto distances = nearest_distances(generated, reference.train);
+    Json row(const TimedSamples& drawn) const {
+        const auto generated = features_of(classifier, to_bytes(drawn.x));
+        const auto [precision, recall] = precision_and_recall(test, generated, kNeighbours);
+        const auto distances = nearest_distances(generated, train);
         Json row;
         row["precision"] = precision;
         row["recall"] = recall;
         row["nearest_train"] = distances.median().item<double>();
-        row["copies"] = copied_share(distances, reference.test_distances);
+        row["copies"] = copied_share(distances, test_distances);
         row["seconds"] = drawn.seconds;
-        return std::vector<Json>{row};
-    });
-    return reference.report;
+        return row;
+    }
+};
+
+Report report_pr(const Model& model, const MeasureOptions& options) {
+    require_digits(options, "pr");
+    const PrReference reference(model, options);
+    Report report = reference.report;
+    add_samples(report, model, options,
+                [&](const TimedSamples& drawn, const Condition&) { return std::vector<Json>{reference.row(drawn)}; });
+    return report;
 }
 
-}  // namespace diffuse::cli
+}  // namespace
+
+Measure pr_measure() {
+    return {.about = "precision and recall of samples, and how near they are to training images",
+            .run = report_pr,
+            .options = image_keys({"plot"}),
+            .plotted = {"precision", "recall"}};
+}
+
+}  // namespace diffuse

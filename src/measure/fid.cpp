@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "cli/common.hpp"
-#include "cli/eval.hpp"
+#include "diffuse/base/error.hpp"
 #include "diffuse/measure/frechet.hpp"
 #include "diffuse/nets/classifier.hpp"
+#include "measure/measures.hpp"
 
-namespace diffuse::cli {
+namespace diffuse {
 namespace {
 
 /// "0.093 0.114 ...": of each class, among the most probable ones.
@@ -44,15 +44,19 @@ struct FidReference {
     std::vector<RealImages> classes;
     Report report;  ///< without rows
 
-    FidReference(const Checkpoint& checkpoint, const DatasetOptions& data, int64_t count, bool per_class) {
-        const Dataset train = load_dataset(data, Split::kTrain), test = load_dataset(data, Split::kTest);
-        if (per_class) require_classes(test);
-        const Dataset some = some_training_examples(checkpoint, train, count);
+    FidReference(const Model& model, const MeasureOptions& options) {
+        const int64_t count = options.num.value_or(kDefaultSamples);
+        const Dataset train = load_dataset(options.dataset, Split::kTrain),
+                      test = load_dataset(options.dataset, Split::kTest);
+        if (options.per_class) require_classes(test);
+        const Dataset some = some_training_examples(model, options, train, count);
         const auto test_features = classifier.classify(to_signed(test.examples)).features;
         const auto real = classifier.classify(to_signed(some.examples));
         all = {.test = fit_gaussian(test_features)};
         all.floor = frechet_distance(fit_gaussian(real.features), all.test);
-        if (per_class) add_classes(test_features, test.condition.classes, real.features, some.condition.classes);
+        if (options.per_class) {
+            add_classes(test_features, test.condition.classes, real.features, some.condition.classes);
+        }
         report.head["metric"] = fmt::format(
             "Frechet distance in the features of {}, a classifier of MNIST (accuracy {:.2f}%); not Inception FID",
             kClassifierName, 100 * classifier.test_accuracy());
@@ -63,6 +67,23 @@ struct FidReference {
         report.head["share_above_0.9_real"] = share_above_09(real.probabilities);
     }
 
+    /// What is said of samples: of all, and of each class where classes are asked for.
+    std::vector<Json> rows(const TimedSamples& drawn, const Condition& condition) const {
+        const auto classified = classifier.classify(to_signed(to_bytes(drawn.x)));
+        std::vector<Json> result = {row(all, classified, condition.classes)};
+        for (const auto& real : classes) {
+            const auto among = real.among(condition.classes);
+            if (among.size(0) < 2) continue;  // not among those asked for
+            const auto chosen = [&](const torch::Tensor& x) { return x.index_select(0, among); };
+            result.push_back(
+                row(real, {chosen(classified.features), chosen(classified.probabilities)}, chosen(condition.classes)));
+        }
+        result.front()["seconds"] = drawn.seconds;
+        result.front()["class_shares"] = class_shares(classified.probabilities);
+        return result;
+    }
+
+private:
     /// What is said of the samples of one class, or of all.
     Json row(const RealImages& real, const Classification& drawn, const torch::Tensor& asked) const {
         Json row;
@@ -73,13 +94,11 @@ struct FidReference {
         if (asked.defined()) row["as_asked"] = share_as_asked(drawn.probabilities, asked);
         return row;
     }
-
-private:
     static void require_classes(const Dataset& test) {
         const torch::Tensor& labels = test.condition.classes;
-        if (!labels.defined()) throw Error("--per-class: there are no labels beside the test images");
+        if (!labels.defined()) throw Error("per_class: there are no labels beside the test images");
         const auto counts = torch::bincount(labels, {}, test.spec.condition.classes.count);
-        if (counts.min().item<int64_t>() < 2) throw Error("--per-class: a class has fewer than two test images");
+        if (counts.min().item<int64_t>() < 2) throw Error("per_class: a class has fewer than two test images");
     }
     void add_classes(const torch::Tensor& test_features, const torch::Tensor& test_labels,
                      const torch::Tensor& train_features, const torch::Tensor& train_labels) {
@@ -95,41 +114,34 @@ private:
 };
 
 /// Throws Error where rows by class could not be had.
-void check_per_class(const EvalOptions& options, const Checkpoint& checkpoint, int64_t count) {
+void check_per_class(const Model& model, const MeasureOptions& options) {
     if (!options.per_class) return;
-    const ConditionSpec& known = checkpoint.data.condition;
-    if (known.cycle(options.sampling.classes).empty()) {
-        throw Error("--per-class: the samples are of no class");
-    }
+    const ConditionSpec& known = model.data.condition;
+    if (known.cycle(options.samplings.front().classes).empty()) throw Error("per_class: the samples are of no class");
     const int64_t least = 20 * known.classes.count;  // some of each, for the floor
-    if (count < least) throw Error(fmt::format("--per-class needs a --num of at least {}", least));
+    if (options.num.value_or(kDefaultSamples) < least) {
+        throw Error(fmt::format("per_class needs a num of at least {}", least));
+    }
+}
+
+Report report_fid(const Model& model, const MeasureOptions& options) {
+    require_digits(options, "fid");
+    check_per_class(model, options);
+    const FidReference reference(model, options);
+    Report report = reference.report;
+    add_samples(report, model, options, [&](const TimedSamples& drawn, const Condition& condition) {
+        return reference.rows(drawn, condition);
+    });
+    return report;
 }
 
 }  // namespace
 
-Report report_fid(const EvalOptions& options, const Checkpoint& checkpoint, torch::Device device) {
-    require_digits(checkpoint, "fid");
-    const int64_t count = options.num.value_or(kDefaultSamples);
-    const auto all = combinations(options, checkpoint, Direction::kSampling);
-    check_per_class(options, checkpoint, count);
-    auto reference = FidReference(checkpoint, data_of(checkpoint, options.data), count, options.per_class);
-    add_samples(
-        reference.report, all, options, checkpoint, device, [&](const TimedSamples& drawn, const Condition& condition) {
-            const auto classified = reference.classifier.classify(to_signed(to_bytes(drawn.x)));
-            std::vector<Json> rows = {reference.row(reference.all, classified, condition.classes)};
-            for (const auto& real : reference.classes) {
-                const auto of_class = real.among(condition.classes);
-                if (of_class.size(0) < 2) continue;  // not among those asked for
-                rows.push_back(reference.row(
-                    real,
-                    {classified.features.index_select(0, of_class), classified.probabilities.index_select(0, of_class)},
-                    condition.classes.index_select(0, of_class)));
-            }
-            rows.front()["seconds"] = drawn.seconds;
-            rows.front()["class_shares"] = class_shares(classified.probabilities);
-            return rows;
-        });
-    return reference.report;
+Measure fid_measure() {
+    return {.about = "Frechet distance of samples to the test images, in the features of a classifier of MNIST",
+            .run = report_fid,
+            .options = image_keys({"per_class", "plot"}),
+            .plotted = {"fid", "as_asked"}};
 }
 
-}  // namespace diffuse::cli
+}  // namespace diffuse

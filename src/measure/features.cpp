@@ -1,14 +1,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "cli/common.hpp"
-#include "cli/eval.hpp"
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/measure/frechet.hpp"
 #include "diffuse/measure/precision_recall.hpp"
+#include "measure/measures.hpp"
 
-namespace diffuse::cli {
+namespace diffuse {
 namespace {
 
 constexpr int64_t kMaxFeatures = 4096;  // the covariances' roots take minutes beyond
@@ -36,11 +36,9 @@ torch::Tensor read_features(const std::string& path) {
     return features;
 }
 
-}  // namespace
-
-Report report_features(const EvalOptions& options, const Checkpoint&, torch::Device) {
+Report report_features(const Model&, const MeasureOptions& options) {
     if (options.features.empty() || options.reference.empty()) {
-        throw Error("--metric features compares two files: --features FILE --reference FILE");
+        throw Error("features compares two files: say both features and reference");
     }
     const auto features = read_features(options.features), reference = read_features(options.reference);
     if (features.size(1) != reference.size(1)) {
@@ -62,4 +60,13 @@ Report report_features(const EvalOptions& options, const Checkpoint&, torch::Dev
     return report;
 }
 
-}  // namespace diffuse::cli
+}  // namespace
+
+Measure features_measure() {
+    return {.about = "Frechet distance, precision and recall of features from files",
+            .run = report_features,
+            .options = {"features", "reference"},
+            .of_model = false};
+}
+
+}  // namespace diffuse

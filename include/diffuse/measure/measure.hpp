@@ -1,0 +1,58 @@
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "diffuse/base/table.hpp"
+#include "diffuse/measure/nll.hpp"
+#include "diffuse/plot/figure.hpp"
+#include "diffuse/run/sample_options.hpp"
+
+/// Measures: what can be said of a model in numbers, by a table of them.
+namespace diffuse {
+
+/// What a measure found.
+struct Report {
+    nlohmann::ordered_json head;                                    ///< of all rows; "metric": what was measured
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();  ///< objects, whose keys are the table's columns
+    std::optional<Figure> figure = {};  ///< where it is not curves over what the rows vary in (`Measure::plotted`)
+};
+
+/// What is measured, and of what. Each measure takes notice of some (`Measure::options`).
+struct MeasureOptions {
+    std::optional<int64_t> num;  ///< examples, samples or trials; each measure has its own default
+    int64_t seed = 0;            ///< random seed for all noise
+    DatasetOptions dataset;      ///< the data that the model is of
+    std::string fingerprint;     ///< of those that it was trained on (`fingerprint`), for a warning; empty: not known
+    /// How samples are drawn or examples encoded, a row for each: one or more, all of the measure's direction.
+    std::vector<SampleOptions> samplings = {SampleOptions()};
+    bool per_class = false;               ///< fid: rows for each class too
+    std::optional<int64_t> observations;  ///< c2st: of a simulator's test split, a row for each
+    std::vector<double> sigmas;           ///< fisher: noise levels sigma / alpha, a row for each
+    NllOptions nll;                       ///< all but its seed
+    std::string features, reference;      ///< features: files
+    /// Called with each row as soon as it is known, so that a long table cut short is not lost.
+    std::function<void(const nlohmann::ordered_json& row)> on_row = [](const auto&) {};
+};
+/// Those that are one number or file; of the others, samplings, per_class and sigmas, the command line has its own.
+Fields fields(MeasureOptions& options);
+
+/// A row of the table of measures.
+struct Measure {
+    std::string about;  ///< a line
+    /// Throws Error for a model or options that it cannot be of, naming the option's key.
+    std::function<Report(const Model& model, const MeasureOptions& options)> run;
+    /// The keys of `MeasureOptions` ("data": its data set), `NllOptions` and `SampleOptions` that it takes notice of,
+    /// and "plot" where its report can be drawn.
+    std::set<std::string> options;
+    std::vector<std::string> plotted = {};       ///< columns that make curves over what the rows vary in
+    Direction direction = Direction::kSampling;  ///< of MeasureOptions::samplings
+    bool of_model = true;                        ///< or of files alone
+};
+const Table<Measure>& measures();
+
+}  // namespace diffuse

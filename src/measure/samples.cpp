@@ -1,0 +1,137 @@
+#include "measure/measures.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "diffuse/base/error.hpp"
+#include "diffuse/base/log.hpp"
+#include "diffuse/train/batch.hpp"
+
+namespace diffuse {
+
+std::set<std::string> point_keys(const std::set<std::string>& more) {
+    std::set<std::string> keys = {"num",       "data",  "weights",  "solver",   "spacing",           "steps",
+                                  "nfe",       "batch", "seed",     "guidance", "guidance_interval", "guidance_rescale",
+                                  "max_ratio", "guide", "tolerance"};
+    keys.insert(more.begin(), more.end());
+    return keys;
+}
+
+std::set<std::string> image_keys(const std::set<std::string>& more) {
+    std::set<std::string> keys = point_keys({"clip_x0", "threshold", "class", "negative_class"});
+    keys.insert(more.begin(), more.end());
+    return keys;
+}
+
+void add(Report& report, const Json& row, const MeasureOptions& options) {
+    report.rows.push_back(row);
+    options.on_row(row);
+}
+
+Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps) {
+    Json row;
+    row["solver"] = sampling.solver;
+    row["spacing"] = sampling.spacing;
+    row["steps"] = steps;
+    row["nfe"] = result.nfe;
+    return row;
+}
+
+void require_digits(const MeasureOptions& options, const std::string& measure) {
+    const std::string& kind = options.dataset.kind;
+    if (kind == "mnist" || kind == "digits") return;
+    throw Error(
+        fmt::format("{} takes the features of a classifier of MNIST, which says nothing of data of kind {}; "
+                    "take features of your own, from files, by the measure features",
+                    measure, kind));
+}
+
+void require_points(const Model& model, const std::string& measure) {
+    if (model.data.shape.points) return;
+    throw Error(fmt::format("{} is of points, and this network draws pictures", measure));
+}
+
+Dataset test_examples(const Model& model, const MeasureOptions& options, int64_t by_default) {
+    const Dataset test = in_terms_of(model.data, load_dataset(options.dataset, Split::kTest), "the data set");
+    const int64_t count = options.num.value_or(std::min(by_default, test.size()));
+    if (count > test.size()) {
+        throw Error(fmt::format("num {}: there are {} test {}s", count, test.size(), noun(test.spec.shape)));
+    }
+    return test.part(0, count);
+}
+
+Dataset some_training_examples(const Model& model, const MeasureOptions& options, const Dataset& train, int64_t count) {
+    const auto found = fingerprint(train, model.data.condition.classes.count > 0);
+    if (const auto& known = options.fingerprint; !known.empty() && found != known) {
+        log::warn(fmt::format("the network was trained on other data ({}) than these ({})", known, found));
+    }
+    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
+    const int64_t some = std::min(count, train.size());
+    return train.rows(DataOrder(/*seed=*/0, train.size()).indices(0, some));
+}
+
+namespace {
+
+/// "0.3,3": where guidance holds; "-" where there is none.
+std::string interval_words(const SampleOptions& sampling) {
+    if (sampling.guidance == 1) return "-";
+    if (!sampling.guidance_interval) return "all";
+    return fmt::format("{:g},{:g}", sampling.guidance_interval->first, sampling.guidance_interval->second);
+}
+
+Sampler sampler_of(const SampleOptions& sampling, const Model& model, const std::optional<Model>& guide,
+                   const Condition& condition, uint64_t seed) {
+    Sampler sampler = make_sampler(sampling, model, guide);
+    check_guidance(sampling, condition);
+    sampler.condition = condition;
+    sampler.seed = seed;
+    return sampler;
+}
+
+/// The guide of the rows that have one, which is the same in all.
+std::optional<Model> guide_of(const std::vector<SampleOptions>& samplings, torch::Device device) {
+    const auto needs_one = std::ranges::find_if(samplings, [](const auto& one) { return one.guidance != 1; });
+    return needs_one == samplings.end() ? std::nullopt : load_guide(*needs_one, device);
+}
+
+}  // namespace
+
+void add_samples(Report& report, const Model& model, const MeasureOptions& options, const MeasureSamples& measure) {
+    const auto& all = options.samplings;
+    const int64_t count = options.num.value_or(kDefaultSamples);
+    const uint64_t seed = uint64_t(options.seed);
+    const auto noise = sampling_noise(seed, 0, count, model.data.shape.sizes(), 0);
+    const auto guide = guide_of(all, model.device);
+    const bool in_intervals =
+        std::ranges::any_of(all, [](const auto& one) { return one.guidance_interval.has_value(); });
+    for (const auto& sampling : all) {
+        const Condition condition = model.data.condition.of_classes(sampling.classes, count);
+        const Sampler sampler = sampler_of(sampling, model, guide, condition, seed);
+        const int64_t steps = std::ssize(sampler.grid) - 1;
+        const auto drawn =
+            run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
+        Json head = row_of(sampling, drawn, steps);
+        head["guidance"] = sampling.guidance;
+        if (in_intervals) head["interval"] = interval_words(sampling);
+        for (const Json& said : measure(drawn, condition)) {
+            Json row = head;
+            row.update(said);
+            add(report, row, options);
+        }
+    }
+}
+
+TimedSamples PointSource::draw(const Condition& condition, int64_t count, uint64_t seed,
+                               const std::string& what) const {
+    const Sampler sampler = sampler_of(sampling, model, guide, condition, seed);
+    return run_with_progress(what + ": step", sampler, sampling_noise(seed, 0, count, model.data.shape.sizes(), 0));
+}
+
+PointSource only_source(const Model& model, const MeasureOptions& options, const std::string& measure) {
+    const auto& all = options.samplings;
+    if (all.size() == 1) return {model, all.front(), load_guide(all.front(), model.device)};
+    throw Error(fmt::format("{} takes one way of sampling; give one solver, spacing and number of steps", measure));
+}
+
+}  // namespace diffuse
