@@ -101,6 +101,7 @@ void make_cuda_exact() {
 }
 
 torch::Tensor to_device(const torch::Tensor& x, torch::Device device) {
+    if (!x.defined()) return x;
     return device.is_cuda() ? x.pin_memory().to(device, /*non_blocking=*/true) : x.to(device);
 }
 

@@ -12,6 +12,7 @@
 #include "diffuse/base/progress.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
+#include "diffuse/run/run_writer.hpp"
 #include "diffuse/run/trainer.hpp"
 #include "diffuse/train/learning_rate.hpp"
 
@@ -52,16 +53,16 @@ Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     return result_of(/*as_json=*/false, {}, to_text(to_json(config), 2));
 }
 
-/// Trains for a few seconds, in a folder of its own, to say how long all of it would take.
-Result estimate(Config config, const Dataset& dataset, torch::Device device) {
+/// Trains for a few seconds, writing nothing, to say how long all of it would take.
+Result estimate(const Config& config, const Dataset& dataset, torch::Device device) {
     constexpr double kSeconds = 4;
     constexpr int64_t kWarmUp = 3, kLeast = 2;  // steps: the first ones are slower
-    config.train.sample_every = 0;
-    const TemporaryFolder folder;
     int64_t calls = 0;
     double seconds = 0;
     Stopwatch watch;
-    train(config, dataset, device, RunFolder::create(folder / "run", /*force=*/false), std::nullopt, [&] {
+    Progress progress("training: step", config.train.steps);
+    const TrainingObserver shown{.on_step = [&](const TrainingStep& step) { progress.update(step.step); }};
+    train(config, dataset, device, {shown}, std::nullopt, [&] {
         if (++calls == kWarmUp + 1) watch = {};
         seconds = watch.seconds();
         return calls > kWarmUp + kLeast && seconds > kSeconds;
@@ -75,13 +76,28 @@ Result estimate(Config config, const Dataset& dataset, torch::Device device) {
                     config.train.steps, double(config.train.batch_size) / a_step, steps));
 }
 
-/// Trains to the end or to a signal, and says where the result is.
+/// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it diverges, the error says how
+/// to go on.
+int64_t train_into(const RunFolder& folder, const Config& config, const Dataset& dataset, torch::Device device,
+                   const std::optional<Checkpoint>& start) {
+    try {
+        return train(config, dataset, device, {run_writer(folder)}, start, [] { return received_signal != 0; });
+    } catch (const Diverged& error) {
+        throw Error(fmt::format("{}; the checkpoint of step {} is kept; resume it with a lower learning rate: diffuse "
+                                "train --resume {} --set train.learning_rate={}",
+                                error.what(), error.checkpoint_step, shell_word(display_path(folder.path())),
+                                config.train.learning_rate / 10),
+                    error.exit_code);
+    }
+}
+
+/// Likewise, and says where the result is.
 Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
                     const std::optional<Checkpoint>& start) {
     stop_on_signals();
     log::debug(describe(device));
     const Stopwatch watch;
-    const int64_t saved = train(config, dataset, device, folder, start, [] { return received_signal != 0; });
+    const int64_t saved = train_into(folder, config, dataset, device, start);
     const std::string path = display_path(folder.path());
     if (saved < config.train.steps) {
         throw Error(fmt::format("interrupted; step {} of {} is saved; resume it by: diffuse train --resume {}", saved,

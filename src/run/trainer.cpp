@@ -1,6 +1,5 @@
 #include "diffuse/run/trainer.hpp"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -8,17 +7,13 @@
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/error.hpp"
-#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/random.hpp"
-#include "diffuse/data/csv.hpp"
-#include "diffuse/data/png.hpp"
 #include "diffuse/diffusion/objective.hpp"
-#include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/machine.hpp"
-#include "diffuse/run/sampling.hpp"
+#include "diffuse/run/validation.hpp"
 #include "diffuse/train/batch.hpp"
 #include "diffuse/train/flat_parameters.hpp"
 #include "diffuse/train/learning_rate.hpp"
@@ -28,47 +23,32 @@
 namespace diffuse {
 namespace {
 
-constexpr int64_t kMaxValidation = 1024, kValidationGroup = 16;  // examples
-constexpr int64_t kMaxPreviewImages = 64, kPreviewColumns = 8, kMaxPreviewColumns = 16, kPreviewSteps = 25,
-                  kPreviewPoints = 2000;
-
-/// As many that each column shows one class, where that is possible.
-int64_t preview_columns(int64_t classes) {
-    if (classes == 0 || classes > kMaxPreviewColumns) return kPreviewColumns;
-    return classes * std::max<int64_t>(1, kPreviewColumns / classes);
-}
-
 /// Images a second since the last line of metrics, without the time that samples and checkpoints take.
 struct Speed {
     int64_t steps = 0;
     Stopwatch watch;
 };
 
-/// The first test examples, as the network sees them.
-Dataset held_out(const DatasetOptions& options, const DataSpec& data) {
-    const Dataset test = in_terms_of(data, load_dataset(options, Split::kTest), "the test split");
-    return test.part(0, std::min(kMaxValidation, test.size()));
-}
-
+/// The weights of a training, and the loop over its steps.
 class Trainer {
 public:
     Trainer(const Config& config, const Dataset& dataset, const std::string& fingerprint, torch::Device device,
-            const RunFolder& folder)
+            const std::vector<TrainingObserver>& observers)
         : config_(config),
           data_(seen_by_network(config, dataset.spec)),
           device_(device),
-          folder_(folder),
+          observers_(observers),
           fingerprint_(fingerprint),
           machine_(describe(device)),
           seed_(uint64_t(config.seed)),
-          threads_(at::get_num_threads()),
           examples_(dataset.examples.to(device)),
           condition_(data_.condition.taken(dataset.condition)),
-          validation_(config.train.validate_every > 0 ? std::optional(held_out(config.dataset, data_)) : std::nullopt),
           order_(seed_, dataset.size()),
           schedule_(make_schedule(config.schedule)),
           parameterization_(make_parameterization(config.parameterization)),
           objective_(make_objective(config.train.objective, parameterization_, schedule_, config.train.weighting)),
+          validation_(config.train.validate_every > 0 ? make_validation(config, data_, objective_, schedule_, device)
+                                                      : Validation()),
           average_(new_network(config, data_, device)),
           groups_(weight_groups(average_, config.train.optimizer)),
           ema_(flatten_parameters(groups_.parameters())),
@@ -78,12 +58,11 @@ public:
                     weights_, config.train.batch_size),
           optimizer_(groups_, config.train, weights_, ema_),
           learning_rate_(make_learning_rate(config.train, config.train.learning_rate)),
-          muon_learning_rate_(make_learning_rate(config.train, config.train.muon_learning_rate)),
-          metrics_(folder.path() / kMetricsName) {
+          muon_learning_rate_(make_learning_rate(config.train, config.train.muon_learning_rate)) {
         average_.set_training(false);
     }
 
-    void resume_from(const Checkpoint& checkpoint, double wall_seconds) {
+    void resume_from(const Checkpoint& checkpoint) {
         const TrainingState& training = checkpoint.training;
         if (training.machine != machine_) {
             log::warn(
@@ -99,29 +78,33 @@ public:
         optimizer_.adamw.steps = step_ - bad_steps_;
         window_ = training.window;
         last_loss_ = training.loss;
-        wall_seconds_before_ = wall_seconds;
     }
 
     int64_t run(const std::function<bool()>& stop) {
         std::optional<SingleThreaded> guard;
         if (device_.is_cpu()) guard.emplace();
         const TrainOptions& train = config_.train;
-        const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
-        Progress progress("training: step", train.steps, step_);
         if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
         while (step_ < train.steps && !stop()) {
             take_step();
+            tell(&TrainingObserver::on_step, TrainingStep{step_, window_.mean_loss(), images_per_second()});
             const bool last = step_ == train.steps;
-            if (due(train.log_every) || due(train.validate_every) || last) log_metrics();
-            if (due(train.sample_every) || (last && train.sample_every > 0)) save_samples(progress);
+            if (due(train.log_every) || due(train.validate_every) || last) report_metrics();
+            if (due(train.sample_every) || (last && train.sample_every > 0)) offer_preview();
             if (due(train.checkpoint_every) || last) save();
-            progress.update(step_, [&] { return status(); });
         }
         save();
         return saved_step_;
     }
 
 private:
+    template <class Event, class Value>
+    void tell(Event TrainingObserver::*event, const Value& value) const {
+        for (const auto& observer : observers_) (observer.*event)(value);
+    }
+
+    bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
+
     void take_step() {
         if (speed_.steps == 0) speed_ = Speed{};
         const int64_t batch_size = config_.train.batch_size, position = step_ * batch_size;
@@ -144,10 +127,9 @@ private:
         update_weights(losses, gradient, levels);
     }
 
-    /// Of the examples at these positions, where the objective needs them.
+    /// Of the examples at these positions.
     torch::Tensor directions_of(int64_t first, int64_t count) const {
-        if (!needs_of(config_.train.objective).directions) return {};
-        return to_device(training_directions(seed_, first, count, config_.train.projections, data_.shape.sizes()),
+        return to_device(training_directions(seed_, first, count, config_.train.directions(), data_.shape.sizes()),
                          device_);
     }
 
@@ -173,14 +155,9 @@ private:
                         muon_learning_rate_(step_), ema_decay(config_.train.ema_decay, step_),
                         [&](int64_t count, const auto& work) { replicas_.for_each(count, work); });
         for (size_t i = 0; i < levels.size(); ++i) {
-            const double part = (levels[i].t - 1) / double(schedule_.steps());
-            const size_t bin = std::min(kLevelBins - 1, size_t(part * double(kLevelBins)));
-            window_.level_loss[bin] += each[i];
-            ++window_.level_count[bin];
+            window_.add_example((levels[i].t - 1) / double(schedule_.steps()), each[i]);
         }
-        window_.loss += step_loss;
-        window_.grad_norm += norm;
-        ++window_.steps;
+        window_.add_step(step_loss, norm);
     }
 
     /// Leaves the weights as they are. The next step draws other images, times and noise, and may be good again.
@@ -188,107 +165,40 @@ private:
         ++bad_steps_;
         if (bad_in_a_row_ == 0) log::warn(fmt::format("step {}: loss or gradient is not finite; skipped", step_));
         if (++bad_in_a_row_ < config_.train.max_bad_steps && step_ < config_.train.steps) return;
-        throw Error(
-            fmt::format(
-                "neither loss nor gradient was finite in the last {} steps, up to step {}; the "
-                "checkpoint of step {} is kept; resume it with a lower learning rate: diffuse train --resume {} "
-                "--set train.learning_rate={}",
-                bad_in_a_row_, step_, saved_step_, shell_word(display_path(folder_.path())),
-                config_.train.learning_rate / 10),
-            kRunFailed);
+        throw Diverged(fmt::format("neither loss nor gradient was finite in the last {} steps, up to step {}",
+                                   bad_in_a_row_, step_),
+                       saved_step_);
     }
 
-    double mean_loss() const { return window_.loss / double(window_.steps); }
     double images_per_second() const {
         return double(speed_.steps * config_.train.batch_size) / speed_.watch.seconds();
     }
 
-    /// The mean loss of each part of the levels; null where the window has none of it.
-    nlohmann::ordered_json level_losses() const {
-        nlohmann::ordered_json losses;
-        for (size_t i = 0; i < kLevelBins; ++i) {
-            const double count = window_.level_count[i];
-            losses.push_back(count > 0 ? nlohmann::ordered_json(window_.level_loss[i] / count) : nullptr);
-        }
-        return losses;
+    Metrics metrics() const {
+        const double seconds = watch_.seconds();
+        return {
+            .step = step_,
+            .images = step_ * config_.train.batch_size,
+            .loss = window_.mean_loss(),
+            .level_loss = window_.mean_level_loss(),
+            .validation_loss = due(config_.train.validate_every) ? std::optional(validation_(average_)) : std::nullopt,
+            .grad_norm = window_.mean_grad_norm(),
+            .learning_rate = learning_rate_(step_),
+            .bad_steps = bad_steps_,
+            .images_per_second = images_per_second(),
+            .wall_seconds = seconds};
     }
 
-    /// The mean loss of the averaged network on held-out images, always at the same levels and noise.
-    double validate() const {
-        const torch::NoGradGuard no_grad;
-        const int64_t count = validation_->size();
-        const auto levels = training_levels(seed_, /*step=*/0, count, schedule_, config_.train.levels);
-        auto losses = torch::empty({count});
-        for_each_group(count, kValidationGroup, device_, threads_, [&](int64_t first, int64_t size) {
-            const torch::NoGradGuard on_this_thread;
-            const auto eps =
-                normal_images(seed_, Purpose::kValidationNoise, first, size, data_.shape.sizes(), /*draw=*/0);
-            const Dataset some = validation_->part(first, size);
-            const Batch batch{to_device(to_network(some.examples), device_),
-                              to_device(eps, device_),
-                              {levels.begin() + first, levels.begin() + first + size},
-                              some.condition.to(device_),
-                              directions_of(first, size)};
-            losses.narrow(0, first, size)
-                .copy_(objective_([this](const NetworkInput& input) { return average_(input); }, batch));
-        });
-        return losses.mean().item<double>();
-    }
-
-    std::string status() const {
-        if (window_.steps == 0 || speed_.steps == 0) return last_status_;
-        return fmt::format("loss {:.4f}  {:.0f} images/s", mean_loss(), images_per_second());
-    }
-
-    void log_metrics() {
-        const double seconds = wall_seconds_before_ + watch_.seconds();
-        last_loss_ = window_.steps > 0 ? std::optional(mean_loss()) : std::nullopt;
-        nlohmann::ordered_json line;
-        line["step"] = step_;
-        line["images"] = step_ * config_.train.batch_size;
-        line["loss"] = mean_loss();
-        line["level_loss"] = level_losses();
-        if (validation_ && step_ % config_.train.validate_every == 0) line["validation_loss"] = validate();
-        line["grad_norm"] = window_.grad_norm / double(window_.steps);
-        line["learning_rate"] = learning_rate_(step_);
-        line["bad_steps"] = bad_steps_;
-        line["images_per_second"] = images_per_second();
-        line["wall_seconds"] = seconds;
-        metrics_.append(to_text(line));
-        log::debug(to_text(line));
-        last_status_ = status();
+    void report_metrics() {
+        last_loss_ = window_.steps > 0 ? std::optional(window_.mean_loss()) : std::nullopt;
+        tell(&TrainingObserver::on_metrics, metrics());
         window_ = {};
         speed_ = {};
     }
 
-    void save_samples(Progress& progress) {
-        SampleOptions options{.solver = "ddim", .steps = std::min(kPreviewSteps, grid_start(schedule_))};
-        const ExampleShape& shape = data_.shape;
-        const int64_t columns = preview_columns(data_.condition.classes.count);
-        const int64_t count = shape.points ? kPreviewPoints : kMaxPreviewImages / columns * columns;
-        Sampler sampler = make_sampler(options, model_of(average_, parameterization_, schedule_, data_, device_));
-        sampler.condition = condition_.numbers.defined()
-                                ? condition_.rows(torch::arange(count).remainder(condition_.size()))
-                                : data_.condition.of_classes(options.classes, count);
-        sampler.threads = threads_;
-        sampler.progress = [&](int64_t, int64_t) { progress.update(step_, [] { return "drawing samples"; }); };
-        const auto start = sampling_noise(seed_, 0, count, shape.sizes(), 0);
-        const auto samples = diffuse::run(sampler, start).x;
-        const auto path = folder_.path() / kSamplesName / step_name(step_, shape.points ? ".csv" : ".png");
-        const auto values = data_.codec.decode(samples);
-        if (shape.points) {
-            write_csv(path, {names(data_.codec.columns), values}, /*as_float32=*/true);
-        } else {
-            write_png(path, sheet(values, columns, sheet_scale({}, shape.height, shape.width)), preview_texts(options));
-        }
-        log::debug(fmt::format("saved {}", display_path(path)));
-    }
-
-    /// Nothing of the command line, so that a run that was resumed has the same files.
-    PngTexts preview_texts(const SampleOptions& options) const {
-        PngTexts texts = origin_of(options, *options.steps, data_.shape, identity(checkpoint(), options.weights));
-        texts.emplace_back("seed", std::to_string(seed_));
-        return texts;
+    void offer_preview() const {
+        const Model averaged = model_of(average_, parameterization_, schedule_, data_, device_);
+        tell(&TrainingObserver::on_preview, Preview{checkpoint(), averaged, condition_});
     }
 
     Checkpoint checkpoint() const {
@@ -307,35 +217,23 @@ private:
     /// Nothing is saved amid bad steps: the weights that led to them may be beyond repair.
     void save() {
         if (bad_in_a_row_ > 0 || saved_step_ == step_) return;
-        try {
-            metrics_.flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
-            folder_.save(checkpoint(), config_.train.keep_checkpoints);
-        } catch (const Error& error) {
-            if (saved_step_ < 0) throw;
-            throw Error(
-                fmt::format("{}; step {} is the last that is saved; when that is mended, diffuse train --resume "
-                            "goes on from there",
-                            error.what(), saved_step_),
-                error.exit_code);
-        }
+        tell(&TrainingObserver::on_checkpoint, checkpoint());
         saved_step_ = step_;
-        log::debug(fmt::format("saved {} of step {}", display_path(folder_.path() / kCheckpointName), step_));
     }
 
     const Config config_;
     const DataSpec data_;
     const torch::Device device_;
-    const RunFolder& folder_;
+    const std::vector<TrainingObserver>& observers_;
     const std::string fingerprint_, machine_;
     const uint64_t seed_;
-    const int64_t threads_;
     const torch::Tensor examples_;
     const Condition condition_;
-    const std::optional<Dataset> validation_;  // test examples
     DataOrder order_;
     const Schedule schedule_;
     const Parameterization parameterization_;
     const Objective objective_;
+    const Validation validation_;  // where it is ever due
     Net average_;
     const WeightGroups groups_;  // of average_
     torch::Tensor ema_, weights_;
@@ -346,10 +244,7 @@ private:
     MetricsWindow window_;
     std::optional<double> last_loss_;
     Speed speed_;
-    std::string last_status_;
-    double wall_seconds_before_ = 0;
     Stopwatch watch_;
-    LineFile metrics_;
 };
 
 void require_same_data(const Checkpoint& checkpoint, const std::string& found) {
@@ -364,16 +259,15 @@ void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
     require_same_data(checkpoint, fingerprint(dataset, checkpoint.config.net.classes.value_or(0) > 0));
 }
 
-int64_t train(const Config& asked, const Dataset& dataset, torch::Device device, const RunFolder& folder,
-              const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
+int64_t train(const Config& asked, const Dataset& dataset, torch::Device device,
+              const std::vector<TrainingObserver>& observers, const std::optional<Checkpoint>& start,
+              const std::function<bool()>& stop) {
     const Config config = with_classes(asked, dataset);
     const std::string data = fingerprint(dataset, *config.net.classes > 0);
     if (start) require_same_data(*start, data);
-    const double wall_seconds = folder.trim_metrics(start ? start->step : 0);
-    // First of all files, so that whatever is killed from here on can be resumed.
-    write_file(folder.path() / kConfigName, to_text(to_json(config), 2) + "\n");
-    Trainer trainer(config, dataset, data, device, folder);
-    if (start) trainer.resume_from(*start, wall_seconds);
+    for (const auto& observer : observers) observer.on_start(config, start);
+    Trainer trainer(config, dataset, data, device, observers);
+    if (start) trainer.resume_from(*start);
     return trainer.run(stop);
 }
 

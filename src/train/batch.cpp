@@ -90,6 +90,7 @@ torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first)
 
 torch::Tensor training_directions(uint64_t seed, int64_t first, int64_t count, int64_t projections,
                                   torch::IntArrayRef shape) {
+    if (projections == 0) return {};
     std::vector<int64_t> each = {projections};
     each.insert(each.end(), shape.begin(), shape.end());
     return normal_images(seed, Purpose::kDirection, first, count, each, /*draw=*/0).sign();

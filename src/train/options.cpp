@@ -6,6 +6,8 @@
 
 namespace diffuse {
 
+int64_t TrainOptions::directions() const { return needs_of(objective).directions ? projections : 0; }
+
 Fields fields(TrainOptions& o) {
     using Integer = Number<int64_t>;
     using Real = Number<double>;

@@ -46,6 +46,12 @@ grep -q "train.steps: $steps, was 100000" err.txt || fail "resume does not say w
 (cd interrupted && "$diffuse" train --resume) >/dev/null 2>err.txt || fail "resuming a finished run failed: $(cat err.txt)"
 grep -q "is finished: $steps steps of $steps" err.txt || fail "resuming a finished run said: $(cat err.txt)"
 
+# a training that diverges keeps its last good checkpoint, and says how to go on
+code=0
+train --set train.learning_rate=10 --set train.weight_decay=10 --set train.warmup_steps=0 --set train.max_bad_steps=4 --set train.steps=1000 --out diverged >out.txt 2>err.txt || code=$?
+[ $code = 1 ] || fail "a training that diverges gave exit code $code"
+tail -n 1 err.txt | grep -qE "^error: neither loss nor gradient was finite in the last 4 steps, up to step [0-9]+; the checkpoint of step [0-9]+ is kept; resume it with a lower learning rate: diffuse train --resume $folder/diverged --set train.learning_rate=1$" || fail "a training that diverges: $(cat err.txt)"
+
 # a run of 17 steps that is prolonged to 30 ends as one of 30, bit for bit
 train --set train.decay=none --set train.sample_every=0 --out whole >/dev/null 2>&1
 train --set train.decay=none --set train.sample_every=0 --set train.steps=17 --out parts >/dev/null 2>&1

@@ -7,6 +7,7 @@
 #include "diffuse/measure/fisher.hpp"
 #include "diffuse/measure/two_sample.hpp"
 #include "diffuse/run/model.hpp"
+#include "diffuse/run/run_writer.hpp"
 #include "diffuse/run/trainer.hpp"
 #include "testing.hpp"
 
@@ -183,7 +184,7 @@ int64_t train_in(const Config& config, const std::filesystem::path& path, int st
     const bool is_new = !path_exists(path);
     const auto folder = is_new ? RunFolder::create(path, false) : RunFolder::open(path);
     const auto start = is_new ? std::nullopt : std::optional(load_checkpoint(path));
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, folder, start,
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)}, start,
                  [steps, asked = 0]() mutable { return ++asked > steps; });
 }
 

@@ -13,6 +13,7 @@
 #include "diffuse/base/random.hpp"
 #include "diffuse/nets/unet.hpp"
 #include "diffuse/run/machine.hpp"
+#include "diffuse/run/run_writer.hpp"
 #include "diffuse/run/trainer.hpp"
 #include "diffuse/solve/likelihood.hpp"
 #include "diffuse/solve/sampler.hpp"
@@ -69,8 +70,8 @@ Config small(int64_t steps) {
 /// Trains until config.train.steps, from `start` if there is one.
 Checkpoint trained(const Config& config, torch::Device device, const std::filesystem::path& path,
                    const std::optional<Checkpoint>& start = {}) {
-    train(config, load_dataset(config.dataset, Split::kTrain), device, RunFolder::create(path, false), start,
-          [] { return false; });
+    const auto folder = RunFolder::create(path, false);
+    train(config, load_dataset(config.dataset, Split::kTrain), device, {run_writer(folder)}, start);
     return load_checkpoint(path);
 }
 

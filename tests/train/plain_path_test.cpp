@@ -50,16 +50,16 @@ struct Path {
 class PlainPath : public testing::TestWithParam<Path> {};
 
 TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheData) {
-    const TemporaryFolder folder;
     const Config config = eps_config(GetParam().schedule, GetParam().steps);
     const Dataset data = load_dataset(config.dataset, Split::kTrain);
     set_threads(2);
-    train(config, data, torch::kCPU, RunFolder::create(folder / "run", false), std::nullopt, [] { return false; });
-    const Model model = make_model(load_checkpoint(folder / "run"), "ema", torch::kCPU);
+    std::optional<Model> model;
+    train(config, data, torch::kCPU,
+          {{.on_checkpoint = [&](const Checkpoint& last) { model = make_model(last, "ema", torch::kCPU); }}});
     const auto noise = sampling_noise(0, 0, 64, {1, 28, 28}, 0);
     const Statistics real = statistics_of(to_signed(data.examples));
     for (const auto& name : GetParam().solvers) {
-        const Sampler sampler = make_sampler({.solver = name, .steps = 20}, model);
+        const Sampler sampler = make_sampler({.solver = name, .steps = 20}, *model);
         const Statistics drawn = statistics_of(run(sampler, noise).x);
         expect_like_data(drawn, real, name);
     }

@@ -9,6 +9,7 @@
 #include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/model.hpp"
+#include "diffuse/run/run_writer.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -30,13 +31,14 @@ Config small() {
 bool never() { return false; }
 
 int64_t run(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU,
-                 RunFolder::create(path, /*replace=*/false), std::nullopt, stop);
+    const auto folder = RunFolder::create(path, /*replace=*/false);
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)}, {}, stop);
 }
 
 int64_t resume(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
     const auto folder = RunFolder::open(path);
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, folder, load_checkpoint(path), stop);
+    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)},
+                 load_checkpoint(path), stop);
 }
 
 std::function<bool()> after(int steps) {
@@ -149,7 +151,8 @@ TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
     EXPECT_FALSE(labels_of(load_checkpoint(folder / "asked")).defined());
     config.net.classes = {};
     const Dataset digits = load_dataset(config.dataset, Split::kTrain);
-    train(config, {digits.examples, {}}, torch::kCPU, RunFolder::create(folder / "none", false), std::nullopt, never);
+    const auto none = RunFolder::create(folder / "none", false);
+    train(config, {digits.examples, {}}, torch::kCPU, {run_writer(none)});
     EXPECT_TRUE(checkpoint_bytes(folder / "none") == checkpoint_bytes(folder / "asked"));
 }
 
@@ -239,10 +242,7 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
     config.train.steps = 70;
     Dataset relabelled = load_dataset(config.dataset, Split::kTrain);
     relabelled.condition.classes[0] = 9 - relabelled.condition.classes[0];
-    expect_contains(error_of([&] {
-                        train(config, relabelled, torch::kCPU, RunFolder::open(folder / "short"),
-                              load_checkpoint(folder / "short"), never);
-                    }),
+    expect_contains(error_of([&] { train(config, relabelled, torch::kCPU, {}, load_checkpoint(folder / "short")); }),
                     "not the one this run was trained on");
     config.dataset.seed = 1;
     expect_contains(error_of([&] { resume(config, folder / "short"); }), "not the one this run was trained on");
@@ -307,9 +307,7 @@ TEST(Trainer, StoppedAmidBadStepsItSaysWhichCheckpointIsThere) {
 TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     const TemporaryFolder folder;
     const Config config = diverging();
-    const auto error = error_of([&] { run(config, folder / "run"); });
-    expect_contains(error, "in the last 4 steps");
-    expect_contains(error, "--resume");
+    expect_contains(error_of([&] { run(config, folder / "run"); }), "in the last 4 steps");
     const Checkpoint kept = load_checkpoint(folder / "run");
     for (const auto* tensors : {&kept.model, &kept.training.momentum}) {
         for (const auto& [name, tensor] : *tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
@@ -323,6 +321,38 @@ TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
         EXPECT_EQ(line["bad_steps"], bad);
         EXPECT_TRUE(line["step"] <= kept.step || line["loss"].is_null());
     }
+}
+
+TEST(Trainer, CallsItsObserversInOrderAndNeedsNoFolder) {
+    const Config config = small();
+    std::vector<std::string> events;
+    std::vector<double> losses;
+    int64_t steps = 0;
+    const auto happened = [&](const std::string& event, int64_t step) {
+        EXPECT_EQ(step, steps) << event;
+        events.push_back(event + " " + std::to_string(step));
+    };
+    const TrainingObserver own{
+        .on_start = [&](const Config& resolved, const auto& start) { EXPECT_EQ(resolved.net.classes, 10); },
+        .on_step = [&](const TrainingStep& step) { EXPECT_EQ(step.step, ++steps); },
+        .on_metrics =
+            [&](const Metrics& line) {
+                happened("metrics", line.step);
+                losses.push_back(line.loss);
+            },
+        .on_preview = [&](const Preview& preview) { happened("preview", preview.checkpoint.step); },
+        .on_checkpoint = [&](const Checkpoint& checkpoint) { happened("checkpoint", checkpoint.step); }};
+    const TrainingObserver idle;
+    EXPECT_EQ(train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {idle, own}), 60);
+    EXPECT_EQ(events, (std::vector<std::string>{"checkpoint 0", "metrics 10", "metrics 20", "metrics 30", "preview 30",
+                                                "checkpoint 30", "metrics 40", "metrics 50", "metrics 60", "preview 60",
+                                                "checkpoint 60"}));
+
+    const TemporaryFolder folder;
+    run(config, folder / "run");
+    const auto lines = metrics(folder / "run");
+    ASSERT_EQ(lines.size(), losses.size());
+    for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["loss"], losses[i]) << i;
 }
 
 }  // namespace

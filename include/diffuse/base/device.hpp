@@ -18,7 +18,7 @@ std::string cuda_version();
 /// float32. To be called before anything is computed there.
 void make_cuda_exact();
 
-/// x on a device. A GPU fetches it when it gets there, and this thread goes on meanwhile.
+/// x on a device; not defined where x is not. A GPU fetches it when it gets there, and this thread goes on meanwhile.
 torch::Tensor to_device(const torch::Tensor& x, torch::Device device);
 
 /// The cores that this process may use: those it is bound to (taskset), as many as its control groups allow (the quota

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -8,18 +7,9 @@
 #include <vector>
 
 #include "diffuse/run/config.hpp"
+#include "diffuse/run/metrics.hpp"
 
 namespace diffuse {
-
-/// A part of the trained levels: t from T i / 10 to T (i + 1) / 10.
-inline constexpr size_t kLevelBins = 10;
-
-/// Sums since the last line of metrics.
-struct MetricsWindow {
-    double loss = 0, grad_norm = 0;
-    int64_t steps = 0;
-    std::array<double, kLevelBins> level_loss{}, level_count{};  ///< of examples, by their level
-};
 
 /// What only a continued training needs. There is no generator in it: all that is drawn is a function of (seed, step).
 struct TrainingState {

@@ -53,7 +53,7 @@ torch::Tensor training_labels(uint64_t seed, int64_t first, const torch::Tensor&
 torch::Tensor flipped(const torch::Tensor& images, uint64_t seed, int64_t first);
 
 /// Directions of sliced score matching, of the examples at positions first .. first + count - 1: float32
-/// [count, projections, shape], each entry -1 or 1 with the same probability.
+/// [count, projections, shape], each entry -1 or 1 with the same probability. Not defined for 0 projections.
 torch::Tensor training_directions(uint64_t seed, int64_t first, int64_t count, int64_t projections,
                                   torch::IntArrayRef shape);
 

@@ -31,6 +31,8 @@ struct TrainOptions {
     int64_t sample_every = 1000;
     int64_t checkpoint_every = 1000;
     int64_t keep_checkpoints = 0;
+    /// Random directions of each example that the objective needs: `projections`, or 0.
+    int64_t directions() const;
 };
 Fields fields(TrainOptions& options);
 
