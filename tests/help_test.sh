@@ -69,7 +69,7 @@ completes "diffuse sa" sample
 completes "diffuse sample --sol" --solver
 completes "diffuse sample --solver dpmpp" dpmpp-2m dpmpp-3m
 completes "diffuse sample --solver=u" unipc
-completes "diffuse eval --solvers ddim,he" ddim,heun
+completes "diffuse eval --solver ddi" ddim
 completes "diffuse encode --weights " ema raw
 completes "diffuse train --set train.dec" train.decay=cosine train.decay=linear train.decay=none
 completes "diffuse train --set train.decay=l" linear
@@ -121,7 +121,7 @@ num() { "$diffuse" sample --checkpoint run --steps 1 --out a.png --json --quiet 
 tr -s ' \n' ' ' <sample.txt | grep 'default 64, or a little more to fill the rows of classes' >/dev/null || fail "no default of --num in the help"
 [ "$(num --class none)" = 64 ] && [ "$(num)" = 70 ] || fail "--num is not 64 by default, nor 70 with ten classes"
 for metric in nll roundtrip; do
-    case $metric in nll) also="--num 2 --ode-steps 50 --probes 1" ;; *) also="--num 2 --solvers unipc --spacings uniform --steps 20" ;; esac
+    case $metric in nll) also="--num 2 --ode-steps 50 --probes 1" ;; *) also="--num 2 --solver unipc --spacing uniform --steps 20" ;; esac
     "$diffuse" eval --checkpoint run --metric $metric --num 2 --json --quiet >a.json
     # shellcheck disable=SC2086
     "$diffuse" eval --checkpoint run --metric $metric --json --quiet --weights ema $also >b.json

@@ -23,7 +23,7 @@ inline const std::vector<std::string> kStepSchedules = {"linear", "scaled-linear
 
 /// What every solver can be made with for grids of a schedule's.
 inline SolverOptions on_schedule(const Schedule& schedule, double eta = 0) {
-    SolverOptions options(eta);
+    SolverOptions options{.eta = eta};
     options.schedule = std::make_shared<Schedule>(schedule);
     options.steps = 10;
     return options;

@@ -42,6 +42,9 @@ bool has_type(const Json& json, const std::string&) {
     return json.is_string() && json.get_ref<const std::string&>().find('\0') == std::string::npos;
 }
 
+/// What stands before a message.
+std::string before(const std::string& what) { return what.empty() ? "" : what + ": "; }
+
 /// Reads one value; errors name it by its path.
 struct Reader {
     const Json& json;
@@ -50,7 +53,7 @@ struct Reader {
 
     [[noreturn]] void reject(const std::string& where, const Json& found, const std::string& wanted) const {
         const std::string shown = found.is_structured() ? fmt::format("an {}", found.type_name()) : to_text(found);
-        throw Error(fmt::format("{}: {} is {}; expected {}", what, where, shown, wanted));
+        throw Error(fmt::format("{}{} is {}; expected {}", before(what), where, shown, wanted));
     }
     template <class T>
     T checked(const std::string& where, const Json& found, T low, T high) const {
@@ -99,7 +102,7 @@ struct Reader {
     void operator()(const Choice& choice) const {
         take(choice.value);
         if (std::find(choice.known.begin(), choice.known.end(), *choice.value) != choice.known.end()) return;
-        throw Error(fmt::format("{}: {}", what, unknown_name(path, *choice.value, choice.known)));
+        throw Error(before(what) + unknown_name(path, *choice.value, choice.known));
     }
     void operator()(const List& list) const {
         if (!json.is_array() || json.size() < list.min_size || json.size() > list.max_size)
@@ -141,18 +144,21 @@ struct Reader {
     void operator()(const Fields& section) const;
 };
 
-/// The value of the section's field "kind"; empty where it has none.
-std::string kind_in(const Fields& fields) {
-    for (const auto& field : fields) {
-        const auto* choice = std::get_if<Choice>(&field.value);
-        if (choice && field.key == "kind") return *choice->value;
-    }
-    return "";
+/// What is chosen by the field that this one belongs to.
+const std::string& chosen(const Fields& section, const Field& field) {
+    const auto choice = std::ranges::find(section, field.belongs.choice, &Field::key);
+    return *std::get<Choice>(choice->value).value;
 }
 
-/// Whether a field is one of this kind.
-bool belongs(const Field& field, const std::string& kind) {
-    return field.of_kind.empty() || (", " + field.of_kind + ",").find(", " + kind + ",") != std::string::npos;
+bool is_at_home(const Fields& section, const Field& field) {
+    const Belongs& belongs = field.belongs;
+    return belongs.choice.empty() || std::ranges::find(belongs.names, chosen(section, field)) != belongs.names.end();
+}
+
+/// "train.levels_std belongs to train.levels log-normal, logit-normal; here that is uniform"
+std::string homeless(const Fields& section, const Field& field, const std::string& prefix) {
+    return fmt::format("{0}{1} belongs to {0}{2} {3}; here that is {4}", prefix, field.key, field.belongs.choice,
+                       fmt::join(field.belongs.names, ", "), chosen(section, field));
 }
 
 void read_section(const Fields& fields, const Json& json, const std::string& what, const std::string& prefix) {
@@ -161,15 +167,14 @@ void read_section(const Fields& fields, const Json& json, const std::string& wha
         paths.push_back(prefix + field.key);
         const auto found = json.find(field.key);
         if (found == json.end()) continue;
-        if (const std::string kind = kind_in(fields); !belongs(field, kind)) {
-            throw Error(fmt::format("{}: {} belongs to {}kind \"{}\"; here that is \"{}\"", what, paths.back(), prefix,
-                                    field.of_kind, kind));
+        if (!found->is_null() && !is_at_home(fields, field)) {
+            throw Error(before(what) + homeless(fields, field, prefix));
         }
         std::visit(Reader{*found, what, paths.back(), field}, field.value);
     }
     for (const auto& item : json.items()) {
         if (std::find(paths.begin(), paths.end(), prefix + item.key()) != paths.end()) continue;
-        throw Error(fmt::format("{}: {}", what, unknown_name("key", prefix + item.key(), paths)));
+        throw Error(before(what) + unknown_name("key", prefix + item.key(), paths));
     }
 }
 
@@ -191,6 +196,18 @@ OrderedJson json_of(const std::optional<T>& value) {
     return value ? json_of(*value) : OrderedJson();
 }
 
+/// Whether it holds a value that it need not have.
+bool is_given(const Field& field) {
+    return std::visit(Overloaded{[](std::optional<bool>* value) { return value->has_value(); },
+                                 [](const Number<std::optional<int64_t>>& number) { return number.value->has_value(); },
+                                 [](const Number<std::optional<double>>& number) { return number.value->has_value(); },
+                                 [](const Interval& interval) { return interval.value->has_value(); },
+                                 [](const auto&) { return false; }},
+                      field.value);
+}
+
+}  // namespace
+
 OrderedJson value_of(const Field& field) {
     return std::visit(
         Overloaded{[](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
@@ -199,8 +216,6 @@ OrderedJson value_of(const Field& field) {
         field.value);
 }
 
-}  // namespace
-
 void read(const Fields& fields, const Json& json, const std::string& what) {
     if (!json.is_object()) Reader{json, what, "the file", {"", fields}}.reject("the file", json, "an object");
     read_section(fields, json, what, "");
@@ -208,11 +223,23 @@ void read(const Fields& fields, const Json& json, const std::string& what) {
 
 OrderedJson to_json(const Fields& fields) {
     OrderedJson json = OrderedJson::object();
-    const std::string kind = kind_in(fields);
     for (const auto& field : fields) {
-        if (belongs(field, kind)) json[field.key] = value_of(field);
+        const auto value = value_of(field);
+        if (value.is_null() || is_at_home(fields, field)) json[field.key] = value;
     }
     return json;
+}
+
+void check_belonging(const Fields& fields) {
+    for (const auto& field : fields) {
+        if (is_given(field) && !is_at_home(fields, field)) throw Error(homeless(fields, field, /*prefix=*/""));
+    }
+}
+
+void forget_foreign(const Fields& fields) {
+    for (const auto& field : fields) {
+        if (is_given(field) && !is_at_home(fields, field)) read({{field.key, field.value}}, {{field.key, nullptr}}, "");
+    }
 }
 
 Fields leaves(const Fields& fields) {
@@ -221,11 +248,11 @@ Fields leaves(const Fields& fields) {
         const auto* section = std::get_if<Fields>(&field.value);
         if (!section) {
             all.push_back(field);
-            all.back().of_kind.clear();  // beside no field "kind"
             continue;
         }
         for (auto& leaf : leaves(*section)) {
             leaf.key = field.key + "." + leaf.key;
+            if (auto& choice = leaf.belongs.choice; !choice.empty()) choice = field.key + "." + choice;
             all.push_back(std::move(leaf));
         }
     }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "diffuse/base/device.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
@@ -13,19 +14,36 @@
 
 namespace diffuse::cli {
 
-void add_checkpoint(CLI::App& command, std::string& path, const char* group) {
-    command.add_option("--checkpoint", path, "checkpoint file or run folder")
-        ->required()
-        ->type_name("RUN")
-        ->group(group);
+Option checkpoint_option(std::string& path, const char* group) {
+    return {.field = {"checkpoint", &path, "checkpoint file or run folder"}, .group = group, .value = "RUN"};
 }
 
-void add_data(CLI::App& command, std::string& folder, const char* group) {
-    command
-        .add_option("--data", folder,
-                    "folder of the data set, or CSV file of a table, where it is not where the training had it")
-        ->type_name("DIR")
-        ->group(group);
+Option data_option(std::string& folder, const char* group) {
+    return {.field = {"data", &folder,
+                      "folder of the data set, or CSV file of a table, where it is not where the training had it"},
+            .group = group,
+            .value = "DIR"};
+}
+
+Option json_option(bool& json) {
+    return {.field = {"json", &json, "print the result as one JSON object"}, .group = kWritten};
+}
+
+std::vector<Option> RuntimeOptions::options() {
+    return {{.field = {"device", &device, "auto, cpu, cuda or cuda:N"}, .group = kMachine, .value = "DEVICE"},
+            {.field = {"threads", Number<int64_t>{&threads, 0, 1024},
+                       "CPU threads; 0: one for each core that the process may use"},
+             .group = kMachine},
+            {.field = {"quiet", &quiet, "print warnings and errors only, and no progress"}, .group = kMachine},
+            {.field = {"verbose", &verbose, "print details too"}, .group = kMachine, .excludes = {"quiet"}}};
+}
+
+torch::Device RuntimeOptions::apply() const {
+    log::set_stderr_level(quiet ? log::Level::kWarn : verbose ? log::Level::kDebug : log::Level::kInfo);
+    set_threads(threads);
+    const auto chosen = parse_device(device);
+    if (chosen.is_cuda()) make_cuda_exact();
+    return chosen;
 }
 
 DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder) {
@@ -40,65 +58,61 @@ DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder) 
     return options;
 }
 
-void add_json(CLI::App& command, bool& json) {
-    command.add_flag("--json", json, "print the result as one JSON object")->group(kWritten);
-}
-
-void SamplingCommand::add_to(CLI::App& command, const char* group) {
-    add_checkpoint(command, checkpoint, group);
-    add_options(command, fields(sampling), kHow);
-    command.get_option("--nfe")->excludes("--steps");
-    command.get_option("--batch")->group(kMachine);
-    command.get_option("--guide")->type_name("RUN");
-}
-
-SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
-                         const std::string& what) {
-    const auto is_given = [&](const std::string& key) {
-        const auto* option = command.get_option_no_throw(option_name(key));
-        return option && option->count() > 0;
-    };
-    base.batch = given.batch;  // the machine's affair
-    if (is_given("solver")) base.solver = given.solver;
-    if (is_given("spacing")) base.spacing = given.spacing;
-    if (is_given("guidance")) base.guidance = given.guidance;
-    base = without_idle(base);
-    SampleOptions result = given;
-    nlohmann::json merged = to_json(fields(base));
-    const auto own = to_json(fields(result));
-    for (const auto& [key, value] : own.items()) {
-        if (!is_given(key)) continue;
-        if (key == "steps" || key == "nfe") merged["steps"] = merged["nfe"] = nullptr;  // one instead of the other
-        if (merged.contains(key)) merged[key] = value;
+std::vector<Option> sampling_options(SampleOptions& sampling) {
+    auto options = options_of(fields(sampling), kHow);
+    for (auto& option : options) {
+        if (option.field.key == "nfe") option.excludes = {"steps"};
+        if (option.field.key == "batch") option.group = kMachine;
+        if (option.field.key == "guide") option.value = "RUN";
+        const bool is_of_checkpoint = option.field.key == "solver" || option.field.key == "guidance";
+        if (is_of_checkpoint && sampling.direction == Direction::kSampling) {
+            option.field.by_default = fmt::format("the checkpoint's, else {}", option.default_value());
+        }
     }
-    read(fields(result), merged, what);
+    return options;
+}
+
+SampleOptions with_given(const Given& given, const SampleOptions& said, SampleOptions base) {
+    base.batch = said.batch;  // the machine's affair
+    if (given.contains("solver")) base.solver = said.solver;
+    if (given.contains("spacing")) base.spacing = said.spacing;
+    if (given.contains("guidance")) base.guidance = said.guidance;
+    base = without_idle(base);
+    base.direction = said.direction;
+    SampleOptions copy = said, result = base;
+    for (const auto& field : fields(copy)) {
+        if (!given.contains(field.key)) continue;
+        if (field.key == "steps" || field.key == "nfe") result.steps.reset(), result.nfe.reset();  // one of them
+        read(fields(result), {{field.key, value_of(field)}}, /*what=*/"");
+    }
     return result;
 }
 
-bool SamplingCommand::take_defaults(const CLI::App& command, const SampleOptions& base, const std::string& what) {
+bool SamplingCommand::take_defaults(const Given& given, const SampleOptions& base) {
     SampleOptions made_by = base;
     made_by.direction = sampling.direction;
-    sampling = with_given(command, sampling, made_by, what);
+    sampling = with_given(given, sampling, made_by);
     made_by.batch = sampling.batch;
     SampleOptions chosen = sampling;
     return to_json(fields(chosen)) != to_json(fields(made_by));
 }
 
-void SamplingCommand::add_rest(CLI::App& command) {
-    command
-        .add_option("--trajectory", trajectory,
-                    "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
-                    "which is not counted")
-        ->check(ending({".png", ".gif"}))
-        ->type_name("FILE")
-        ->group(kWritten);
-    command.add_option("--scale", scale, "pixels a side that a pixel is shown as in pictures")
-        ->transform(range<int64_t>(1, 64))
-        ->type_name("N")
-        ->default_str("2 for images under 64 pixels, else 1")
-        ->group(kWritten);
-    add_json(command, json);
-    runtime.add_to(command);
+std::vector<Option> SamplingCommand::rest() {
+    std::vector<Option> options = {
+        {.field = {"trajectory", &trajectory,
+                   "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
+                   "which is not counted"},
+         .group = kWritten,
+         .value = "FILE",
+         .endings = {".png", ".gif"}},
+        {.field = {.key = "scale",
+                   .value = Number<std::optional<int64_t>>{&scale, 1, 64},
+                   .meaning = "pixels a side that a pixel is shown as in images",
+                   .by_default = "2 for images under 64 pixels, else 1"},
+         .group = kWritten},
+        json_option(json)};
+    append(options, runtime.options());
+    return options;
 }
 
 PngTexts SamplingCommand::origin(int64_t steps, const Checkpoint& from) const {
@@ -183,7 +197,7 @@ void add_condition(TensorFile& file, const Condition& condition) {
 
 void check_no_pictures(const std::vector<std::string>& paths) {
     for (const auto& path : paths) {
-        if (!path.empty()) throw Error(fmt::format("{} would show pictures, and these are points; leave it out", path));
+        if (!path.empty()) throw Error(fmt::format("{} would show images, and these are points; leave it out", path));
     }
 }
 

@@ -6,28 +6,30 @@
 #include <string>
 #include <vector>
 
-#include "cli/options.hpp"
+#include "cli/command.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/run/sampling.hpp"
 
 namespace diffuse::cli {
 
-/// What a command has to say on stdout.
-struct Result {
-    std::string text;
-    std::string failure = {};  ///< what went wrong all the same, to be said after the text (exit code 1)
-};
+/// The commands, each described in its own file.
+Command train_command(const std::string& line);
+Command sample_command(const std::string& line);
+Command encode_command(const std::string& line);
+Command eval_command();
+Command info_command();
+Command lab_command();
+Command help_command(const std::vector<std::string>& names);
+Command completion_command();
 
-/// Each adds a command to the program, which leaves its result in `result`. `command_line`: as the user typed it, for
-/// the files that tell how they were made.
-void add_train(CLI::App& app, Result& result, const std::string& command_line);
-void add_sample(CLI::App& app, Result& result, const std::string& command_line);
-void add_encode(CLI::App& app, Result& result, const std::string& command_line);
-void add_eval(CLI::App& app, Result& result);
-void add_info(CLI::App& app, Result& result);
-void add_lab(CLI::App& app, Result& result);
-void add_help(CLI::App& app, Result& result);
-void add_completion(CLI::App& app, Result& result);
+/// --device, --threads, --quiet and --verbose
+struct RuntimeOptions {
+    std::string device = "auto";
+    int64_t threads = 0;
+    bool quiet = false, verbose = false;
+    std::vector<Option> options();
+    torch::Device apply() const;
+};
 
 /// What sampling and encoding have in common on the command line.
 struct SamplingCommand {
@@ -39,35 +41,33 @@ struct SamplingCommand {
 
     /// Takes `base` for every option that the command line does not give. Returns whether it gives another value to
     /// one.
-    bool take_defaults(const CLI::App& command, const SampleOptions& base, const std::string& what);
-    /// What is sampled and how; `group`: that of what the command works on.
-    void add_to(CLI::App& command, const char* group);
-    /// What both write, and the machine; to be added after what one of them writes.
-    void add_rest(CLI::App& command);
+    bool take_defaults(const Given& given, const SampleOptions& base);
+    /// What both write, and the machine.
+    std::vector<Option> rest();
     /// How the files came about that are made by sampling in so many steps. Nothing of the command line, so that equal
     /// samples are equal files.
     PngTexts origin(int64_t steps, const Checkpoint& from) const;
-    /// The same for a picture, which tells the command line too.
+    /// The same for an image, which tells the command line too.
     PngTexts with_command(PngTexts origin) const;
 };
 
-/// `given` with `base` for every option that the command line does not give.
-SampleOptions with_given(const CLI::App& command, const SampleOptions& given, SampleOptions base,
-                         const std::string& what);
+/// How it is sampled, encoded or decoded.
+std::vector<Option> sampling_options(SampleOptions& sampling);
+
+/// `said` with `base` for every option that the command line does not give.
+SampleOptions with_given(const Given& given, const SampleOptions& said, SampleOptions base);
 
 /// "1 image", "2 images"
 std::string plural(int64_t count, const std::string& noun);
 
-/// --checkpoint
-void add_checkpoint(CLI::App& command, std::string& path, const char* group);
-/// --data
-void add_data(CLI::App& command, std::string& folder, const char* group);
+/// --checkpoint, --data and --json
+Option checkpoint_option(std::string& path, const char* group);
+Option data_option(std::string& folder, const char* group);
+Option json_option(bool& json);
+
 /// The data set that a network was trained on, in `folder` where that is not empty. Throws Error for a folder of data
 /// that are drawn.
 DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder);
-/// --json
-void add_json(CLI::App& command, bool& json);
-
 /// The checkpoint of a file or run folder; what it is, and what it will run on, is logged.
 Checkpoint load_to_run(const std::string& path, torch::Device device);
 
@@ -80,7 +80,7 @@ void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std:
 /// What is known of each of a file's examples, as 'classes' or 'given'.
 void add_condition(TensorFile& file, const Condition& condition);
 
-/// Throws Error where a picture is asked for that can only be drawn of pictures. Empty paths are none.
+/// Throws Error where an image is asked for that can only be drawn of images. Empty paths are none.
 void check_no_pictures(const std::vector<std::string>& paths);
 
 /// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked

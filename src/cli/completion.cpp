@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "cli/manual.hpp"
+#include <algorithm>
+
+#include "cli/command.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
@@ -17,19 +19,22 @@ std::vector<std::string> settings() {
     return words;
 }
 
-std::vector<std::string> words_of(const OptionManual& option) {
+std::vector<std::string> words_of(const Option& option) {
     if (option.value == "KEY=VALUE") return settings();
     if (option.value == "DEVICE") return {"auto", "cpu", "cuda"};
-    return option.known;
+    return option.known();
 }
 
-std::vector<std::string> names_of(const CommandManual& command) {
-    std::vector<std::string> names;
-    for (const auto& option : command.options) names.insert(names.end(), option.names.begin(), option.names.end());
-    return names;
+std::vector<std::string> names_of(const std::vector<Option>& options) {
+    std::vector<std::string> all;
+    for (const auto& option : options) {
+        const auto names = option.names();
+        all.insert(all.end(), names.begin(), names.end());
+    }
+    return all;
 }
 
-std::vector<std::string> names_of(const std::vector<CommandManual>& commands) {
+std::vector<std::string> names_of(const std::vector<Command>& commands) {
     std::vector<std::string> names;
     for (const auto& command : commands) names.push_back(command.name);
     return names;
@@ -48,25 +53,25 @@ std::string escaped(const std::string& text, const std::vector<std::pair<char, s
 
 // ---- bash
 
-std::string bash_cases(const CommandManual& command) {
+std::string bash_cases(const Command& command) {
     std::string text;
     for (const auto& option : command.options) {
         const auto words = words_of(option);
-        if (option.value.empty() || option.names.empty()) continue;
+        if (option.is_flag() || option.positional) continue;
         const std::string action = !words.empty()        ? fmt::format("words='{}'", fmt::join(words, " "))
                                    : option.takes_path() ? "words= files=1"
                                                          : "words=";
-        text += fmt::format("        '{} {}') {} ;;\n", command.name, option.names.back(), action);
+        text += fmt::format("        '{} {}') {} ;;\n", command.name, option.names().back(), action);
     }
     return text;
 }
 
 /// Where no option waits for its value: those of a positional argument, else the options.
-std::string bash_default(const CommandManual& command) {
-    std::vector<std::string> words = names_of(command);
+std::string bash_default(const Command& command) {
+    std::vector<std::string> words = names_of(command.options);
     bool takes_path = false;
     for (const auto& option : command.options) {
-        if (!option.names.empty()) continue;
+        if (!option.positional) continue;
         words = words_of(option);
         takes_path = option.takes_path();
     }
@@ -74,11 +79,12 @@ std::string bash_default(const CommandManual& command) {
                        takes_path ? " files=1" : "");
 }
 
-std::string bash_script(const CLI::App& program) {
-    const auto commands = manuals_of(program);
+std::string bash_script() {
+    const auto all = commands("");
     std::string options, cases, defaults;
-    for (const auto& command : commands) {
-        options += fmt::format("            {}) words='{}' ;;\n", command.name, fmt::join(names_of(command), " "));
+    for (const auto& command : all) {
+        options +=
+            fmt::format("            {}) words='{}' ;;\n", command.name, fmt::join(names_of(command.options), " "));
         cases += bash_cases(command);
         defaults += bash_default(command);
     }
@@ -115,8 +121,8 @@ _diffuse() {{
 }}
 complete -F _diffuse diffuse
 )",
-                       fmt::join(names_of(commands), " "), fmt::join(names_of(manual_of(program)), " "), cases,
-                       defaults, options);
+                       fmt::join(names_of(all), " "), fmt::join(names_of(program_options()), " "), cases, defaults,
+                       options);
 }
 
 // ---- zsh
@@ -126,34 +132,33 @@ std::string zsh_text(const std::string& text) {
 }
 
 /// How the value of an option is completed.
-std::string zsh_action(const OptionManual& option) {
+std::string zsh_action(const Option& option) {
     const auto words = words_of(option);
     if (option.value == "KEY=VALUE") return fmt::format("compadd -S \"\" -- {}", fmt::join(words, " "));
-    if (option.takes_list && !words.empty()) return fmt::format("_sequence compadd - {}", fmt::join(words, " "));
     if (!words.empty()) return fmt::format("({})", fmt::join(words, " "));
     return option.takes_path() ? "_files" : " ";
 }
 
-std::string zsh_specs(const CommandManual& command) {
+std::string zsh_specs(const Command& command) {
     std::string text;
     for (const auto& option : command.options) {
-        const std::string value = escaped(option.value, {{':', "\\:"}, {'=', "-"}});
-        const std::string repeats = option.repeats ? "*" : "";
-        if (option.names.empty()) text += fmt::format(" \\\n                '1:{}:{}'", value, zsh_action(option));
-        for (const auto& name : option.names) {
-            const std::string meaning = zsh_text(option.meaning);
-            text += option.value.empty() ? fmt::format(" \\\n                '{}[{}]'", name, meaning)
-                                         : fmt::format(" \\\n                '{}{}=[{}]:{}:{}'", repeats, name, meaning,
-                                                       value, zsh_action(option));
+        const std::string value = escaped(option.value_name(), {{':', "\\:"}, {'=', "-"}});
+        const std::string repeats = option.repeats() ? "*" : "";
+        if (option.positional) text += fmt::format(" \\\n                '1:{}:{}'", value, zsh_action(option));
+        for (const auto& name : option.names()) {
+            const std::string meaning = zsh_text(option.field.meaning);
+            text += option.is_flag() ? fmt::format(" \\\n                '{}[{}]'", name, meaning)
+                                     : fmt::format(" \\\n                '{}{}=[{}]:{}:{}'", repeats, name, meaning,
+                                                   value, zsh_action(option));
         }
     }
     return text;
 }
 
-std::string zsh_script(const CLI::App& program) {
-    std::string commands, cases;
-    for (const auto& command : manuals_of(program)) {
-        commands += fmt::format("        '{}:{}'\n", command.name, zsh_text(command.about));
+std::string zsh_script() {
+    std::string names, cases;
+    for (const auto& command : commands("")) {
+        names += fmt::format("        '{}:{}'\n", command.name, zsh_text(command.about));
         cases += fmt::format("            {})\n                _arguments -s{} ;;\n", command.name, zsh_specs(command));
     }
     return fmt::format(R"(#compdef diffuse
@@ -175,31 +180,31 @@ _diffuse() {{
 }}
 if [ "$funcstack[1]" = _diffuse ]; then _diffuse "$@"; else compdef _diffuse diffuse; fi
 )",
-                       commands, cases);
+                       names, cases);
 }
 
 // ---- fish
 
 std::string fish_text(const std::string& text) { return escaped(text, {{'\'', "\\'"}, {'\\', "\\\\"}}); }
 
-std::string fish_option(const std::string& command, const OptionManual& option) {
+std::string fish_option(const std::string& command, const Option& option) {
     const std::string condition = command.empty() ? "__fish_use_subcommand" : "__fish_seen_subcommand_from " + command;
     const auto words = words_of(option);
     std::string text = fmt::format("complete -c diffuse -n '{}'", condition);
-    for (const auto& name : option.names) {
+    for (const auto& name : option.names()) {
         text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
     }
-    const bool is_option = !option.names.empty();
+    const bool is_option = !option.positional;
     if (option.takes_path()) text += is_option ? " -r -F" : " -F";
-    if (is_option && !option.value.empty() && !option.takes_path()) text += " -x";
+    if (is_option && !option.is_flag() && !option.takes_path()) text += " -x";
     if (!words.empty()) text += fmt::format(" -a '{}'", fmt::join(words, " "));
-    return text + fmt::format(" -d '{}'\n", fish_text(option.meaning));
+    return text + fmt::format(" -d '{}'\n", fish_text(option.field.meaning));
 }
 
-std::string fish_script(const CLI::App& program) {
+std::string fish_script() {
     std::string text = "# Completes diffuse in fish; written by: diffuse completion fish\ncomplete -c diffuse -f\n";
-    for (const auto& option : manual_of(program).options) text += fish_option("", option);
-    for (const auto& command : manuals_of(program)) {
+    for (const auto& option : program_options()) text += fish_option("", option);
+    for (const auto& command : commands("")) {
         text += fmt::format("complete -c diffuse -n __fish_use_subcommand -a {} -d '{}'\n", command.name,
                             fish_text(command.about));
         for (const auto& option : command.options) text += fish_option(command.name, option);
@@ -207,7 +212,7 @@ std::string fish_script(const CLI::App& program) {
     return text;
 }
 
-using Script = std::string (*)(const CLI::App& program);
+using Script = std::string (*)();
 const Table<Script>& shells() {
     static const Table<Script> table = {{"bash", bash_script}, {"zsh", zsh_script}, {"fish", fish_script}};
     return table;
@@ -215,9 +220,7 @@ const Table<Script>& shells() {
 
 }  // namespace
 
-std::string completion_script(const CLI::App& program, const std::string& shell) {
-    return look_up("shell", shells(), shell)(program);
-}
+std::string completion_script(const std::string& shell) { return look_up("shell", shells(), shell)(); }
 
 std::vector<std::string> shell_names() { return names(shells()); }
 

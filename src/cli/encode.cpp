@@ -34,7 +34,7 @@ void check_before_work(const EncodeCommand& options) {
     check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
 }
 
-/// A picture as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
+/// A image as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
 torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint) {
     const ExampleShape& shape = checkpoint.data.shape;
     const PictureRule rule{shape.channels, shape.height, shape.width,
@@ -156,7 +156,7 @@ void write_files(const EncodeCommand& options, const torch::Tensor& images, cons
     write_png(options.reconstruct, captioned_sheet(rows, {"originals", "latents", "reconstructions"}, scale), texts);
 }
 
-/// Throws Error where the pictures would be too large, or are asked for of points.
+/// Throws Error where the images would be too large, or are asked for of points.
 void check_pictures(const EncodeCommand& options, const torch::Tensor& images) {
     if (images.dim() == 2) return check_no_pictures({options.png, options.reconstruct, options.trajectory});
     if (options.png.empty() && options.reconstruct.empty()) return;
@@ -207,45 +207,55 @@ Result run(const EncodeCommand& options) {
     return summary(options, trip, steps);
 }
 
+std::vector<Option> what_is_encoded(EncodeCommand& o) {
+    Option checkpoint = checkpoint_option(o.checkpoint, kEncoded);
+    checkpoint.required = true;
+    return {checkpoint,
+            {.field = {"input", Words{&o.inputs},
+                       "PNG or JPEG files, CSV files of points, or a part of a data set: mnist:test[A:B]"},
+             .group = kEncoded,
+             .value = "INPUT",
+             .required = true},
+            data_option(o.data, kEncoded)};
+}
+
+std::vector<Option> files_written(EncodeCommand& o) {
+    return {
+        {.field = {"out", &o.out, "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points"},
+         .group = kWritten,
+         .value = "FILE",
+         .endings = {".safetensors"}},
+        {.field = {"png", &o.png, "image of the latents to write, from -3 (black) to 3 (white)"},
+         .group = kWritten,
+         .value = "FILE",
+         .endings = {".png"}},
+        {.field = {"reconstruct", &o.reconstruct,
+                   "image to write with three rows: originals, latents, reconstructions"},
+         .group = kWritten,
+         .value = "FILE",
+         .endings = {".png"}}};
+}
+
 }  // namespace
 
-void add_encode(CLI::App& app, Result& result, const std::string& command_line) {
-    auto options = std::make_shared<EncodeCommand>();
-    auto* command = app.add_subcommand("encode", "turn examples into their noise, and measure the way back");
-    options->command_line = command_line;
+Command encode_command(const std::string& line) {
+    const auto options = std::make_shared<EncodeCommand>();
+    options->command_line = line;
     options->sampling.direction = Direction::kEncoding;
     options->sampling.classes = "own";
-    options->add_to(*command, kEncoded);
-    command->get_option("--class")->group(kEncoded);
-    command
-        ->add_option("--input", options->inputs,
-                     "PNG or JPEG files, CSV files of points, or a part of a data set: mnist:test[A:B]")
-        ->required()
-        ->type_name("INPUT")
-        ->group(kEncoded);
-    add_data(*command, options->data, kEncoded);
-    command
-        ->add_option("--out", options->out,
-                     "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points")
-        ->check(ending({".safetensors"}))
-        ->type_name("FILE")
-        ->group(kWritten)
-        ->capture_default_str();
-    command->add_option("--png", options->png, "picture of the latents to write, from -3 (black) to 3 (white)")
-        ->check(ending({".png"}))
-        ->type_name("FILE")
-        ->group(kWritten);
-    command
-        ->add_option("--reconstruct", options->reconstruct,
-                     "picture to write with three rows: originals, latents, reconstructions")
-        ->check(ending({".png"}))
-        ->type_name("FILE")
-        ->group(kWritten);
-    options->add_rest(*command);
-    command->footer(
-        "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'\n"
-        "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png");
-    command->callback([options, &result] { result = run(*options); });
+    std::vector<Option> all = what_is_encoded(*options);
+    for (auto& option : sampling_options(options->sampling)) {
+        if (option.field.key == "class") option.group = kEncoded;
+        all.push_back(option);
+    }
+    append(all, files_written(*options));
+    append(all, options->rest());
+    return {.name = "encode",
+            .about = "turn examples into their noise, and measure the way back",
+            .examples = {"diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'",
+                         "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png"},
+            .options = all,
+            .run = [options](const Given&) { return run(*options); }};
 }
 
 }  // namespace diffuse::cli

@@ -8,21 +8,33 @@
 
 namespace diffuse::cli {
 
+/// A key of sampling and the values that it takes in turn, a row of the table for each.
+struct Sweep {
+    std::string key;
+    std::vector<nlohmann::json> values;
+};
+
 struct EvalOptions {
     std::string checkpoint, data, metric = "fid";
     MeasureOptions measure;  ///< all but the ways of sampling
-    SampleOptions sampling;  ///< of these, all but the lists
-    std::vector<std::string> solvers, spacings;
-    std::vector<int64_t> steps, nfe;
-    std::vector<double> guidance;
-    std::vector<double> interval_ends;  ///< low and high of each, in turn
+    SampleOptions sampling;
+    std::vector<std::string> vary;
+    std::vector<Sweep> sweeps;  ///< what `vary` says
     std::string plot;
     bool json = false;
     RuntimeOptions runtime;
+    Given given;
 };
 
-/// Every solver, spacing, interval and scale of guidance and number of steps that was asked for. Throws Error, before
-/// hours are spent, when one of them cannot be.
+/// "steps=5,10", of an interval "guidance_interval=0.3,3,1,20". Throws Error for an unknown key and for a value that is
+/// none.
+Sweep parse_sweep(const std::string& text);
+
+/// How many values a key takes; 1 where it does not vary.
+size_t values_of(const EvalOptions& options, const std::string& key);
+
+/// Every combination of what varies, each on the checkpoint's own way of sampling where nothing says otherwise. Throws
+/// Error, before hours are spent, when one of them cannot be, and for an option that changes none of them.
 std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction);
 
 /// Throws Error, before hours are spent, where the plot that was asked for could not be drawn. of_curves: it is one of

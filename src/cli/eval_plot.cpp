@@ -33,7 +33,7 @@ std::vector<std::string> naming_columns(const Json& rows, const EvalOptions& opt
     for (const std::string column : {"solver", "spacing", "interval"}) {
         if (different_values(rows, column) > 1) columns.push_back(column);
     }
-    if (x == "guidance" && options.steps.size() > 1) columns.push_back("steps");
+    if (x == "guidance" && values_of(options, "steps") > 1) columns.push_back("steps");
     return columns;
 }
 
@@ -91,17 +91,18 @@ void check_plot(const EvalOptions& options, bool of_curves) {
     if (options.plot.empty()) return;
     require_gnuplot();
     if (!of_curves) return;
-    if (options.guidance.size() > 1 && options.nfe.size() > 1) {
-        throw Error("--plot over several --guidance takes --steps instead of several --nfe");
-    }
-    if (std::max({options.guidance.size(), options.steps.size(), options.nfe.size()}) < 2) {
-        throw Error("--plot: but one point to draw; give several values of --guidance, --steps or --nfe");
+    const size_t guidance = values_of(options, "guidance"), steps = values_of(options, "steps"),
+                 nfe = values_of(options, "nfe");
+    if (guidance > 1 && nfe > 1)
+        throw Error("--plot over several scales of guidance takes one nfe; vary steps instead");
+    if (std::max({guidance, steps, nfe}) < 2) {
+        throw Error("--plot: but one point to draw; --vary guidance, steps or nfe");
     }
 }
 
 Figure figure_of(const Report& report, const EvalOptions& options, const std::vector<std::string>& columns) {
     const Json rows = rows_of_all(report.rows);
-    const std::string x = options.guidance.size() > 1 ? "guidance" : "nfe";
+    const std::string x = values_of(options, "guidance") > 1 ? "guidance" : "nfe";
     const auto naming = naming_columns(rows, options, x);
     Figure figure{.title = fmt::format("{} samples each", report.head["samples"].dump()), .panels = {}};
     for (const auto& column : columns) {

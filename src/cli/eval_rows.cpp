@@ -1,60 +1,133 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "cli/eval.hpp"
-#include "diffuse/base/error.hpp"
+#include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
 namespace {
 
-/// Each of `all` with each of `values`; as they are where there are no values.
-template <class Value, class Set>
-std::vector<SampleOptions> each(const std::vector<SampleOptions>& all, const std::vector<Value>& values, Set set) {
-    if (values.empty()) return all;
-    std::vector<SampleOptions> result;
-    for (const auto& one : all) {
-        for (const auto& value : values) set(result.emplace_back(one), value);
+std::vector<std::string> keys_of(const Fields& fields) {
+    std::vector<std::string> keys;
+    for (const auto& field : fields) keys.push_back(field.key);
+    return keys;
+}
+
+nlohmann::json value_in(const SampleOptions& options, const std::string& key) {
+    SampleOptions copy = options;
+    for (const auto& field : fields(copy)) {
+        if (field.key == key) return value_of(field);
+    }
+    return nullptr;
+}
+
+/// What a command line would have to say for one row.
+struct Said {
+    SampleOptions options;
+    Given given;
+};
+
+std::vector<Said> each(const std::vector<Said>& rows, const Sweep& sweep) {
+    std::vector<Said> result;
+    for (const auto& row : rows) {
+        for (const auto& value : sweep.values) {
+            Said& one = result.emplace_back(row);
+            Fields all = fields(one.options);
+            for (auto& field : all) field.belongs = {};  // as above
+            read(all, {{sweep.key, value}}, "--vary");
+            if (!one.given.insert(sweep.key).second) {
+                throw Error(fmt::format("--vary {0}: {1} says it too; leave one of them out", sweep.key,
+                                        option_name(sweep.key)));
+            }
+        }
     }
     return result;
 }
 
-using Levels = std::pair<double, double>;
+/// The options that one row samples by.
+SampleOptions row_of(const Said& said, const SampleOptions& base) {
+    if (said.given.contains("steps") && said.given.contains("nfe")) {
+        throw Error("both steps and nfe are given; leave one of them out");
+    }
+    Said own = said;
+    own.options.direction = base.direction;
+    if (!own.given.contains("solver")) own.options.solver = base.solver;
+    if (!own.given.contains("spacing")) own.options.spacing = base.spacing;
+    forget_foreign(fields(own.options));  // what belongs to the solvers of other rows
+    for (const auto& field : fields(own.options)) {
+        if (value_of(field).is_null()) own.given.erase(field.key);
+    }
+    return without_idle(with_given(own.given, own.options, base));
+}
 
-std::vector<Levels> intervals_of(const std::vector<double>& ends) {
-    std::vector<Levels> intervals;
-    for (size_t i = 0; i + 1 < ends.size(); i += 2) intervals.emplace_back(ends[i], ends[i + 1]);
-    const bool rise = std::ranges::all_of(intervals, [](const auto& one) { return one.first < one.second; });
-    if (ends.size() % 2 == 0 && rise) return intervals;
-    throw Error("--guidance-interval: expected pairs LO,HI,LO,HI,..., the second number of each larger than the first");
+/// Refuses what no row takes notice of.
+void require_effect(const EvalOptions& options, const std::vector<SampleOptions>& rows) {
+    SampleOptions any = options.sampling;
+    for (const auto& key : keys_of(fields(any))) {
+        const nlohmann::json said = value_in(options.sampling, key);
+        const auto keeps = [&](const SampleOptions& row) { return value_in(row, key) == said; };
+        if (!options.given.contains(key) || std::ranges::any_of(rows, keeps)) continue;
+        throw Error(fmt::format("{} changes nothing in any row: it belongs to another choice", option_name(key)));
+    }
+    for (const auto& [key, values] : options.sweeps) {
+        std::vector<nlohmann::json> found;
+        for (const auto& row : rows) found.push_back(value_in(row, key));
+        const bool taken = std::ranges::any_of(
+            values, [&](const nlohmann::json& value) { return std::ranges::find(found, value) != found.end(); });
+        if (!taken) throw Error(fmt::format("--vary {}: it changes nothing in any row", key));
+    }
 }
 
 }  // namespace
 
+Sweep parse_sweep(const std::string& text) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+        throw Error(fmt::format("--vary {}: expected KEY=VALUE,VALUE, e.g. steps=5,10", text));
+    }
+    SampleOptions options;
+    const Fields known = fields(options);
+    const std::string key = text.substr(0, equals);
+    const auto found = std::ranges::find(known, key, &Field::key);
+    if (found == known.end()) throw Error("--vary: " + unknown_name("key", key, keys_of(known)));
+    Field field = *found;
+    field.belongs = {};  // which rows take notice of it is seen later
+    Sweep sweep{key, {}};
+    const auto words = split_list("--vary " + key, text.substr(equals + 1));
+    const size_t each = std::holds_alternative<Interval>(field.value) ? 2 : 1;
+    if (words.size() % each != 0) throw Error(fmt::format("--vary {}: expected pairs LO,HI,LO,HI,...", key));
+    for (size_t i = 0; i < words.size(); i += each) {
+        const std::string value = each == 1 ? words[i] : words[i] + "," + words[i + 1];
+        sweep.values.push_back(json_of_words(field, "--vary " + key, {value}));
+        read({field}, {{key, sweep.values.back()}}, "--vary");
+    }
+    return sweep;
+}
+
+size_t values_of(const EvalOptions& options, const std::string& key) {
+    const auto sweep = std::ranges::find(options.sweeps, key, &Sweep::key);
+    return sweep == options.sweeps.end() ? 1 : sweep->values.size();
+}
+
 std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction) {
-    std::vector<SampleOptions> all = {options.sampling};
-    all.front().direction = direction;
-    all = each(all, options.solvers, [](SampleOptions& one, const std::string& solver) { one.solver = solver; });
-    all = each(all, options.spacings, [](SampleOptions& one, const std::string& spacing) { one.spacing = spacing; });
-    all = each(all, intervals_of(options.interval_ends),
-               [](SampleOptions& one, const Levels& interval) { one.guidance_interval = interval; });
-    all = each(all, options.guidance, [](SampleOptions& one, double scale) { one.guidance = scale; });
-    all = each(all, options.steps, [](SampleOptions& one, int64_t steps) { one.steps = steps, one.nfe.reset(); });
-    all = each(all, options.nfe, [](SampleOptions& one, int64_t nfe) { one.nfe = nfe, one.steps.reset(); });
-
-    const bool all_plain = std::ranges::all_of(all, [](const auto& one) { return one.guidance == 1; });
-    if (!options.interval_ends.empty() && all_plain)
-        throw Error("--guidance-interval changes nothing without --guidance");
-
-    std::vector<SampleOptions> different;  // a scale of 1 is the same in every interval
-    for (const auto& one : all) {
-        const SampleOptions row = without_idle(one);
-        if (std::ranges::find(different, row) == different.end()) different.push_back(row);
+    std::vector<Said> all = {{options.sampling, options.given}};
+    for (const auto& sweep : options.sweeps) all = each(all, sweep);
+    // A network's own way of drawing may have no way back.
+    SampleOptions base = direction == Direction::kSampling ? checkpoint.config.sample : SampleOptions();
+    base.direction = direction;
+    std::vector<SampleOptions> rows;  // a scale of 1 is the same in every interval
+    for (const auto& said : all) {
+        const SampleOptions row = row_of(said, base);
+        if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
     }
+    require_effect(options, rows);
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
-    for (const auto& one : different) {
-        check(one);
-        make_grid(one, schedule, checkpoint.data.shape.numel());
+    for (const auto& row : rows) {
+        check(row);
+        make_grid(row, schedule, checkpoint.data.shape.numel());
     }
-    return different;
+    return rows;
 }
 
 }  // namespace diffuse::cli

@@ -1,8 +1,9 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <sstream>
 
-#include "cli/manual.hpp"
+#include "cli/command.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -33,11 +34,11 @@ std::string entry(const std::string& name, const std::string& text) {
     return paragraph(std::string(kNameColumn, ' ') + name, text, kTextColumn);
 }
 
-std::string options_text(const CommandManual& command) {
+std::string options_text(const std::vector<Option>& options) {
     std::string text, group;
-    for (const auto& option : command.options) {
+    for (const auto& option : options) {
         if (option.group != group) text += fmt::format("\n{}:\n", group = option.group);
-        text += entry(synopsis(option), whole_meaning(option));
+        text += entry(option.synopsis(), option.whole_meaning());
     }
     return text;
 }
@@ -51,28 +52,21 @@ std::string keys_text() {
     return text;
 }
 
-std::string examples_text(const CommandManual& command) {
-    std::string text = "\nExamples:\n";
-    for (const auto& example : command.examples) text += "  " + example + "\n";
-    return text;
-}
-
-std::string command_help(const CommandManual& command) {
-    return paragraph("", command.about, 0) + "\nUsage: " + usage(command) + "\n" + options_text(command) +
-           (command.has_keys ? keys_text() : "") + examples_text(command);
-}
-
-std::string program_help(const CLI::App& program) {
-    const CommandManual manual = manual_of(program);
-    std::string text = "diffuse: " + manual.about + "\n\nUsage: " + usage(manual) + "\n\nCommands:\n";
-    for (const auto& command : manuals_of(program)) text += entry(command.name, command.about);
-    return text + options_text(manual) + examples_text(manual);
+std::string examples_text(const std::vector<std::string>& examples) {
+    return fmt::format("\nExamples:\n  {}\n", fmt::join(examples, "\n  "));
 }
 
 }  // namespace
 
-std::string HelpFormatter::make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const {
-    return app->get_parent() ? command_help(manual_of(*app)) : program_help(*app);
+std::string command_help(const Command& command) {
+    return paragraph("", command.about, 0) + "\nUsage: " + command.usage() + "\n" + options_text(command.options) +
+           (command.has_keys() ? keys_text() : "") + examples_text(command.examples);
+}
+
+std::string program_help() {
+    std::string text = fmt::format("diffuse: {}\n\nUsage: {}\n\nCommands:\n", kAbout, kUsage);
+    for (const auto& command : commands("")) text += entry(command.name, command.about);
+    return text + options_text(program_options()) + examples_text(kExamples);
 }
 
 }  // namespace diffuse::cli

@@ -1,7 +1,6 @@
-#include <fmt/format.h>
+#include <memory>
 
 #include "cli/common.hpp"
-#include "cli/manual.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
@@ -9,53 +8,49 @@ namespace {
 
 constexpr const char* kShown = "What is shown";
 
-struct HelpOptions {
+struct HelpCommand {
     std::string command;
     bool man = false;
 };
 
-Result show_help(CLI::App& program, const HelpOptions& options) {
-    if (options.man) return {manual_page(program)};
-    const CLI::App* about = options.command.empty() ? &program : program.get_subcommand(options.command);
-    return {HelpFormatter().make_help(about, "", CLI::AppFormatMode::Normal)};
-}
-
-std::vector<std::string> command_names(const CLI::App& program) {
-    std::vector<std::string> names;
-    for (const auto* command : program.get_subcommands({})) names.push_back(command->get_name());
-    return names;
+Result show_help(const HelpCommand& options) {
+    if (options.man) return {manual_page()};
+    if (options.command.empty()) return {program_help()};
+    for (const auto& command : commands("")) {
+        if (command.name == options.command) return {command_help(command)};
+    }
+    throw std::logic_error("no command " + options.command);
 }
 
 }  // namespace
 
-void add_help(CLI::App& app, Result& result) {
-    auto options = std::make_shared<HelpOptions>();
-    auto names = command_names(app);
-    names.insert(names.end(), {"help", "completion"});
-    auto* command = app.add_subcommand("help", "show the help of a command, or the whole manual");
-    auto* name = command->add_option("command", options->command, "command; none: the program itself")
-                     ->check(known_name("command", names))
-                     ->type_name("COMMAND")
-                     ->group(kShown);
-    command->add_flag("--man", options->man, "print the manual page diffuse(1), for man -l, instead")
-        ->group(kShown)
-        ->excludes(name);
-    command->footer("diffuse help sample\ndiffuse help --man >diffuse.1");
-    command->callback([options, &app, &result] { result = show_help(app, *options); });
+Command help_command(const std::vector<std::string>& names) {
+    const auto options = std::make_shared<HelpCommand>();
+    return {.name = "help",
+            .about = "show the help of a command, or the whole manual",
+            .examples = {"diffuse help sample", "diffuse help --man >diffuse.1"},
+            .options = {{.field = {"command", Choice{&options->command, names}, "command; none: the program itself"},
+                         .group = kShown,
+                         .value = "COMMAND",
+                         .positional = true},
+                        {.field = {"man", &options->man, "print the manual page diffuse(1), for man -l, instead"},
+                         .group = kShown,
+                         .excludes = {"command"}}},
+            .run = [options](const Given&) { return show_help(*options); }};
 }
 
-void add_completion(CLI::App& app, Result& result) {
-    auto shell = std::make_shared<std::string>();
-    auto* command = app.add_subcommand("completion", "print a script with which a shell completes command lines");
-    command->add_option("shell", *shell, "shell")
-        ->required()
-        ->check(known_name("shell", shell_names()))
-        ->type_name("SHELL")
-        ->group(kShown);
-    command->footer(
-        "diffuse completion bash >diffuse.bash && source ./diffuse.bash\n"
-        "diffuse completion fish >diffuse.fish");
-    command->callback([shell, &app, &result] { result = {completion_script(app, *shell)}; });
+Command completion_command() {
+    const auto shell = std::make_shared<std::string>();
+    return {.name = "completion",
+            .about = "print a script with which a shell completes command lines",
+            .examples = {"diffuse completion bash >diffuse.bash && source ./diffuse.bash",
+                         "diffuse completion fish >diffuse.fish"},
+            .options = {{.field = {"shell", Choice{shell.get(), shell_names()}, "shell"},
+                         .group = kShown,
+                         .value = "SHELL",
+                         .required = true,
+                         .positional = true}},
+            .run = [shell](const Given&) { return Result{completion_script(*shell)}; }};
 }
 
 }  // namespace diffuse::cli

@@ -77,7 +77,7 @@ std::string about_data(const Checkpoint& checkpoint) {
     if (!checkpoint.data.about.empty()) done.push_back(log::printable(checkpoint.data.about));
     if (checkpoint.config.dataset.transpose) done.emplace_back("rows and columns exchanged");
     if (checkpoint.config.dataset.flip) done.emplace_back("half of them mirrored at each step");
-    if (!done.empty()) text += fmt::format("pictures    {}\n", fmt::join(done, "; "));
+    if (!done.empty()) text += fmt::format("images      {}\n", fmt::join(done, "; "));
     if (const auto& names = checkpoint.data.condition.classes.names; !names.empty()) {
         text += fmt::format("classes     {}\n", log::printable(fmt::format("{}", fmt::join(names, ", "))));
     }
@@ -115,7 +115,7 @@ Result describe_checkpoint(const std::filesystem::path& file, bool as_json) {
 Result describe_picture(const std::filesystem::path& file, bool as_json) {
     const PngHead head = read_png_head(file);
     Json json;
-    json["picture"] = display_path(file);
+    json["image"] = display_path(file);
     json["width"] = head.width;
     json["height"] = head.height;
     std::string text = fmt::format("{}\n{:<11} {}x{} pixels", display_path(file), "size", head.width, head.height);
@@ -194,27 +194,26 @@ Result describe_machine(bool as_json) {
                     gpus.empty() ? "none" : fmt::format("{}", fmt::join(gpus, ", ")), device));
 }
 
-Result run(const InfoCommand& options, bool has_path) {
-    if (!has_path) return describe_machine(options.json);
-    if (options.path.empty()) throw Error("the path is empty; name a checkpoint, a run folder or a picture");
-    return describe_file(options.path, options.json);
+Result run(const InfoCommand& options) {
+    return options.path.empty() ? describe_machine(options.json) : describe_file(options.path, options.json);
 }
 
 }  // namespace
 
-void add_info(CLI::App& app, Result& result) {
-    auto options = std::make_shared<InfoCommand>();
-    auto* command =
-        app.add_subcommand("info", "say what a checkpoint or a picture is, or with no argument what this machine is");
-    command
-        ->add_option(
-            "path", options->path,
-            "checkpoint file, run folder, file of latents or samples, or a PNG file, which tells how it was made")
-        ->type_name("PATH")
-        ->group("What is described");
-    add_json(*command, options->json);
-    command->footer("diffuse info\ndiffuse info runs/demo");
-    command->callback([options, command, &result] { result = run(*options, command->count("path") > 0); });
+Command info_command() {
+    const auto options = std::make_shared<InfoCommand>();
+    return {
+        .name = "info",
+        .about = "say what a checkpoint or an image is, or with no argument what this machine is",
+        .examples = {"diffuse info", "diffuse info runs/demo"},
+        .options = {{.field = {"path", &options->path,
+                               "checkpoint file, run folder, file of latents or samples, or a PNG file, which tells "
+                               "how it was made"},
+                     .group = "What is described",
+                     .value = "PATH",
+                     .positional = true},
+                    json_option(options->json)},
+        .run = [options](const Given&) { return run(*options); }};
 }
 
 }  // namespace diffuse::cli

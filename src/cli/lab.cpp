@@ -94,7 +94,7 @@ std::string failures(const std::vector<Outcome>& outcomes) {
 
 nlohmann::json settings_of(const LabOptions& options) {
     if (!options.input.empty() && options.name != "fourier") {
-        throw Error("--input is the picture of fourier; leave it out");
+        throw Error("--input is the image of fourier; leave it out");
     }
     if (options.name == "all") return nlohmann::json::object();
     const Experiment& experiment = look_up("experiment", experiments(), options.name);
@@ -106,11 +106,10 @@ nlohmann::json settings_of(const LabOptions& options) {
     return settings;
 }
 
-Result run_lab(const LabOptions& options, const CLI::App& command) {
+Result run_lab(const LabOptions& options, const Given& given) {
     if (options.name.empty()) {
-        for (const std::string option : {"--set", "--input", "--out", "--seed", "--markdown"}) {
-            if (command.count(option) > 0)
-                throw Error(fmt::format("{} needs an experiment, e.g. diffuse lab heat", option));
+        for (const std::string key : {"set", "input", "out", "seed", "markdown"}) {
+            if (given.contains(key)) throw Error(fmt::format("--{} needs an experiment, e.g. diffuse lab heat", key));
         }
         return list_experiments(options.json);
     }
@@ -119,7 +118,7 @@ Result run_lab(const LabOptions& options, const CLI::App& command) {
     const auto settings = settings_of(options);
     if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
     set_threads(1);  // a second thread costs more than it helps with tensors of some ten thousand numbers
-    if (!has_gnuplot()) log::warn(fmt::format("no pictures, for want of gnuplot; {}", kInstallGnuplot));
+    if (!has_gnuplot()) log::warn(fmt::format("no figures, for want of gnuplot; {}", kInstallGnuplot));
     std::vector<Outcome> outcomes;
     for (const auto& name : all ? names(experiments()) : std::vector<std::string>{options.name}) {
         outcomes.push_back(run_one(name, options, settings));
@@ -134,38 +133,37 @@ Result run_lab(const LabOptions& options, const CLI::App& command) {
 
 }  // namespace
 
-void add_lab(CLI::App& app, Result& result) {
-    auto options = std::make_shared<LabOptions>();
-    auto* command = app.add_subcommand("lab", "do an experiment with diffusion, and check it against its formulas");
-    command->add_option("name", options->name, "experiment, or all of them; none: the list")
-        ->check(known_name("experiment", lab_names()))
-        ->type_name("NAME")
-        ->group("What is done");
-    command->add_option("--set", options->settings, "one setting of the experiment with another value, e.g. paths=1000")
-        ->type_name("NAME=VALUE")
-        ->group(kHow);
-    command->add_option("--input", options->input, "PNG file of the picture of fourier; else a digit is drawn")
-        ->type_name("FILE")
-        ->group(kHow);
-    command->add_option("--seed", options->seed, "random seed for all that is drawn")
-        ->transform(range<int64_t>(0, std::numeric_limits<int64_t>::max()))
-        ->type_name("N")
-        ->group(kHow)
-        ->capture_default_str();
-    command
-        ->add_option("--out", options->out,
-                     "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, lab.html too")
-        ->type_name("DIR")
-        ->group(kWritten)
-        ->capture_default_str();
-    auto* markdown =
-        command->add_flag("--markdown", options->markdown, "print stories and checks as a page of Markdown");
-    markdown->group(kWritten);
-    command->add_flag("--json", options->json, "print the checks as a JSON list of experiments")
-        ->group(kWritten)
-        ->excludes(markdown);
-    command->footer("diffuse lab ou --seed 1\ndiffuse lab heat --set ratio=0.3");
-    command->callback([options, command, &result] { result = run_lab(*options, *command); });
+Command lab_command() {
+    const auto o = std::make_shared<LabOptions>();
+    return {
+        .name = "lab",
+        .about = "do an experiment with diffusion, and check it against its formulas",
+        .examples = {"diffuse lab ou --seed 1", "diffuse lab heat --set ratio=0.3"},
+        .options = {{.field = {"experiment", Choice{&o->name, lab_names()},
+                               "experiment, or all of them; none: the list"},
+                     .group = "What is done",
+                     .value = "NAME",
+                     .positional = true},
+                    {.field = {"set", Words{&o->settings},
+                               "one setting of the experiment with another value, e.g. paths=1000"},
+                     .group = kHow,
+                     .value = "NAME=VALUE"},
+                    {.field = {"input", &o->input, "PNG file of the image of fourier; else a digit is drawn"},
+                     .group = kHow,
+                     .value = "FILE"},
+                    {.field = {"seed", Number<int64_t>{&o->seed, 0, INT64_MAX}, "random seed for all that is drawn"},
+                     .group = kHow},
+                    {.field = {"out", &o->out,
+                               "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, "
+                               "lab.html too"},
+                     .group = kWritten,
+                     .value = "DIR"},
+                    {.field = {"markdown", &o->markdown, "print stories and checks as a page of Markdown"},
+                     .group = kWritten},
+                    {.field = {"json", &o->json, "print the checks as a JSON list of experiments"},
+                     .group = kWritten,
+                     .excludes = {"markdown"}}},
+        .run = [o](const Given& given) { return run_lab(*o, given); }};
 }
 
 }  // namespace diffuse::cli

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
-#include "cli/manual.hpp"
+#include <algorithm>
+
+#include "cli/command.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -23,21 +25,21 @@ std::string paragraph(const std::string& head, const std::string& text) {
     return fmt::format(".TP\n\\fB{}\\fR\n{}\n", roff(head), roff(text));
 }
 
-std::string example_lines(const CommandManual& command) {
+std::string example_lines(const std::vector<std::string>& examples) {
     std::string text = ".nf\n";
-    for (const auto& example : command.examples) text += roff(example) + "\n";
+    for (const auto& example : examples) text += roff(example) + "\n";
     return text + ".fi\n";
 }
 
-std::string command_section(const CommandManual& command) {
-    std::string text = fmt::format(".SH \"{}\"\n{}\n.PP\n{}\n", "DIFFUSE " + roff(command.name), roff(usage(command)),
+std::string command_section(const Command& command) {
+    std::string text = fmt::format(".SH \"{}\"\n{}\n.PP\n{}\n", "DIFFUSE " + roff(command.name), roff(command.usage()),
                                    roff(command.about));
     std::string group;
     for (const auto& option : command.options) {
         if (option.group != group) text += fmt::format(".SS \"{}\"\n", group = option.group);
-        text += paragraph(synopsis(option), whole_meaning(option));
+        text += paragraph(option.synopsis(), option.whole_meaning());
     }
-    return text + ".SS Examples\n" + example_lines(command);
+    return text + ".SS Examples\n" + example_lines(command.examples);
 }
 
 std::string keys_section() {
@@ -62,17 +64,16 @@ constexpr const char* kEnd =
 
 }  // namespace
 
-std::string manual_page(const CLI::App& program) {
-    const CommandManual manual = manual_of(program);
+std::string manual_page() {
     std::string text = fmt::format(".TH DIFFUSE 1 \"\" \"diffuse {}\"\n.SH NAME\ndiffuse \\- {}\n.SH SYNOPSIS\n{}\n",
-                                   DIFFUSE_VERSION, roff(manual.about), roff(usage(manual)));
+                                   DIFFUSE_VERSION, roff(kAbout), roff(kUsage));
     text += ".SH COMMANDS\n";
-    const auto commands = manuals_of(program);
-    for (const auto& command : commands) text += paragraph(command.name, command.about);
+    const auto all = commands("");
+    for (const auto& command : all) text += paragraph(command.name, command.about);
     text += ".SH OPTIONS\n";
-    for (const auto& option : manual.options) text += paragraph(synopsis(option), whole_meaning(option));
-    for (const auto& command : commands) text += command_section(command);
-    return text + keys_section() + ".SH EXAMPLES\n" + example_lines(manual) + kEnd;
+    for (const auto& option : program_options()) text += paragraph(option.synopsis(), option.whole_meaning());
+    for (const auto& command : all) text += command_section(command);
+    return text + keys_section() + ".SH EXAMPLES\n" + example_lines(kExamples) + kEnd;
 }
 
 }  // namespace diffuse::cli

@@ -3,102 +3,15 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
-#include <optional>
+#include <algorithm>
 
 #include "cli/common.hpp"
-#include "cli/manual.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
 namespace {
-
-/// What CLI11 could make nothing of: a mistyped command or option, or an argument too many.
-std::string unexpected(const CLI::App& command, const std::vector<std::string>& arguments) {
-    std::vector<std::string> known;
-    const bool is_option = arguments.front().starts_with('-');
-    if (!is_option && command.get_parent() == nullptr) {
-        for (const auto* child : command.get_subcommands({})) known.push_back(child->get_name());
-        return unknown_name("command", arguments.front(), known);
-    }
-    if (!is_option) return fmt::format("unexpected argument '{}'", arguments.front());
-    for (const auto* option : command.get_options()) {
-        for (const auto& name : option->get_lnames()) known.push_back("--" + name);
-    }
-    const auto nearest = nearest_name(arguments.front(), known);
-    return fmt::format("unknown option '{}'{}", arguments.front(),
-                       nearest ? fmt::format("; did you mean '{}'?", *nearest) : "");
-}
-
-/// Some words of CLI11 are of its own kind.
-std::string in_plain_words(const std::string& problem) {
-    const std::string twice = ": At Most 1 required but received ", value = " was given a disallowed flag override";
-    if (const size_t end = problem.find(twice); end != std::string::npos) {
-        return problem.substr(0, end) + " is given more than once";
-    }
-    if (problem.ends_with(value)) return fmt::format("--{} takes no value", problem.substr(0, problem.find(value)));
-    return problem;
-}
-
-/// One line for whatever the command line got wrong.
-std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
-    const auto chosen = app.get_subcommands();
-    const CLI::App& command = chosen.empty() ? app : *chosen.front();
-    auto extras = command.remaining();
-    const bool in_command = !chosen.empty();
-    std::stable_partition(extras.begin(), extras.end(),
-                          [=](const std::string& text) { return text.starts_with('-') == in_command; });
-    const std::string name = chosen.empty() ? "diffuse" : "diffuse " + command.get_name();
-    const auto before = app.remaining();
-    const std::string problem = !extras.empty()                 ? unexpected(command, extras)
-                                : in_command && !before.empty() ? "options come after the command: " + before.front()
-                                                                : in_plain_words(error.what());
-    return fmt::format("{} (see {} --help)", problem, name);
-}
-
-/// Flags take no values: "--json=banana" would be one.
-void refuse_values_of_flags(CLI::App& app) {
-    for (auto* command : app.get_subcommands({})) {
-        for (auto* option : command->get_options()) {
-            if (option->get_expected_max() == 0) option->disable_flag_override();
-        }
-    }
-}
-
-/// The value that word `i` gives an option called `name`, in it or behind it.
-std::optional<std::string> value_of(const std::string& name, const std::vector<std::string>& words, size_t i) {
-    if (words[i].starts_with(name + "=")) return words[i].substr(name.size() + 1);
-    if (words[i] == name && i + 1 < words.size()) return words[i + 1];
-    return std::nullopt;
-}
-
-void check_value(const OptionManual& option, const std::string& name, const std::string& value) {
-    if (option.takes_path() && value.empty()) {
-        throw Error(fmt::format("{} is empty; name a file or a folder, or leave it out", name));
-    }
-    const std::string list = "," + value + ",";
-    if (option.takes_list && list.find(",,") != std::string::npos) {
-        throw Error(fmt::format("{}: '{}' has an empty item", name, value));
-    }
-}
-
-/// What CLI11 would misread: it takes the word behind "--out=" for its value, and leaves out the empty items of a list.
-void check_words(const CLI::App& app, const std::vector<std::string>& words) {
-    for (const auto& word : words) {
-        if (!word.starts_with("--") || word.find('=') + 1 != word.size()) continue;
-        throw Error(fmt::format("{} is empty; give it a value, or leave it out", word.substr(0, word.size() - 1)));
-    }
-    for (const auto& command : manuals_of(app)) {
-        if (words.empty() || words.front() != command.name) continue;
-        for (const auto& option : command.options) {
-            for (size_t i = 1; i < words.size(); ++i) {
-                const auto value = option.names.empty() ? std::nullopt : value_of(option.names.back(), words, i);
-                if (value) check_value(option, option.names.back(), *value);
-            }
-        }
-    }
-}
 
 /// "diffuse sample --out 'two words.png'": a command line as a shell reads it again.
 std::string shell_line(const std::vector<std::string>& arguments) {
@@ -107,44 +20,46 @@ std::string shell_line(const std::vector<std::string>& arguments) {
     return line;
 }
 
-void add_commands(CLI::App& app, Result& result, const std::string& command_line) {
-    app.formatter(std::make_shared<HelpFormatter>());
-    app.set_help_flag("-h,--help", "print help");
-    app.set_version_flag("--version", "diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")", "print the version");
-    app.require_subcommand(1);
-    app.footer(
-        "diffuse train --config configs/demo.json\n"
-        "diffuse sample --checkpoint runs/demo --out digits.png");
-    add_train(app, result, command_line);
-    add_sample(app, result, command_line);
-    add_encode(app, result, command_line);
-    add_eval(app, result);
-    add_info(app, result);
-    add_lab(app, result);
-    add_help(app, result);
-    add_completion(app, result);
-    refuse_values_of_flags(app);
+/// Where an option's group stands: what a command works on first, the machine and help last.
+ptrdiff_t rank_of(const Option& option) {
+    static const std::vector<std::string> later = {kHow, kWritten, kMachine, kHelp};
+    const auto found = std::ranges::find(later, option.group);
+    return found == later.end() ? 0 : 1 + (found - later.begin());
 }
 
-/// What --help and --version, which CLI11 throws, show.
-Result information(const CLI::App& app, const CLI::ParseError& what) {
-    const bool wants_version = dynamic_cast<const CLI::CallForVersion*>(&what) != nullptr;
-    return {wants_version ? std::string(what.what()) + "\n" : app.help()};
+bool asks_for_help(const std::string& word) { return word == "-h" || word == "--help"; }
+
+Option help_option() {
+    static bool asked = false;  // is looked for before all else
+    return {.field = {"help", &asked, "print help"}, .group = kHelp};
+}
+
+/// Options stand before no command.
+Result without_command(const std::vector<std::string>& arguments) {
+    if (arguments.empty()) throw Error("a command is required (see diffuse --help)");
+    const std::string& first = arguments.front();
+    if (asks_for_help(first)) return {program_help()};
+    if (first == "--version") return {"diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")\n"};
+    std::vector<std::string> names;
+    for (const auto& command : commands("")) names.push_back(command.name);
+    if (!first.starts_with('-')) throw Error(unknown_name("command", first, names) + " (see diffuse --help)");
+    for (const auto& word : arguments) {
+        if (std::ranges::find(names, word) == names.end()) continue;
+        throw Error(fmt::format("options come after the command: {} (see diffuse {} --help)", first, word));
+    }
+    const auto nearest = nearest_name(first, std::vector<std::string>{"--help", "--version"});
+    throw Error(fmt::format("unknown option '{}'{} (see diffuse --help)", first,
+                            nearest ? fmt::format("; did you mean '{}'?", *nearest) : ""));
 }
 
 /// Does what a command line says.
 Result perform(const std::vector<std::string>& arguments) {
-    Result result;
-    CLI::App app("train, sample, invert and measure small diffusion models", "diffuse");
-    add_commands(app, result, shell_line(arguments));
-    check_words(app, arguments);
-    try {
-        app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // CLI11 takes words from the end
-    } catch (const CLI::ParseError& error) {
-        if (error.get_exit_code() == 0) return information(app, error);
-        throw Error(usage_problem(app, error), kBadInput);
-    }
-    return result;
+    const auto all = commands(shell_line(arguments));
+    const auto command = std::ranges::find(all, arguments.empty() ? "" : arguments.front(), &Command::name);
+    if (command == all.end()) return without_command(arguments);
+    const std::vector<std::string> words(arguments.begin() + 1, arguments.end());
+    if (std::ranges::any_of(words, asks_for_help)) return {command_help(*command)};
+    return command->run(parse_words(*command, words));
 }
 
 void print(const Result& result, std::ostream& out) {
@@ -171,6 +86,26 @@ int fail(const std::exception& error) {
 }
 
 }  // namespace
+
+std::vector<Option> program_options() {
+    static bool asked = false;
+    return {help_option(), {.field = {"version", &asked, "print the version"}, .group = kHelp}};
+}
+
+std::vector<Command> commands(const std::string& line) {
+    std::vector<Command> all = {train_command(line), sample_command(line), encode_command(line),
+                                eval_command(),      info_command(),       lab_command()};
+    std::vector<std::string> names;
+    for (const auto& command : all) names.push_back(command.name);
+    names.insert(names.end(), {"help", "completion"});
+    all.push_back(help_command(names));
+    all.push_back(completion_command());
+    for (auto& command : all) {
+        command.options.push_back(help_option());
+        std::ranges::stable_sort(command.options, {}, rank_of);
+    }
+    return all;
+}
 
 int run(const std::vector<std::string>& arguments, const Streams& streams) {
     log::set_stream(streams.log);

@@ -19,7 +19,6 @@ constexpr const char* kDrawn = "What is drawn";
 constexpr int64_t kDefaultNum = 64, kDefaultPoints = 2000, kMaxCycle = 16;
 
 void check_before_work(const SampleCommand& options) {
-    if (options.latents.empty()) check(options.sampling);  // else the file has a say
     check_outputs({options.out, options.tensors, options.trajectory},
                   {options.checkpoint.empty() ? "" : checkpoint_file(options.checkpoint).string(), options.latents,
                    options.config});
@@ -39,7 +38,7 @@ std::string take_from_file(SampleCommand& options, const TensorFile& file) {
     const std::string what = fmt::format("{}: its '{}'", options.latents, kSamplingKey);
     SampleOptions made_by;
     read(fields(made_by), parse_json(stored->second, what), what);
-    const bool otherwise = options.take_defaults(*options.command, made_by, what);
+    const bool otherwise = options.take_defaults(options.given, made_by);
     return otherwise ? fmt::format("{}: made by {}; decoded otherwise", options.latents, stored->second) : "";
 }
 
@@ -68,7 +67,7 @@ Start start_from(const SampleCommand& options, const TensorFile& file, const Exa
     if (!latents.isfinite().all().item<bool>()) {
         throw Error(fmt::format("{}: its latents are not all finite; encode the images again", options.latents));
     }
-    const bool reversible = options.sampling.solver_kind().make(0)->second_state() != nullptr;
+    const bool reversible = options.sampling.solver_kind().pairs;
     const auto second_states = reversible ? file.at("second_states", options.latents) : torch::Tensor();
     if (reversible) require_shape(second_states, shape, options.latents);
     if (reversible && second_states.size(0) != latents.size(0)) {
@@ -95,7 +94,7 @@ Result show_grid(const Grid& grid, bool as_json) {
     return result_of(as_json, json, text);
 }
 
-/// Columns and scale of the picture of so many images. `cycle`: of how many classes, one after the other; a column
+/// Columns and scale of the image of so many images. `cycle`: of how many classes, one after the other; a column
 /// shows one class where they are few. Throws Error where it would be too large.
 struct Layout {
     int64_t columns, scale;
@@ -132,7 +131,7 @@ Condition condition_of_file(const SampleCommand& options, const TensorFile& file
         if (!options.condition.empty()) return known.of_numbers(options.condition, count);
         return {.numbers = condition_in(file, options, "given", {count, std::ssize(known.numbers)}, torch::kFloat32)};
     }
-    if (options.command->count("--class") > 0) return known.of_classes(options.sampling.classes, count);
+    if (options.given.contains("class")) return known.of_classes(options.sampling.classes, count);
     if (!file.tensors.contains("classes") || known.classes.count == 0) return {};
     const auto classes = condition_in(file, options, "classes", {count}, torch::kInt64);
     const bool in_range = classes.ge(0).all().item<bool>() && classes.le(known.classes.count).all().item<bool>();
@@ -196,9 +195,9 @@ Result summary(const SampleCommand& options, const TimedSamples& result, int64_t
 /// otherwise than it was made.
 std::string settle(SampleCommand& options, const std::optional<TensorFile>& file, const Source& source) {
     const std::string warning = file ? take_from_file(options, *file) : "";
-    if (!file) options.take_defaults(*options.command, source.sample, source.name);
+    if (!file) options.take_defaults(options.given, source.sample);
     check(options.sampling);
-    if (file && options.command->count("--seed") > 0 && !options.sampling.stochastic()) {
+    if (file && options.given.contains("seed") && !options.sampling.stochastic()) {
         throw Error(
             fmt::format("--seed changes nothing: --latents is where {} starts, and it draws no noise; leave it out",
                         options.sampling.solver));
@@ -274,116 +273,86 @@ Result run(SampleCommand options) {
 }
 
 /// Where the samples come from and how many they are.
-void add_what(CLI::App& command, SampleCommand& options) {
-    command
-        .add_option("--analytic", options.analytic,
+std::vector<Option> what_is_drawn(SampleCommand& o) {
+    const auto option = [](Field field, const std::string& value = "") {
+        return Option{.field = std::move(field), .group = kDrawn, .value = value};
+    };
+    return {checkpoint_option(o.checkpoint, kDrawn),
+            option({"analytic", Choice{&o.analytic, analytic_names()},
                     "denoiser in closed form instead of a network; gaussian: of the data's mean and covariance; "
-                    "mixture: the law that points are drawn from; empirical: the data set itself; local: patches of it")
-        ->check(known_name("analytic denoiser", analytic_names()))
-        ->type_name("NAME")
-        ->group(kDrawn);
-    command.add_option("--config", options.config, "JSON file whose data set and schedule --analytic takes")
-        ->type_name("FILE")
-        ->group(kDrawn);
-    command.add_option("--set", options.settings, "config value for --config, key.path=value, e.g. dataset.limit=1000")
-        ->type_name("KEY=VALUE")
-        ->group(kDrawn);
-    command
-        .add_option("--condition", options.condition,
+                    "mixture: the distribution that points are drawn from; empirical: the data set itself; local: "
+                    "patches of it"}),
+            option({"config", &o.config, "JSON file whose data set and schedule --analytic takes"}, "FILE"),
+            option({"set", Words{&o.settings}, "config value for --config, key.path=value, e.g. dataset.limit=1000"},
+                   "KEY=VALUE"),
+            option({"condition", &o.condition,
                     "numbers that are the condition, of a network trained with dataset.condition or a simulator: "
-                    "y1=0.3,y2=-1")
-        ->type_name("NAME=X,...")
-        ->group(kDrawn);
-    command.add_option("--num", options.num, "number of images or points")
-        ->transform(range<int64_t>(1, 1'000'000))
-        ->type_name("N")
-        ->group(kDrawn)
-        ->default_str(
-            fmt::format("{}, or a little more to fill the rows of classes; {} points", kDefaultNum, kDefaultPoints));
-    command.add_option("--seed", options.seed, "random seed for the noise")
-        ->transform(range<int64_t>(0, INT64_MAX))
-        ->type_name("N")
-        ->group(kDrawn)
-        ->capture_default_str();
-    command
-        .add_option("--latents", options.latents,
-                    "safetensors file whose 'latents' (what encode writes) are decoded instead of noise")
-        ->type_name("FILE")
-        ->group(kDrawn);
+                    "y1=0.3,y2=-1"},
+                   "NAME=X,..."),
+            option({.key = "num",
+                    .value = Number<std::optional<int64_t>>{&o.num, 1, 1'000'000},
+                    .meaning = "number of images or points",
+                    .by_default = fmt::format("{}, or a little more to fill the rows of classes; {} points",
+                                              kDefaultNum, kDefaultPoints)}),
+            option({"seed", Number<int64_t>{&o.seed, 0, INT64_MAX}, "random seed for the noise"}),
+            option({"latents", &o.latents,
+                    "safetensors file whose 'latents' (what encode writes) are decoded instead of noise"},
+                   "FILE")};
 }
 
 /// What is written of them.
-void add_written(CLI::App& command, SampleCommand& options) {
-    command
-        .add_option("--out", options.out,
-                    "file to write: a PNG grid; of points a picture (.png or .svg, drawn by gnuplot) or a table (.csv)")
-        ->check(ending({".png", ".svg", ".csv"}))
-        ->type_name("FILE")
-        ->group(kWritten)
-        ->capture_default_str();
-    command
-        .add_option("--columns", options.columns,
-                    "columns of the grid; 0: one for each of a few classes, else as many as rows")
-        ->transform(range<int64_t>(0, 10'000))
-        ->type_name("N")
-        ->group(kWritten)
-        ->capture_default_str();
-    command
-        .add_option("--save-tensors", options.tensors,
-                    "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]")
-        ->check(ending({".safetensors"}))
-        ->type_name("FILE")
-        ->group(kWritten);
-    command
-        .add_option("--style", options.style,
-                    "picture of points: each as a dot, or how many lie where; scatter up to 10,000, else density")
-        ->check(known_name("style", {"scatter", "density"}))
-        ->type_name("NAME")
-        ->group(kWritten);
-    command
-        .add_option(
-            "--field", options.field,
-            "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy samples")
-        ->delimiter(',')
-        ->transform(range<double>(1e-4, 1e4))
-        ->type_name("X,...")
-        ->group(kWritten);
-    command
-        .add_flag("--show-grid", options.show_grid,
-                  "print t, alpha, sigma, their ratio and log-SNR of the levels, and draw nothing")
-        ->group(kWritten);
-}
-
-/// Where the grid is shown nothing is drawn, so what only a drawing has is refused.
-void forbid_with_show_grid(CLI::App& command) {
-    for (const char* name : {"--num", "--seed", "--out", "--columns", "--save-tensors", "--trajectory", "--scale"}) {
-        command.get_option("--show-grid")->excludes(command.get_option(name));
-    }
+std::vector<Option> what_is_written(SampleCommand& o) {
+    const std::vector<std::string> of_a_drawing = {"num",          "seed",       "out",  "columns",
+                                                   "save_tensors", "trajectory", "scale"};
+    return {{.field = {"out", &o.out,
+                       "file to write: a PNG grid; of points a figure (.png or .svg, drawn by gnuplot) or a table "
+                       "(.csv)"},
+             .group = kWritten,
+             .value = "FILE",
+             .endings = {".png", ".svg", ".csv"}},
+            {.field = {"columns", Number<int64_t>{&o.columns, 0, 10'000},
+                       "columns of the grid; 0: one for each of a few classes, else as many as rows"},
+             .group = kWritten},
+            {.field = {"save_tensors", &o.tensors,
+                       "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]"},
+             .group = kWritten,
+             .value = "FILE",
+             .endings = {".safetensors"}},
+            {.field = {"style", Choice{&o.style, {"auto", "scatter", "density"}},
+                       "how points are drawn: each as a dot, or how many lie where; auto: scatter up to 10,000"},
+             .group = kWritten},
+            {.field = {"field", Reals{&o.field, 1e-4, 1e4},
+                       "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy "
+                       "samples"},
+             .group = kWritten},
+            {.field = {"show_grid", &o.show_grid,
+                       "print t, alpha, sigma, their ratio and log-SNR of the noise levels, and draw nothing"},
+             .group = kWritten,
+             .excludes = of_a_drawing}};
 }
 
 }  // namespace
 
-void add_sample(CLI::App& app, Result& result, const std::string& command_line) {
-    auto options = std::make_shared<SampleCommand>();
-    auto* command = app.add_subcommand(
-        "sample", "draw images or points from noise, as the checkpoint's config says (sample.*) where no option does");
-    options->command = command;
-    options->command_line = command_line;
-    options->add_to(*command, kDrawn);
-    command->get_option("--class")->group(kDrawn);
-    command->get_option("--checkpoint")->required(false);
-    for (const std::string name : {"--solver", "--guidance"}) {
-        auto* option = command->get_option(name);
-        option->default_str(fmt::format("the checkpoint's, else {}", option->get_default_str()));
+Command sample_command(const std::string& line) {
+    const auto options = std::make_shared<SampleCommand>();
+    options->command_line = line;
+    std::vector<Option> all = what_is_drawn(*options);
+    for (auto& option : sampling_options(options->sampling)) {
+        if (option.field.key == "class") option.group = kDrawn;
+        all.push_back(option);
     }
-    add_what(*command, *options);
-    add_written(*command, *options);
-    options->add_rest(*command);
-    forbid_with_show_grid(*command);
-    command->footer(
-        "diffuse sample --checkpoint runs/demo --num 16 --out digits.png\n"
-        "diffuse sample --checkpoint runs/demo --solver ddim --eta 1 --steps 50");
-    command->callback([options, &result] { result = run(*options); });
+    append(all, what_is_written(*options));
+    append(all, options->rest());
+    return {
+        .name = "sample",
+        .about = "draw images or points from noise, as the checkpoint's config says (sample.*) where no option does",
+        .examples = {"diffuse sample --checkpoint runs/demo --num 16 --out digits.png",
+                     "diffuse sample --checkpoint runs/demo --solver ddim --eta 1 --steps 50"},
+        .options = all,
+        .run = [options](const Given& given) {
+            options->given = given;
+            return run(*options);
+        }};
 }
 
 }  // namespace diffuse::cli

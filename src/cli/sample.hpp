@@ -11,14 +11,14 @@ namespace diffuse::cli {
 
 /// What the command line of sample says.
 struct SampleCommand : SamplingCommand {
-    const CLI::App* command = nullptr;
+    Given given;
     std::optional<int64_t> num;
     int64_t seed = 0, columns = 0;
     bool show_grid = false;
     std::string out = "samples.png", tensors, latents, condition;
     std::string analytic, config;
     std::vector<std::string> settings;
-    std::optional<std::string> style;
+    std::string style = "auto";
     std::vector<double> field;
 };
 
@@ -38,7 +38,7 @@ Source load_source(const SampleCommand& options, torch::Device device);
 /// Throws Error where what is to be written is not of what is drawn.
 void check_kind_of_files(const SampleCommand& options, const DataSpec& data);
 
-/// Samples as a network draws them, z float32 [N, D], of a condition: to --out, as a table or as a picture with the
+/// Samples as a network draws them, z float32 [N, D], of a condition: to --out, as a table or as an image with the
 /// score at the noise levels of --field.
 void write_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model);
 

@@ -56,15 +56,16 @@ void check_kind_of_files(const SampleCommand& options, const DataSpec& data) {
         if (ending != ".png" && !is_special(options.out)) {
             throw Error(fmt::format("--out {}: images are written as .png", options.out));
         }
-        if (options.style || !options.field.empty()) throw Error("--style and --field are of points, not of images");
+        if (options.style != "auto" || !options.field.empty())
+            throw Error("--style and --field are of points, not of images");
         return;
     }
-    for (const char* name : {"--columns", "--scale", "--trajectory"}) {
-        if (options.command->count(name) > 0) throw Error(fmt::format("{} is of images, and these are points", name));
+    for (const char* key : {"columns", "scale", "trajectory"}) {
+        if (options.given.contains(key)) throw Error(fmt::format("--{} is of images, and these are points", key));
     }
     if (ending != ".csv") require_gnuplot();
-    if (ending == ".csv" && (options.style || !options.field.empty())) {
-        throw Error("--style and --field shape a picture; write one by --out FILE.png or FILE.svg");
+    if (ending == ".csv" && (options.style != "auto" || !options.field.empty())) {
+        throw Error("--style and --field shape a figure; write one by --out FILE.png or FILE.svg");
     }
     if (options.field.empty()) return;
     const auto is_bounded = [](const Column& column) { return column.bounds.has_value(); };
@@ -88,7 +89,7 @@ torch::Tensor score_at(const Denoiser& denoiser, const Model& model, const torch
 Figure figure_of_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition,
                         const Model& model) {
     constexpr int64_t kManyPoints = 10'000;
-    const std::string style = options.style.value_or(z.size(0) > kManyPoints ? "density" : "scatter");
+    const std::string style = options.style != "auto" ? options.style : z.size(0) > kManyPoints ? "density" : "scatter";
     const Codec& codec = model.data.codec;
     const auto columns = names(codec.columns);
     Figure figure{

@@ -25,7 +25,7 @@ struct TrainCommand {
     std::string command_line, config;
     std::vector<std::string> settings;
     std::string out;
-    std::optional<std::string> resume;
+    std::string resume;  ///< empty: a new run
     bool force = false, dry_run = false, estimate = false;
     std::optional<int64_t> seed;
     RuntimeOptions runtime;
@@ -198,11 +198,11 @@ void tell_resuming(const std::string& path, const Checkpoint& start, const Confi
 }
 
 Result resume_run(const TrainCommand& options, torch::Device device) {
-    const auto folder = RunFolder::open(*options.resume);
+    const auto folder = RunFolder::open(options.resume);
     log::open_file(folder.path() / kLogName);
     log::debug(options.command_line);
     const std::string path = display_path(folder.path());
-    const auto start = folder.checkpoint_to_resume(*options.resume);
+    const auto start = folder.checkpoint_to_resume(options.resume);
     if (start) warn_of_other_config(folder.path() / kConfigName, start->config);
     const Config config = resumed_config(options, start ? start->config : load_config(folder.path() / kConfigName));
     if (start && start->step >= config.train.steps) {
@@ -227,55 +227,56 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
 }
 
 Result run(const TrainCommand& options) {
-    if (!options.resume && options.config.empty()) {
+    if (options.resume.empty() && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
     const auto device = options.runtime.apply();
-    return options.resume ? resume_run(options, device) : start_run(options, device);
+    return !options.resume.empty() ? resume_run(options, device) : start_run(options, device);
+}
+
+std::vector<Option> what_is_trained(TrainCommand& o) {
+    return {{.field = {"config", &o.config, "JSON file, e.g. configs/demo.json"}, .group = kTrained, .value = "FILE"},
+            {.field = {"set", Words{&o.settings}, "one key of the config with another value, e.g. train.steps=100"},
+             .group = kTrained,
+             .value = "KEY=VALUE"},
+            {.field = {"seed", Number<std::optional<int64_t>>{&o.seed, 0, INT64_MAX},
+                       "random seed, instead of the config's"},
+             .group = kTrained},
+            {.field = {"resume", &o.resume,
+                       "run folder, or a kept checkpoint inside one, to resume as if it had never stopped, by its own "
+                       "config unless --config or --set change what may change; without a name: the current folder"},
+             .group = kTrained,
+             .value = "RUN",
+             .alone = ".",
+             .excludes = {"out", "force", "dry_run", "estimate"}}};
+}
+
+std::vector<Option> what_is_written(TrainCommand& o) {
+    return {
+        {.field = {"out", &o.out, "run folder; default runs/<name of the config>"}, .group = kWritten, .value = "DIR"},
+        {.field = {"force", &o.force, "replace a run that is already in the folder"}, .group = kWritten},
+        {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"},
+         .group = kWritten},
+        {.field = {"estimate", &o.estimate,
+                   "train for a few seconds to say how long all of it would take, write nothing"},
+         .group = kWritten,
+         .excludes = {"dry_run", "out", "force"}}};
 }
 
 }  // namespace
 
-void add_train(CLI::App& app, Result& result, const std::string& command_line) {
-    auto options = std::make_shared<TrainCommand>();
-    auto* command = app.add_subcommand("train", "train a network as a JSON config says");
-    options->command_line = command_line;
-    command->add_option("--config", options->config, "JSON file, e.g. configs/demo.json")
-        ->type_name("FILE")
-        ->group(kTrained);
-    command->add_option("--set", options->settings, "one key of the config with another value, e.g. train.steps=100")
-        ->take_all()
-        ->type_name("KEY=VALUE")
-        ->group(kTrained);
-    command->add_option("--seed", options->seed, "random seed, instead of the config's")
-        ->transform(range<int64_t>(0, INT64_MAX))
-        ->type_name("N")
-        ->group(kTrained);
-    auto* resume = command
-                       ->add_option("--resume", options->resume,
-                                    "run folder, or a kept checkpoint inside one, to resume as if it had never "
-                                    "stopped, by its own config unless --config or --set change what may change; "
-                                    "without a name: the current folder")
-                       ->expected(0, 1)
-                       ->default_str(".")
-                       ->type_name("RUN")
-                       ->group(kTrained);
-    auto* out = command->add_option("--out", options->out, "run folder; default runs/<name of the config>");
-    auto* force = command->add_flag("--force", options->force, "replace a run that is already in the folder");
-    auto* dry_run =
-        command->add_flag("--dry-run", options->dry_run, "check everything, print the resolved config, write nothing");
-    auto* estimate = command->add_flag("--estimate", options->estimate,
-                                       "train for a few seconds to say how long all of it would take, write nothing");
-    out->type_name("DIR")->group(kWritten);
-    force->group(kWritten);
-    dry_run->group(kWritten);
-    estimate->group(kWritten)->excludes(dry_run)->excludes(out)->excludes(force);
-    resume->excludes(out)->excludes(force)->excludes(dry_run)->excludes(estimate);
-    options->runtime.add_to(*command);
-    command->footer(
-        "diffuse train --config configs/demo.json --out runs/first\n"
-        "diffuse train --resume runs/first --set train.steps=8000");
-    command->callback([options, &result] { result = run(*options); });
+Command train_command(const std::string& line) {
+    const auto options = std::make_shared<TrainCommand>();
+    options->command_line = line;
+    std::vector<Option> all = what_is_trained(*options);
+    append(all, what_is_written(*options));
+    append(all, options->runtime.options());
+    return {.name = "train",
+            .about = "train a network as a JSON config says",
+            .examples = {"diffuse train --config configs/demo.json --out runs/first",
+                         "diffuse train --resume runs/first --set train.steps=8000"},
+            .options = all,
+            .run = [options](const Given&) { return run(*options); }};
 }
 
 }  // namespace diffuse::cli

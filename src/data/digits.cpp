@@ -162,7 +162,7 @@ Point centre_of_mass(const std::vector<Segment>& segments) {
     return {x / total, y / total};
 }
 
-/// Moves the centre of mass to the picture's middle, and scales so that the farthest point is `reach` pixels away from
+/// Moves the centre of mass to the image's middle, and scales so that the farthest point is `reach` pixels away from
 /// there, to the side or up or down.
 void fit(std::vector<Segment>& segments, double reach) {
     const Point centre = centre_of_mass(segments);
@@ -189,7 +189,7 @@ double squared_distance(const Point& p, const Segment& segment) {
 /// From each pixel's centre to the nearest segment, squared.
 using Distances = std::array<double, kDigitSize * kDigitSize>;
 
-/// Lowers the distances of the pixels within `reach` of the segment. `fit` keeps all of them inside the picture.
+/// Lowers the distances of the pixels within `reach` of the segment. `fit` keeps all of them inside the image.
 void approach(const Segment& segment, double reach, Distances& squared) {
     const auto [left, right] = std::minmax(segment.from.x, segment.to.x);
     const auto [top, bottom] = std::minmax(segment.from.y, segment.to.y);

@@ -35,7 +35,7 @@ struct Entry {
     int64_t slot = -1;   ///< its place in the split that is loaded; none in the other one
     uint32_t crc = 0;    ///< of its bytes
     PictureHead head;
-    std::string problem;  ///< why it is no picture to be had
+    std::string problem;  ///< why it is no image to be had
     bool colours = false, enlarged = false;
 };
 
@@ -117,14 +117,14 @@ uint32_t crc_of(std::string_view bytes, uint32_t before = 0) {
 
 /// Reads the beginnings of all files, and the checksums of all their bytes.
 void look_at(std::vector<Entry>& entries) {
-    for_all(entries, "looking at pictures:", [](Entry& entry) {
+    for_all(entries, "looking at images:", [](Entry& entry) {
         const std::string bytes = read_file(entry.path, kMaxPictureBytes);
         entry.crc = crc_of(bytes);
         entry.head = picture_head(bytes, display_path(entry.path));
     });
 }
 
-/// A hash of a picture's content, uniform over [0, 1).
+/// A hash of an image's content, uniform over [0, 1).
 double content_hash(const Entry& entry) {
     const uint64_t mixed = (entry.crc + uint64_t{1}) * 0x9e3779b97f4a7c15u;
     return double(mixed >> 32) / double(uint64_t{1} << 32);
@@ -163,7 +163,7 @@ std::pair<int64_t, int64_t> size_of(const std::vector<Entry>& entries, const Dat
     for (const auto& entry : entries) {
         if (entry.head.height == first.head.height && entry.head.width == first.head.width) continue;
         throw Error(fmt::format(
-            "the pictures are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are "
+            "the images are of several sizes (height x width): {} is {}x{}, {} is {}x{}; say to which size they are "
             "to be brought, e.g. dataset.size=32 or dataset.size=32x48",
             first.name, first.head.height, first.head.width, entry.name, entry.head.height, entry.head.width));
     }
@@ -185,7 +185,7 @@ void require_memory(int64_t needed) {
     const auto available = available_memory();
     if (!available || needed < *available) return;
     throw Error(
-        fmt::format("the pictures need {:.1f} GiB of memory, and {:.1f} are free; take a smaller dataset.size or "
+        fmt::format("the images need {:.1f} GiB of memory, and {:.1f} are free; take a smaller dataset.size or "
                     "dataset.limit",
                     double(needed) / double(1 << 30), double(*available) / double(1 << 30)));
 }
@@ -195,7 +195,7 @@ void require_memory(int64_t needed) {
 torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const PictureRule& rule) {
     require_memory(count * rule.channels * rule.height * rule.width);
     auto pixels = torch::empty({count, rule.channels, rule.height, rule.width}, torch::kUInt8);
-    for_all(entries, "reading pictures:", [&](Entry& entry) {
+    for_all(entries, "reading images:", [&](Entry& entry) {
         const std::string bytes = read_file(entry.path, kMaxPictureBytes);
         const auto whole =
             with_channels(decode_picture(bytes, display_path(entry.path)), rule, display_path(entry.path));
@@ -213,7 +213,7 @@ int64_t choose(std::vector<Entry>& entries, const DatasetOptions& options, Split
         if ((content_hash(entry) < options.test_share) == (split == Split::kTest)) entry.slot = count++;
     }
     if (count > 0) return count;
-    throw Error(fmt::format("{}: of {} pictures none is for {}; see dataset.test_share", display_path(options.dir),
+    throw Error(fmt::format("{}: of {} images none is for {}; see dataset.test_share", display_path(options.dir),
                             entries.size(), split == Split::kTest ? "tests" : "training"));
 }
 
@@ -239,7 +239,7 @@ std::string story(const std::vector<Entry>& entries, const DatasetOptions& optio
     if (enlarged > 0) text += fmt::format(", {} of which enlarged", enlarged);
     if (enlarged > 0)
         log::warn(
-            fmt::format("{} pictures are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
+            fmt::format("{} images are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
     return text + fmt::format("; a share of {} held out for tests", options.test_share);
 }
 
@@ -261,7 +261,7 @@ std::string cache_key(const std::vector<Entry>& entries, const DatasetOptions& o
     return fmt::format("{:016x}", hash);
 }
 
-constexpr const char *kCachePrefix = "pictures-", *kCacheEnding = ".safetensors";
+constexpr const char *kCachePrefix = "images-", *kCacheEnding = ".safetensors";
 
 /// Removes all but the newest ones.
 void clean_cache(const fs::path& folder) {
@@ -284,10 +284,10 @@ void write_cache(const fs::path& file, const Dataset& dataset) {
         TensorFile content{{{"images", dataset.examples}}, {{"about", dataset.spec.about}}};
         if (labels.defined()) content.tensors["labels"] = labels;
         write_tensor_file(file, content);
-        log::debug(fmt::format("the decoded pictures are kept in {}", display_path(file)));
+        log::debug(fmt::format("the decoded images are kept in {}", display_path(file)));
         clean_cache(file.parent_path());
     } catch (const Error& error) {
-        log::debug(fmt::format("the decoded pictures cannot be kept: {}", error.what()));
+        log::debug(fmt::format("the decoded images cannot be kept: {}", error.what()));
     }
 }
 

@@ -93,7 +93,8 @@ Condition ConditionSpec::of_classes(const std::string& text, int64_t count) cons
 Condition ConditionSpec::of_numbers(const std::string& text, int64_t count) const {
     const auto known = names(numbers);
     if (known.empty() && text.empty()) return {};
-    if (known.empty()) throw Error("condition: this network was trained without numbers as its condition; leave it out");
+    if (known.empty())
+        throw Error("condition: this network was trained without numbers as its condition; leave it out");
     std::map<std::string, double> values;
     for (const auto& part : text.empty() ? std::vector<std::string>() : parts_of(text)) {
         const auto [name, value] = assignment(part, known);
@@ -102,9 +103,10 @@ Condition ConditionSpec::of_numbers(const std::string& text, int64_t count) cons
     std::vector<double> row;
     for (const auto& name : known) {
         if (!values.contains(name)) {
-            throw Error(fmt::format("the condition of this network is {}: say a number for each, condition {}=NUMBER,...; "
-                                    "{} is missing",
-                                    fmt::join(known, ", "), known.front(), name));
+            throw Error(
+                fmt::format("the condition of this network is {}: say a number for each, condition {}=NUMBER,...; "
+                            "{} is missing",
+                            fmt::join(known, ", "), known.front(), name));
         }
         row.push_back(values.at(name));
     }

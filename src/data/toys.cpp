@@ -77,8 +77,9 @@ Mixture eight_gaussians() {
             torch::full({8}, 0.125, torch::kFloat64)};
 }
 
-/// Laws along the branches of two trees that grow out of the origin, one to the upper right and one to the lower left,
-/// after the picture of autoguidance (Karras et al. 2024, arXiv:2406.02507, figure 1); the class is the tree.
+/// Normal distributions along the branches of two trees that grow out of the origin, one to the upper right and one to
+/// the lower left, after the image of autoguidance (Karras et al. 2024, arXiv:2406.02507, figure 1); the class is the
+/// tree.
 struct Fractal {
     std::vector<double> means, stds, weights;
     std::vector<int64_t> trees;
@@ -136,7 +137,7 @@ Mixture mixture_of(const DatasetOptions& options) {
             weights / weights.sum()};
 }
 
-/// A point of a mixture, and which of its laws it is of.
+/// A point of a mixture, and which of its components it is of.
 int64_t draw_of(const Mixture& mixture, Random& random, double* out) {
     const double* weights = mixture.weights.data_ptr<double>();
     int64_t part = 0;
@@ -152,27 +153,27 @@ int64_t draw_of(const Mixture& mixture, Random& random, double* out) {
 }
 
 /// How points of a kind are drawn: into `out`, with the part that they are of.
-struct Law {
+struct Distribution {
     int64_t dimensions, parts;
     std::function<int64_t(Random& random, double* out)> draw;
 };
 
-Law law_of_mixture(const Mixture& mixture) {
+Distribution distribution_of_mixture(const Mixture& mixture) {
     return {mixture.means.size(1), mixture.means.size(0),
             [mixture](Random& random, double* out) { return draw_of(mixture, random, out); }};
 }
 
-Law law_of(const DatasetOptions& options) {
+Distribution distribution_of(const DatasetOptions& options) {
     const auto in_plane = [](int64_t parts, auto point) {
-        return Law{2, parts, [=](Random& random, double* out) {
-                       const auto part = int64_t(random.below(uint64_t(parts)));
-                       const Place p = point(part, random);
-                       out[0] = p.x, out[1] = p.y;
-                       return part;
-                   }};
+        return Distribution{2, parts, [=](Random& random, double* out) {
+                                const auto part = int64_t(random.below(uint64_t(parts)));
+                                const Place p = point(part, random);
+                                out[0] = p.x, out[1] = p.y;
+                                return part;
+                            }};
     };
-    if (options.kind == "mixture") return law_of_mixture(mixture_of(options));
-    if (options.kind == "eight-gaussians") return law_of_mixture(eight_gaussians());
+    if (options.kind == "mixture") return distribution_of_mixture(mixture_of(options));
+    if (options.kind == "eight-gaussians") return distribution_of_mixture(eight_gaussians());
     if (options.kind == "fractal") {
         return {2, 2, [mixture = fractal_mixture()](Random& random, double* out) {
                     return fractal().trees[size_t(draw_of(mixture, random, out))];
@@ -222,17 +223,18 @@ Dataset draw_points(const DatasetOptions& options, Split split) {
     const int64_t asked = options.limit > 0 ? options.limit : kDefault;
     const int64_t count = split == Split::kTrain ? asked : std::min(asked, kMaxTest);
     const uint64_t first = split == Split::kTrain ? 0 : uint64_t{1} << 40;
-    const Law law = law_of(options);
-    auto values = torch::empty({count, law.dimensions}, torch::kFloat64);
+    const Distribution distribution = distribution_of(options);
+    auto values = torch::empty({count, distribution.dimensions}, torch::kFloat64);
     auto labels = torch::empty({count}, torch::kInt64);
     for (int64_t i = 0; i < count; ++i) {
         Random random({uint64_t(options.seed), Purpose::kToy, first + uint64_t(i)});
-        labels.data_ptr<int64_t>()[i] = law.draw(random, values.data_ptr<double>() + i * law.dimensions);
+        labels.data_ptr<int64_t>()[i] =
+            distribution.draw(random, values.data_ptr<double>() + i * distribution.dimensions);
     }
     Dataset dataset{values.to(torch::kFloat32)};
-    dataset.spec.shape = ExampleShape::of_points(law.dimensions);
-    dataset.spec.codec.columns = plain_columns(law.dimensions);
-    if (law.parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = law.parts;
+    dataset.spec.shape = ExampleShape::of_points(distribution.dimensions);
+    dataset.spec.codec.columns = plain_columns(distribution.dimensions);
+    if (distribution.parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = distribution.parts;
     return dataset;
 }
 

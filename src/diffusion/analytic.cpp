@@ -94,7 +94,7 @@ Denoiser fitted_gaussian_denoiser(const torch::Tensor& data) {
 
 Denoiser empirical_denoiser(const torch::Tensor& data) {
     constexpr int64_t kFew = 64;
-    // Pictures are so far from one another that float32 tells which is nearest.
+    // Images are so far from one another that float32 tells which is nearest.
     const auto type = data[0].numel() <= kFew ? torch::kFloat64 : torch::kFloat32;
     const auto flat = data.flatten(1).to(type), squares = flat.square().sum(1);
     const Denoiser whole = [flat, squares, type](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
@@ -110,7 +110,7 @@ Denoiser empirical_denoiser(const torch::Tensor& data) {
 
 namespace {
 
-/// Sums over windows of `side` x `side` around each pixel, as much of them as lies in the picture. x: [..., H, W]
+/// Sums over windows of `side` x `side` around each pixel, as much of them as lies in the image. x: [..., H, W]
 torch::Tensor window_sums(const torch::Tensor& x, int64_t side) {
     auto sums = x;
     for (const int64_t axis : {-1, -2}) {
@@ -125,7 +125,7 @@ torch::Tensor window_sums(const torch::Tensor& x, int64_t side) {
     return sums;
 }
 
-/// The pixels of a picture of `size` along one axis whose patches may be compared with those `shift` away: where the
+/// The pixels of an image of `size` along one axis whose patches may be compared with those `shift` away: where the
 /// border cuts a patch, with those at the same distance from it alone.
 struct Along {
     int64_t first, count;
@@ -139,7 +139,7 @@ Along along_axis(int64_t size, int64_t shift, int64_t side) {
 /// Means of numbers weighted by exp(logit), added to bit by bit: [H, W] of the weights, [C, H, W] of the sums.
 struct WeightedMeans {
     torch::Tensor largest, weight, sum;
-    /// logits: [M, h, w]; values: [M, C, h, w]; rows and columns: the part of the picture that they are of.
+    /// logits: [M, h, w]; values: [M, C, h, w]; rows and columns: the part of the image that they are of.
     void add(const torch::Tensor& logits, const torch::Tensor& values, const Along& rows, const Along& columns) {
         const auto part = [&](const torch::Tensor& all) {
             return all.narrow(-2, rows.first, rows.count).narrow(-1, columns.first, columns.count);
@@ -152,7 +152,7 @@ struct WeightedMeans {
     }
 };
 
-/// Of one picture [C, H, W].
+/// Of one image [C, H, W].
 torch::Tensor local_mean(const torch::Tensor& x, const torch::Tensor& images, const NoiseLevel& level, int64_t reach,
                          int64_t side) {
     constexpr int64_t kImagesAtOnce = 64;
@@ -164,7 +164,7 @@ torch::Tensor local_mean(const torch::Tensor& x, const torch::Tensor& images, co
             for (int64_t dx = -reach; dx <= reach; ++dx) {
                 const Along rows = along_axis(height, dy, side), columns = along_axis(width, dx, side);
                 if (rows.count == 0 || columns.count == 0) continue;
-                // Whole pictures, of which the patches inside are whole; what wraps around is in none of those.
+                // Whole images, of which the patches inside are whole; what wraps around is in none of those.
                 const auto moved = some.roll({-dy, -dx}, {2, 3});
                 const auto away = window_sums((x - level.alpha * moved).square().sum(1), side);
                 const auto inside = [&](const torch::Tensor& all) {

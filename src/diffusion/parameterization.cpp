@@ -125,14 +125,11 @@ Fields fields(ParameterizationOptions& options) {
              "what is added to the output F with prediction eps; scaled: eps = x + alpha F; plain: x + F"},
             {.key = "sigma_data",
              .value = Number<std::optional<double>>{&options.sigma_data, 1e-3, 1e3},
-             .meaning = "root mean square of the data that prediction edm expects; null: measured when a run begins"}};
+             .meaning = "root mean square of the data that prediction edm expects; null: measured when a run begins",
+             .belongs = {"prediction", {"edm"}}}};
 }
 
 Parameterization make_parameterization(const ParameterizationOptions& options) {
-    if (options.sigma_data && options.prediction != "edm") {
-        throw Error(
-            fmt::format("config: model.sigma_data belongs to model.prediction edm; it is {}", options.prediction));
-    }
     if (options.sigma_data) return edm(*options.sigma_data);
     if (options.prediction == "eps") return look_up("input skip", input_skips(), options.input_skip);
     return look_up("prediction", predictions(), options.prediction);

@@ -14,7 +14,7 @@ namespace diffuse {
 namespace {
 
 constexpr double kMaxBeta = 0.999;
-constexpr double kMinAlpha = 5e-5;  // of a picture in pure noise
+constexpr double kMinAlpha = 5e-5;  // of an image in pure noise
 
 /// Values at equal distances from `first` to `last`.
 std::vector<double> linspace(double first, double last, int64_t count) {
@@ -182,14 +182,18 @@ void check(const ScheduleOptions& options, const ScheduleKind& kind) {
                         "time",
                         options.kind));
     }
-    if (!kind.has_ends && (options.sigma_min || options.sigma_max)) {
-        throw Error(
-            fmt::format("config: schedule.sigma_min and sigma_max belong to ve and edm; the kind is {}", options.kind));
-    }
     if (options.sigma_min && options.sigma_max && *options.sigma_min >= *options.sigma_max) {
         throw Error(fmt::format("config: schedule.sigma_min {} is not below sigma_max {}", *options.sigma_min,
                                 *options.sigma_max));
     }
+}
+
+std::vector<std::string> kinds_with_ends() {
+    std::vector<std::string> found;
+    for (const auto& [name, kind] : schedules()) {
+        if (kind.has_ends) found.push_back(name);
+    }
+    return found;
 }
 
 }  // namespace
@@ -203,10 +207,12 @@ Fields fields(ScheduleOptions& options) {
              "schedule rescaled to end in pure noise (needs weighting v; not of eps without the scaled input skip)"},
             {.key = "sigma_min",
              .value = Number<std::optional<double>>{&options.sigma_min, 1e-6, 1e6},
-             .meaning = "smallest sigma of ve (0.01 if null) and edm (0.002)"},
+             .meaning = "smallest sigma of ve (0.01 if null) and edm (0.002)",
+             .belongs = {"kind", kinds_with_ends()}},
             {.key = "sigma_max",
              .value = Number<std::optional<double>>{&options.sigma_max, 1e-6, 1e6},
-             .meaning = "largest sigma of ve (50 if null) and edm (80)"}};
+             .meaning = "largest sigma of ve (50 if null) and edm (80)",
+             .belongs = {"kind", kinds_with_ends()}}};
 }
 
 Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)

@@ -18,7 +18,7 @@ struct DdpmDsmOptions {
 };
 
 Fields fields(DdpmDsmOptions& o) {
-    return {{"batch", Number<int64_t>{&o.batch, 8, 512}, "pictures whose losses are compared"},
+    return {{"batch", Number<int64_t>{&o.batch, 8, 512}, "images whose losses are compared"},
             {"draws", Number<int64_t>{&o.draws, 5000, 1'000'000}, "draws of the Gaussian data"}};
 }
 

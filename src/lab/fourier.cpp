@@ -9,7 +9,7 @@
 #include "diffuse/diffusion/schedule.hpp"
 #include "lab/experiments.hpp"
 
-/// A picture in the modes of heat with closed ends (DCT-II): blurred, and drowned in noise.
+/// An image in the modes of heat with closed ends (DCT-II): blurred, and drowned in noise.
 namespace diffuse::lab {
 namespace {
 
@@ -22,7 +22,7 @@ struct FourierOptions {
 };
 
 Fields fields(FourierOptions& o) {
-    return {{"input", &o.input, "PNG file of the picture; empty: a digit that is drawn"},
+    return {{"input", &o.input, "PNG file of the image; empty: a digit that is drawn"},
             {"digit", Number<int64_t>{&o.digit, 0, 9}, "digit that is drawn"},
             {"draws", Number<int64_t>{&o.draws, 50, 2000}, "draws of noise"}};
 }
@@ -159,9 +159,9 @@ Exhibit spectra_exhibit(const torch::Tensor& x, Draws& random) {
                                  numbers(ring_power(blurred(x, t).unsqueeze(0))[0].clamp_min(1e-8))});
     }
     return {"spectra",
-            "Noise has the same power at every frequency, a picture most of it at low ones: fine detail drowns first, "
+            "Noise has the same power at every frequency, an image most of it at low ones: fine detail drowns first, "
             "as it does under heat. Sampling walks back, so it draws from coarse to fine.",
-            {"What a picture has at each frequency", {noisy, smooth}}};
+            {"What an image has at each frequency", {noisy, smooth}}};
 }
 
 Exhibit pictures_exhibit(const torch::Tensor& x, Draws& random) {
@@ -173,7 +173,7 @@ Exhibit pictures_exhibit(const torch::Tensor& x, Draws& random) {
         noisy.push_back(drowned(x, cosine.at(times[i]), 1, random)[0]);
     }
     blurs.insert(blurs.end(), noisy.begin(), noisy.end());
-    return {"pictures",
+    return {"images",
             "Above: blurred by heat. Below: drowned in noise along the cosine schedule.",
             {},
             {to_bytes(torch::stack(blurs).unsqueeze(1).to(torch::kFloat32)), int64_t(heat.size())}};
@@ -193,10 +193,10 @@ Findings run_fourier(const FourierOptions& options, uint64_t seed) {
 
 Experiment fourier_experiment() {
     return experiment<FourierOptions>(
-        "a picture's modes: heat damps them from fine to coarse, noise drowns them in the same order",
-        {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of a picture of H x W pixels decays "
+        "an image's modes: heat damps them from fine to coarse, noise drowns them in the same order",
+        {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of an image of H x W pixels decays "
          "as exp(-pi² (i²/H² + j²/W²) t).",
-         "Noise adds sigma² to the power of every mode: E|x_t|² = alpha² S(k) + sigma². Pictures have S(k) of about "
+         "Noise adds sigma² to the power of every mode: E|x_t|² = alpha² S(k) + sigma². Images have S(k) of about "
          "1/k², so mode k is lost where sigma / alpha is above sqrt(S(k)), the fine ones first. This is why a "
          "diffusion model draws from coarse to fine."},
         {"src/lab/fourier.cpp", "src/diffusion/schedule.cpp"}, run_fourier);

@@ -88,7 +88,7 @@ std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, 
     const auto file = folder / (file_name(experiment, exhibit) + (is_sheet ? ".png" : ".svg"));
     const std::string caption = html_text(exhibit.caption);
     if (!is_sheet && !has_gnuplot()) {
-        return fmt::format("<p>{} (no picture: gnuplot is not installed; the numbers are in {}.csv)</p>\n", caption,
+        return fmt::format("<p>{} (no image: gnuplot is not installed; the numbers are in {}.csv)</p>\n", caption,
                            html_text(file_name(experiment, exhibit)));
     }
     return fmt::format(

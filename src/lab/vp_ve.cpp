@@ -5,7 +5,7 @@
 #include "diffuse/diffusion/schedule.hpp"
 #include "lab/experiments.hpp"
 
-/// The paths of the schedules: what is left of a picture, and how much noise there is.
+/// The paths of the schedules: what is left of an image, and how much noise there is.
 namespace diffuse::lab {
 namespace {
 

@@ -5,7 +5,7 @@
 namespace diffuse {
 
 Fields fields(MeasureOptions& o) {
-    return {{"features", &o.features, "features: safetensors file of features, [N, F], or of pictures, [N, C, H, W]"},
+    return {{"features", &o.features, "features: safetensors file of features, [N, F], or of images, [N, C, H, W]"},
             {"reference", &o.reference, "features: safetensors file to compare with"},
             {.key = "num",
              .value = Number<std::optional<int64_t>>{&o.num, 2, 1'000'000},

@@ -25,8 +25,9 @@ std::set<std::string> image_keys(const std::set<std::string>& more);
 
 /// Adds a row and tells of it.
 void add(Report& report, const Json& row, const MeasureOptions& options);
-/// What a row says of the way there: solver, spacing, steps and network evaluations.
-Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps);
+/// What a row says of the way there, one of `all`: solver, spacing, steps and network evaluations, and whatever else is
+/// not the same in all.
+Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all, const Samples& result, int64_t steps);
 
 /// Throw Error where the data are none that the classifier of MNIST could say anything of, or no points; `measure` is
 /// the name of what is refused.

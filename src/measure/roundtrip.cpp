@@ -35,7 +35,7 @@ Report report_roundtrip(const Model& model, const MeasureOptions& options) {
         Sampler decode = make_sampler(sampling, model);
         decode.condition = examples.condition;
         const auto trip = round_trip(decode, x);
-        Json row = row_of(sampling, trip.encoded, std::ssize(decode.grid) - 1);
+        Json row = row_of(sampling, options.samplings, trip.encoded, std::ssize(decode.grid) - 1);
         row["mse"] = trip.mse;
         row["latent_mean"] = trip.latent_mean;
         row["latent_std"] = trip.latent_std;
@@ -47,11 +47,11 @@ Report report_roundtrip(const Model& model, const MeasureOptions& options) {
 }  // namespace
 
 Measure roundtrip_measure() {
-    return {
-        .about = "error of test examples that are encoded and decoded",
-        .run = report_roundtrip,
-        .options = {"num", "data", "weights", "solver", "spacing", "steps", "nfe", "max_ratio", "batch", "tolerance"},
-        .direction = Direction::kEncoding};
+    return {.about = "error of test examples that are encoded and decoded",
+            .run = report_roundtrip,
+            .options = {"num", "data", "weights", "solver", "spacing", "steps", "nfe", "max_ratio", "batch",
+                        "tolerance", "shift", "vary"},
+            .direction = Direction::kEncoding};
 }
 
 }  // namespace diffuse

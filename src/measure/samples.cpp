@@ -11,9 +11,26 @@
 namespace diffuse {
 
 std::set<std::string> point_keys(const std::set<std::string>& more) {
-    std::set<std::string> keys = {"num",       "data",  "weights",  "solver",   "spacing",           "steps",
-                                  "nfe",       "batch", "seed",     "guidance", "guidance_interval", "guidance_rescale",
-                                  "max_ratio", "guide", "tolerance"};
+    std::set<std::string> keys = {"num",
+                                  "seed",
+                                  "data",
+                                  "weights",
+                                  "solver",
+                                  "steps",
+                                  "nfe",
+                                  "spacing",
+                                  "shift",
+                                  "eta",
+                                  "snr",
+                                  "churn",
+                                  "batch",
+                                  "guidance",
+                                  "guide",
+                                  "guidance_interval",
+                                  "guidance_rescale",
+                                  "max_ratio",
+                                  "vary",
+                                  "tolerance"};
     keys.insert(more.begin(), more.end());
     return keys;
 }
@@ -29,12 +46,29 @@ void add(Report& report, const Json& row, const MeasureOptions& options) {
     options.on_row(row);
 }
 
-Json row_of(const SampleOptions& sampling, const Samples& result, int64_t steps) {
+namespace {
+
+Json values_of(SampleOptions sampling) { return to_json(fields(sampling)); }
+
+}  // namespace
+
+Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all, const Samples& result,
+            int64_t steps) {
+    static const std::set<std::string> told = {"solver",   "spacing",           "steps", "nfe",
+                                               "guidance", "guidance_interval", "batch"};
     Json row;
     row["solver"] = sampling.solver;
     row["spacing"] = sampling.spacing;
     row["steps"] = steps;
     row["nfe"] = result.nfe;
+    const Json own = values_of(sampling);
+    for (const auto& [key, value] : own.items()) {
+        const auto differs = [&, &name = key, &mine = value](const SampleOptions& other) {
+            const Json values = values_of(other);
+            return !values.contains(name) || values[name] != mine;
+        };
+        if (!told.contains(key) && std::ranges::any_of(all, differs)) row[key] = value.is_null() ? Json("-") : value;
+    }
     return row;
 }
 
@@ -49,7 +83,7 @@ void require_digits(const MeasureOptions& options, const std::string& measure) {
 
 void require_points(const Model& model, const std::string& measure) {
     if (model.data.shape.points) return;
-    throw Error(fmt::format("{} is of points, and this network draws pictures", measure));
+    throw Error(fmt::format("{} is of points, and this network draws images", measure));
 }
 
 Dataset test_examples(const Model& model, const MeasureOptions& options, int64_t by_default) {
@@ -111,7 +145,7 @@ void add_samples(Report& report, const Model& model, const MeasureOptions& optio
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =
             run_with_progress(fmt::format("{}, {} steps: image steps", sampling.solver, steps), sampler, noise);
-        Json head = row_of(sampling, drawn, steps);
+        Json head = row_of(sampling, all, drawn, steps);
         head["guidance"] = sampling.guidance;
         if (in_intervals) head["interval"] = interval_words(sampling);
         for (const Json& said : measure(drawn, condition)) {

@@ -17,8 +17,8 @@ struct MlpBlockImpl : nn::Module {
         film = register_module("film", nn::Linear(width, 2 * width));
     }
     torch::Tensor forward(const torch::Tensor& h, const torch::Tensor& embedding) {
-        const auto told = film(embedding).chunk(2, 1);
-        const auto hidden = first(torch::silu(h)) * (1 + told[0]) + told[1];
+        const auto scale_and_shift = film(embedding).chunk(2, 1);
+        const auto hidden = first(torch::silu(h)) * (1 + scale_and_shift[0]) + scale_and_shift[1];
         return h + second(torch::silu(hidden));
     }
     nn::Linear first{nullptr}, second{nullptr}, film{nullptr};
@@ -29,11 +29,11 @@ Fields fields(MlpOptions& o) {
     return {{.key = "width",
              .value = Number<int64_t>{&o.width, 8, 4096},
              .meaning = "numbers in each hidden layer, an even one (kind mlp)",
-             .of_kind = "mlp"},
+             .belongs = {"kind", {"mlp"}}},
             {.key = "blocks",
              .value = Number<int64_t>{&o.blocks, 1, 64},
              .meaning = "residual blocks of two layers (kind mlp)",
-             .of_kind = "mlp"}};
+             .belongs = {"kind", {"mlp"}}}};
 }
 
 struct Mlp::Modules : nn::Module {
@@ -52,7 +52,7 @@ struct Mlp::Modules : nn::Module {
         head = register_module("head", zero(nn::Linear(width, numbers)));
     }
 
-    /// What the blocks are told, the time and the condition: [N or 1, width].
+    /// The embedding of the time and the condition, which conditions the blocks: [N or 1, width].
     torch::Tensor embed(const NetworkInput& input) {
         auto sum = time2(torch::silu(time1(time_embedding(input.time, width))));
         if (label) sum = sum + rows_of(label, input.condition.classes);

@@ -8,14 +8,14 @@ namespace diffuse {
 
 Fields fields(NetOptions& o) {
     Fields all = {{"kind", Choice{&o.kind, {"unet", "mlp"}},
-                   "network; unet: a U-Net, of pictures; mlp: a multilayer perceptron, of points"}};
+                   "network; unet: a U-Net, of images; mlp: a multilayer perceptron, of points"}};
     for (auto& field : fields(o.unet)) {
-        field.of_kind = "unet";
+        field.belongs = {"kind", {"unet"}};
         all.push_back(std::move(field));
     }
     for (auto& field : fields(o.mlp)) all.push_back(std::move(field));
     all.push_back({"classes", NumberOrAuto{&o.classes, 0, 1000},
-                   "number of labels that the network is told; 0: none; auto: as the data set has"});
+                   "number of classes of a class-conditional network; 0: unconditional; auto: as the data set has"});
     return all;
 }
 

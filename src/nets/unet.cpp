@@ -26,12 +26,12 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
     const int64_t unit = options.patch_size << halvings;
     if (shape.height % unit != 0 || shape.width % unit != 0) {
         const auto nearest = [&](int64_t side) { return std::max<int64_t>(1, (side + unit / 2) / unit) * unit; };
-        throw Error(fmt::format(
-            "config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
-            "are {}x{}; use fewer model.channel_multipliers, another model.patch_size, or pictures of {}x{} "
-            "(dataset.size)",
-            options.patch_size, halvings + 1, unit, shape.height, shape.width, nearest(shape.height),
-            nearest(shape.width)));
+        throw Error(
+            fmt::format("config: model.patch_size {} and {} levels need image sides divisible by {}, but the images "
+                        "are {}x{}; use fewer model.channel_multipliers, another model.patch_size, or images of {}x{} "
+                        "(dataset.size)",
+                        options.patch_size, halvings + 1, unit, shape.height, shape.width, nearest(shape.height),
+                        nearest(shape.width)));
     }
     std::vector<int64_t> heights;
     for (int64_t level = 0; level <= halvings; ++level) heights.push_back(shape.height / options.patch_size >> level);
@@ -145,7 +145,7 @@ void UNet::Modules::build_down(std::vector<int64_t>& skips) {
     }
 }
 
-/// Where all of a picture is near, so that its shape is decided here, and a block costs least. Attention behind every
+/// Where all of an image is near, so that its shape is decided here, and a block costs least. Attention behind every
 /// second block.
 void UNet::Modules::build_middle() {
     constexpr int64_t kNoAttention = 0;
@@ -175,7 +175,7 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
     }
 }
 
-/// What the residual blocks are told, the time and the label: [N or 1, 4 base_channels].
+/// The embedding of the time and the label, which conditions the residual blocks: [N or 1, 4 base_channels].
 torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
     TORCH_INTERNAL_ASSERT(label || !input.condition.defined(), "a network without classes takes no condition");
     const auto time = time2(torch::silu(time1(time_embedding(input.time, options.base_channels))));

@@ -12,7 +12,7 @@ struct TextSize {
 };
 TextSize text_size(const std::string& text, int64_t scale);
 
-/// Writes ASCII text into a picture, uint8 [C, H, W], its upper left corner at (top, left); what does not fit is left
+/// Writes ASCII text into an image, uint8 [C, H, W], its upper left corner at (top, left); what does not fit is left
 /// out.
 void draw_text(const torch::Tensor& picture, const std::string& text, int64_t top, int64_t left, int64_t scale,
                uint8_t grey);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kFrameCentiseconds = 10, kLastFrameCentiseconds = 200;
 
-/// A picture by the numbers of its colours, and those colours.
+/// A image by the numbers of its colours, and those colours.
 struct Palette {
     torch::Tensor numbers;  ///< uint8 [H, W]
     ColorMapObject* colours;
@@ -21,7 +21,7 @@ Palette grey_palette(const torch::Tensor& picture) {
     return {picture[0].contiguous(), colours};
 }
 
-/// The 256 colours that fit this picture best.
+/// The 256 colours that fit this image best.
 Palette rgb_palette(const torch::Tensor& picture) {
     const auto planes = picture.contiguous();
     const auto numbers = torch::empty({picture.size(1), picture.size(2)}, torch::kUInt8);

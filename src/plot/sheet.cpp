@@ -19,7 +19,7 @@ constexpr int64_t kGap = 2, kMaxFrames = 12, kMaxColumns = 16, kMaxPixels = int6
 constexpr int64_t kSmallSide = 64, kTextScale = 2, kTextMargin = 4;
 constexpr uint8_t kGapGrey = 128, kInk = 0;
 
-/// A picture with each pixel shown as `scale` x `scale` of them.
+/// An image with each pixel shown as `scale` x `scale` of them.
 Tensor enlarged(const Tensor& picture, int64_t scale) {
     return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2);
 }
@@ -100,7 +100,7 @@ void require_sheet(int64_t count, int64_t columns, int64_t height, int64_t width
     const int64_t across = scale * (columns * (width + kGap) + kGap), down = scale * (rows * (height + kGap) + kGap);
     if (across <= kMaxPixels / down) return;
     throw Error(
-        fmt::format("a picture of {} images would have {}x{} pixels, more than others open; take a smaller "
+        fmt::format("a grid of {} images would have {}x{} pixels, more than others open; take a smaller "
                     "--scale, or fewer images (--num; another --seed draws others)",
                     count, across, down));
 }

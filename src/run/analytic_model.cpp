@@ -15,7 +15,7 @@ Denoiser of_mixture(const Config& config, const Dataset&) {
     const auto mixture = known_mixture(config.dataset);
     if (mixture) return mixture_denoiser(*mixture);
     throw Error(
-        fmt::format("--analytic mixture: the law of data of kind {} is not a mixture that is known; take gaussian or "
+        fmt::format("mixture: the distribution of data of kind {} is not a mixture that is known; take gaussian or "
                     "empirical",
                     config.dataset.kind));
 }
@@ -34,7 +34,7 @@ int64_t patch_side(const NoiseLevel& level, int64_t picture) {
 
 Denoiser local(const Config&, const Dataset& train) {
     constexpr int64_t kImages = 1000, kReach = 3;
-    if (train.spec.shape.points) throw Error("--analytic local compares patches of pictures, and the data are points");
+    if (train.spec.shape.points) throw Error("local compares patches of images, and the data are points");
     const auto some = to_network(train.examples.narrow(0, 0, std::min(kImages, train.size())));
     const int64_t picture = std::max(train.spec.shape.height, train.spec.shape.width);
     return local_denoiser(some, kReach, [=](const NoiseLevel& level) { return patch_side(level, picture); });
@@ -57,8 +57,7 @@ const Table<Make>& kinds() {
 std::vector<std::string> analytic_names() { return names(kinds()); }
 
 Model analytic_model(const std::string& name, const Config& config, const Dataset& train) {
-    if (train.condition.numbers.defined())
-        throw Error("--analytic: no denoiser in closed form takes numbers as its condition");
+    if (train.condition.numbers.defined()) throw Error("no denoiser in closed form takes numbers as its condition");
     const Denoiser exact = on_cpu(look_up("analytic denoiser", kinds(), name)(config, train));
     Model model{
         .denoiser = [exact](const Condition&, const Counter& evaluations) { return counted(exact, evaluations); },

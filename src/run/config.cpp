@@ -39,13 +39,13 @@ Config checked_together(Config config) {
     if (!config.schedule.zero_terminal_snr) return config;
     if (bare_eps) {
         throw Error(
-            "config: schedule.zero_terminal_snr leaves nothing of the picture at t = T, and eps says nothing of x0 "
+            "config: schedule.zero_terminal_snr leaves nothing of the image at t = T, and eps says nothing of x0 "
             "there; set model.input_skip to \"scaled\", or model.prediction to \"v\" or \"x0\"");
     }
     if (weighting != "v") {
         throw Error(fmt::format(
             "config: schedule.zero_terminal_snr needs train.weighting \"v\": an error of eps says nothing of the "
-            "picture at t = T, so with \"{}\" the network would learn nothing there",
+            "image at t = T, so with \"{}\" the network would learn nothing there",
             weighting));
     }
     return config;

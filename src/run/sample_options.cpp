@@ -12,9 +12,7 @@ namespace diffuse {
 
 const SolverKind& SampleOptions::solver_kind() const { return look_up("solver", solvers(), solver); }
 
-bool SampleOptions::stochastic() const {
-    return solver_kind().stochastic || eta.value_or(solver_kind().default_eta) > 0;
-}
+bool SampleOptions::stochastic() const { return solver_kind().stochastic || solver_options.eta.value_or(0) > 0; }
 
 Fields fields(SampleOptions& o) {
     using Integer = Number<std::optional<int64_t>>;
@@ -31,24 +29,9 @@ Fields fields(SampleOptions& o) {
         {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
         {.key = "shift",
          .value = Real{&o.shift, 1e-3, 1e3},
-         .meaning = "shift of the spacing flow; above 1: finer near noise",
-         .by_default = "1"},
-        {.key = "eta",
-         .value = Real{&o.eta, 0, 1},
-         .meaning = "share of the process's noise, from ODE to SDE, of ddim and euler-maruyama",
-         .by_default = "0 of ddim, 1 of euler-maruyama"},
-        {.key = "snr",
-         .value = Real{&o.snr, 0, 10},
-         .meaning = "pc: signal-to-noise ratio of its Langevin steps",
-         .by_default = "0.16"},
-        {.key = "churn",
-         .value = Real{&o.churn, 0, 1e6},
-         .meaning = "edm-sde: S_churn, noise added on the whole way",
-         .by_default = "40"},
-        {.key = "tolerance",
-         .value = Real{&o.tolerance, 1e-10, 1},
-         .meaning = "largest error of a step of dopri5, beside 1 + the size of the state",
-         .by_default = "0.0001"},
+         .meaning = "shift of the spacing's times; above 1: finer near noise",
+         .by_default = "1",
+         .belongs = {"spacing", {"flow"}}},
         {.key = "clip_x0",
          .value = &o.clip_x0,
          .meaning = "clamp the predicted image to [-1, 1] at each step",
@@ -65,61 +48,38 @@ Fields fields(SampleOptions& o) {
              : "classes to draw, of a network with labels: all, one after the other; none; or numbers or names: 3, cat "
                "or 0,1,2"},
         {"guidance", Number<double>{&o.guidance, -100, 100},
-         "guidance scale: 1 draws of the class, 0 of none, more exaggerates; w = scale - 1"},
+         "scale of classifier-free guidance: 1 is class-conditional, 0 unconditional, more exaggerates; w = scale - 1"},
         {.key = "guidance_interval",
          .value = Interval{&o.guidance_interval, 0, std::numeric_limits<double>::infinity()},
          .meaning = "noise levels sigma / alpha in which guidance holds, by whole steps; elsewhere the scale is 1",
          .by_default = "all levels"},
         {"guidance_rescale", Number<double>{&o.guidance_rescale, 0, 1},
-         "share of the standard deviation that guidance changed which is given back"},
+         "guidance rescale factor phi: share of the standard deviation that guidance changed which is given back"},
         {.key = "negative_class",
          .value = Number<std::optional<int64_t>>{&o.negative_class, 0, 1000},
-         .meaning = "class that guidance leads away from",
+         .meaning = "negative class: guidance leads away from it",
          .by_default = "no class"},
         {"guide", &o.guide,
          "checkpoint that guidance leads away from, of a smaller or less trained network of the same images, instead "
          "of this network without the class"},
         {"threshold", Real{&o.threshold, 50, 100},
-         "percentile of the pixels of x0 by size, to which x0 is clamped and scaled at each step where it is above 1"},
+         "dynamic thresholding percentile: of the pixels of x0 by size, to which x0 is clamped and scaled at each step "
+         "where it is above 1"},
         {"batch", Number<int64_t>{&o.batch, 0, 1'000'000},
          "images worked on at once, for less memory; 0: as many as keep the machine busy (256 on a GPU); on the CPU in "
-         "groups of 8, and never changes a picture; on a GPU another number may change their last digits"}};
+         "groups of 8, and never changes an image; on a GPU another number may change their last digits"}};
+    // After the spacing's, where people look for them.
+    const auto behind = std::ranges::find(all, std::string("shift"), &Field::key) + 1;
+    const Fields own = fields(o.solver_options);
+    all.insert(behind, own.begin(), own.end());
     const std::set<std::string> of_sampling = {"eta", "snr", "churn", "clip_x0", "threshold"};
     const auto foreign = [&](const Field& field) { return of_sampling.contains(field.key); };
     if (o.direction == Direction::kEncoding) std::erase_if(all, foreign);
     return all;
 }
 
-namespace {
-
-/// An option that only some choices take notice of.
-struct Owned {
-    const char *name, *owners;
-    std::optional<double> SampleOptions::*value;
-    bool (*has_owner)(const SampleOptions& options);
-    const char* kind;  ///< what is chosen: "solver"
-    std::string SampleOptions::*choice;
-};
-const std::vector<Owned>& owned_options() {
-    using O = SampleOptions;
-    static const std::vector<Owned> all = {
-        {"eta", "ddim and euler-maruyama", &O::eta, [](const O& o) { return o.solver_kind().takes_eta; }, "solver",
-         &O::solver},
-        {"snr", "pc", &O::snr, [](const O& o) { return o.solver == "pc"; }, "solver", &O::solver},
-        {"churn", "edm-sde", &O::churn, [](const O& o) { return o.solver == "edm-sde"; }, "solver", &O::solver},
-        {"tolerance", "dopri5", &O::tolerance, [](const O& o) { return o.solver_kind().adaptive(); }, "solver",
-         &O::solver},
-        {"shift", "the spacing flow", &O::shift, [](const O& o) { return o.spacing == "flow"; }, "spacing",
-         &O::spacing}};
-    return all;
-}
-
-}  // namespace
-
 SampleOptions without_idle(SampleOptions options) {
-    for (const auto& owned : owned_options()) {
-        if (!owned.has_owner(options)) (options.*owned.value).reset();
-    }
+    forget_foreign(fields(options));
     if (options.guidance != 1) return options;
     options.guidance_interval.reset();
     options.negative_class.reset();
@@ -129,7 +89,7 @@ SampleOptions without_idle(SampleOptions options) {
 }
 
 void check(const SampleOptions& options) {
-    if (options.nfe && options.solver_kind().adaptive()) {
+    if (options.nfe && options.solver_kind().adaptive) {
         throw Error(fmt::format("{} takes as many evaluations as its tolerance needs; say tolerance instead of nfe",
                                 options.solver));
     }
@@ -142,11 +102,8 @@ void check(const SampleOptions& options) {
     if (!options.guide.empty() && options.negative_class) {
         throw Error("guidance leads away from a guide or from negative_class, not from both; leave one of them out");
     }
-    for (const auto& owned : owned_options()) {
-        if (!(options.*owned.value) || owned.has_owner(options)) continue;
-        throw Error(
-            fmt::format("{} belongs to {}; the {} is {}", owned.name, owned.owners, owned.kind, options.*owned.choice));
-    }
+    SampleOptions copy = options;
+    check_belonging(fields(copy));
     if (options.direction == Direction::kEncoding && options.stochastic()) {
         throw Error(
             fmt::format("the solver {} is stochastic and has no way back; take a deterministic one", options.solver));
@@ -198,7 +155,7 @@ int64_t default_steps(const SampleOptions& options, const Schedule& schedule, in
 
 void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
     if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
-    throw Error("clip_x0 and threshold keep pictures between black and white; points have no such bounds");
+    throw Error("clip_x0 and threshold keep images between black and white; points have no such bounds");
 }
 
 void check_guidance(const SampleOptions& options, const Condition& condition) {

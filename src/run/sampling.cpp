@@ -83,12 +83,9 @@ std::optional<Model> load_guide(const SampleOptions& options, torch::Device devi
 Sampler make_sampler(const SampleOptions& options, const Model& model, const std::optional<Model>& guide) {
     check_bounds(options, model.data.shape);
     const Grid grid = make_grid(options, model.schedule, model.data.shape.numel());
-    SolverOptions of_solver(options.eta.value_or(options.solver_kind().default_eta));
+    SolverOptions of_solver = options.solver_options;
     of_solver.schedule = std::make_shared<Schedule>(model.schedule);
     of_solver.steps = std::ssize(grid) - 1;
-    of_solver.snr = options.snr.value_or(of_solver.snr);
-    of_solver.churn = options.churn.value_or(of_solver.churn);
-    of_solver.tolerance = options.tolerance.value_or(of_solver.tolerance);
     const Reference reference = reference_of(options, model, guide);
     return {.solver = [make = options.solver_kind().make, of_solver] { return make(of_solver); },
             .denoiser =
@@ -96,6 +93,7 @@ Sampler make_sampler(const SampleOptions& options, const Model& model, const std
                     return assembled(options, model, reference, condition, evaluations);
                 },
             .grid = grid,
+            .alone = options.solver_kind().adaptive,
             .device = model.device,
             .threads = at::get_num_threads(),
             .max_in_flight = options.batch};

@@ -21,8 +21,6 @@ public:
         return state;
     }
 
-    bool is_adaptive() const override { return true; }
-
 private:
     torch::Tensor along(const Denoiser& denoiser, const torch::Tensor& x, const NoiseLevel& from,
                         const NoiseLevel& to) const {

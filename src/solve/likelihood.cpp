@@ -65,7 +65,7 @@ std::vector<Tensor> make_probes(const Tensor& x, int64_t count, const Draws& dra
     return probes;
 }
 
-/// Nats of a whole picture to bits per dimension.
+/// Nats of a whole image to bits per dimension.
 double bits_per_nat(const Tensor& images) { return 1 / (double(images[0].numel()) * std::numbers::ln2); }
 
 /// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.

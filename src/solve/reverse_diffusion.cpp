@@ -26,7 +26,7 @@ public:
 /// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin
 /// dynamics at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each
 /// example alone, but at most ten times what that is of pure noise, 2 (snr sigma)^2: of few numbers the score may
-/// be next to nothing by chance, of pictures it never is.
+/// be next to nothing by chance, of images it never is.
 class PredictorCorrector : public Solver {
 public:
     explicit PredictorCorrector(double snr) : snr_(snr) {}

@@ -14,7 +14,7 @@ using torch::Tensor;
 /// Examples worked on together. Eight images of MNIST's size keep one core's caches busy without leaving them, and so
 /// do thousands of points in the plane; a GPU wants more, and has memory for so many at once as were asked for.
 int64_t group_size(const Sampler& sampler, const Tensor& x) {
-    if (sampler.solver()->is_adaptive()) return 1;
+    if (sampler.alone) return 1;
     const int64_t numbers = std::max<int64_t>(1, x[0].numel());
     if (sampler.device.is_cpu()) return std::clamp<int64_t>(8 * 784 / numbers, 8, 4096);
     return sampler.max_in_flight > 0 ? sampler.max_in_flight : std::clamp<int64_t>(256 * 784 / numbers, 32, 131'072);

@@ -47,11 +47,6 @@ std::vector<std::string> level_density_names() { return names(level_densities())
 std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule,
                                         const LevelDensity& density) {
     const auto& normal = look_up("density of levels", level_densities(), density.kind);
-    if (!normal && (density.mean || density.std)) {
-        throw Error(
-            "config: train.levels_mean and levels_std belong to log-normal, logit-normal and one of train.levels");
-    }
-    if (density.kind == "one" && density.std) throw Error("config: train.levels_std is of many levels, not of one");
     const double offset = Random({seed, Purpose::kTrainingTime, uint64_t(step)}).uniform();
     std::vector<NoiseLevel> levels;
     for (int64_t i = 0; i < batch; ++i) {

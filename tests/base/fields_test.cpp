@@ -90,13 +90,13 @@ TEST(Fields, OfOtherKindsAreNeitherWrittenNorTaken) {
     } options;
     const auto described = [&] {
         return Fields{{"kind", Choice{&options.kind, {"a", "b"}}, "kind"},
-                      {.key = "of_b", .value = Number<int64_t>{&options.of_b, 0, 9}, .of_kind = "b"}};
+                      {.key = "of_b", .value = Number<int64_t>{&options.of_b, 0, 9}, .belongs = {"kind", {"b"}}}};
     };
     EXPECT_FALSE(to_json(described()).contains("of_b"));
     expect_contains(error_of([&] {
                         read(described(), {{"of_b", 3}}, "config");
                     }),
-                    "config: of_b belongs to kind \"b\"; here that is \"a\"");
+                    "config: of_b belongs to kind b; here that is a");
     read(described(), {{"of_b", 3}, {"kind", "b"}}, "config");
     EXPECT_EQ(options.of_b, 3);
     EXPECT_TRUE(to_json(described()).contains("of_b"));

@@ -30,30 +30,31 @@ train --set dataset.kind=mnist --set dataset.dir=mnist --set model.input_skip=no
 cp -r mnist more-classes # of the test images alone; they count as of none that the network knows
 python3 -c "open('more-classes/t10k-labels-idx1-ubyte', 'r+b').write(b'\\0\\0\\x08\\x01\\0\\0\\0\\xc8' + bytes(i % 13 for i in range(200)))"
 train --set dataset.kind=mnist --set dataset.dir=more-classes --set train.steps=4 --set train.validate_every=2 --set train.sample_every=0 --out more >/dev/null 2>err.txt || fail "held-out images of unknown classes: $(cat err.txt)"
-fid() { "$diffuse" eval --checkpoint spots --num 8 --solvers ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
+fid() { "$diffuse" eval --checkpoint spots --num 8 --solver ddpm --steps 4 --json "$@" 2>/dev/null | json "['rows'][0]['fid']"; }
 [ "$(fid)" = "$(fid --clip-x0)" ] && [ "$(fid)" != "$(fid --no-clip-x0)" ] || fail "eval does not clip as sample does"
 
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
-[ "$("$diffuse" eval --checkpoint spots --num 20 --solvers ddim,unipc --steps 2,3 --json 2>/dev/null | rows)" = \
+[ "$("$diffuse" eval --checkpoint spots --num 20 --vary solver=ddim,unipc --vary steps=2,3 --json 2>/dev/null | rows)" = \
     "4 solver spacing steps nfe guidance fid above_0.9 as_asked seconds class_shares" ] || fail "eval --metric fid"
-[ "$("$diffuse" eval --checkpoint spots --metric pr --num 20 --solvers ddim,unipc --steps 2 --json 2>/dev/null | rows)" = \
+[ "$("$diffuse" eval --checkpoint spots --metric pr --num 20 --vary solver=ddim,unipc --steps 2 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe guidance precision recall nearest_train copies seconds" ] || fail "eval --metric pr"
-[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --solvers ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --vary solver=ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
     "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
-"$diffuse" eval --checkpoint spots --num 200 --steps 2 --guidance 1,2 --guidance-interval 0.3,3,1,20 --per-class --plot guidance.svg --json >eval.json 2>err.txt || fail "eval --plot: $(cat err.txt)"
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --vary solver=ddim,dopri5 --vary tolerance=0.1,0.01 --json --quiet | json "['rows'][2]['tolerance']")" = 0.01 ] || fail "a row does not tell what varies"
+"$diffuse" eval --checkpoint spots --num 200 --steps 2 --vary guidance=1,2 --vary guidance_interval=0.3,3,1,20 --per-class --plot guidance.svg --json >eval.json 2>err.txt || fail "eval --plot: $(cat err.txt)"
 [ "$(rows <eval.json)" = "33 solver spacing steps nfe guidance interval class fid floor above_0.9 as_asked seconds class_shares" ] || fail "a table over scales and intervals: $(rows <eval.json)"
 grep -q "interval 1,20" guidance.svg && grep -q "as_asked" guidance.svg && [ "$(json "['plot']" <eval.json)" = "$folder/guidance.svg" ] || fail "eval --plot"
-"$diffuse" eval --checkpoint spots --num 20 --metric pr --nfe 2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 1120 ] || fail "a plot over evaluations"
-(PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --nfe 2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
+"$diffuse" eval --checkpoint spots --num 20 --metric pr --vary nfe=2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 1120 ] || fail "a plot over evaluations"
+(PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --vary nfe=2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
 # a scale alone keeps the interval that the checkpoint's config gives
 train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=2 --set sample.guidance=2 --set 'sample.guidance_interval=[1,20]' --out interval >/dev/null 2>&1
-[ "$("$diffuse" eval --checkpoint interval --num 20 --steps 3 --guidance 1,3 --json --quiet | json "['rows'][1]['interval']")" = 1,20 ] || fail "eval --guidance drops the checkpoint's interval"
+[ "$("$diffuse" eval --checkpoint interval --num 20 --steps 3 --vary guidance=1,3 --json --quiet | json "['rows'][1]['interval']")" = 1,20 ] || fail "eval --guidance drops the checkpoint's interval"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
 [ "$("$diffuse" eval --checkpoint short --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
     "3 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"
 "$diffuse" eval --checkpoint short --metric nll --num 2 >/dev/null 2>err.txt || fail "nll of 20 levels: $(cat err.txt)"
-[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --solvers heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
+[ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --vary solver=heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
 for option in --quiet --verbose; do
     "$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --steps 2 $option >/dev/null 2>err$option.txt || fail "eval $option"
 done

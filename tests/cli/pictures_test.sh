@@ -27,7 +27,7 @@ pets="--config tiny.json --set dataset.kind=images --set dataset.dir=pets --set 
 grep -q "PNG files, RGB since some have colours; 60 of them cropped around the middle and averaged to 16x12; a share of 0.1 held out" err.txt || fail "what was done to pictures is not said: $(cat err.txt)"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --out pets-dry --dry-run --set dataset.size=15x13 >/dev/null 2>err.txt && fail "a size that cannot be halved is taken"
-grep -q "or pictures of 16x12 (dataset.size)" err.txt || fail "the nearest size that can be halved is not told: $(cat err.txt)"
+grep -q "or images of 16x12 (dataset.size)" err.txt || fail "the nearest size that can be halved is not told: $(cat err.txt)"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --threads 1 --set train.steps=6 --out pets-whole >/dev/null 2>err.txt || fail "train on pictures: $(cat err.txt)"
 # shellcheck disable=SC2086
@@ -43,7 +43,7 @@ def data(path):
 assert data(sys.argv[1]) == data(sys.argv[2])
 END
 "$diffuse" info pets-whole >out.txt
-grep -q "^classes     cat, dog$" out.txt && grep -q "^pictures .* averaged to 16x12; .* mirrored" out.txt && grep -q "images of 3x16x12" out.txt || fail "info of a run on pictures: $(cat out.txt)"
+grep -q "^classes     cat, dog$" out.txt && grep -q "^images .* averaged to 16x12; .* mirrored" out.txt && grep -q "images of 3x16x12" out.txt || fail "info of a run on pictures: $(cat out.txt)"
 "$diffuse" encode --checkpoint pets-whole --input 'images:test[0:2]' photo.png mono.png --solver reversible --steps 4 --out p.safetensors --reconstruct p.png --trajectory p.gif --json >out.txt 2>err.txt || fail "encode pictures: $(cat err.txt)"
 python3 -c "import json; assert json.load(open('out.txt'))['roundtrip_mse'] < 1e-9" || fail "round trip of pictures: $(cat out.txt)"
 grep -q "photo.png: 40x60 pixels (height x width), cropped around the middle and averaged to 16x12" err.txt || fail "nothing said of a picture of another size: $(cat err.txt)"

@@ -68,7 +68,7 @@ rm -f ./*.svg fisher.svg exact.csv normal.csv empirical.png gaussian.png local.p
 json "[0]['files']" <out.json | tr -d "[]',"  | xargs ls >/dev/null || fail "lab: a file that it names is not there"
 (cd lab && rm fourier-spectra.svg && gnuplot fourier-spectra.gnuplot && [ -s fourier-spectra.svg ]) || fail "the script does not draw the figure again"
 PATH=/nowhere "$diffuse" lab heat --out bare >out.txt 2>err.txt || fail "lab without gnuplot: $(cat err.txt)"
-grep -q "no pictures, for want of gnuplot; install it" err.txt && [ -s bare/heat-modes.csv ] && [ ! -e bare/heat-modes.svg ] || fail "lab without gnuplot: $(cat err.txt)"
+grep -q "no figures, for want of gnuplot; install it" err.txt && [ -s bare/heat-modes.csv ] && [ ! -e bare/heat-modes.svg ] || fail "lab without gnuplot: $(cat err.txt)"
 rm -r lab bare
 
 count=0 failures=0

@@ -1,6 +1,7 @@
 #include "diffuse/run/config.hpp"
 
 #include <fstream>
+#include <set>
 
 #include "testing.hpp"
 
@@ -128,8 +129,11 @@ TEST(Config, BrokenJsonSaysWhere) {
 
 TEST(Config, EveryKeyIsDocumented) {
     Config config;
-    EXPECT_EQ(leaves(fields(config)).size(), to_json(leaves(fields(config))).size());  // each once, of all kinds
-    for (const auto& key : leaves(fields(config))) EXPECT_FALSE(key.meaning.empty()) << key.key;
+    std::set<std::string> keys;
+    for (const auto& key : leaves(fields(config))) {
+        EXPECT_TRUE(keys.insert(key.key).second) << key.key;
+        EXPECT_FALSE(key.meaning.empty()) << key.key;
+    }
 }
 
 TEST(ConfigTest, ChangesAreListedByKey) {

@@ -138,6 +138,7 @@ TEST_P(Device, DrawsTheCpusImagesByEverySolver) {
     for (const auto& [name, kind] : solvers()) {
         const auto draw = [&, &solver = kind](torch::Device where, int64_t count) {
             Sampler sampler = sampler_on(where, solver, 5);
+            sampler.alone = solver.adaptive;
             if (solver.stochastic) sampler.denoiser = closed_form(clip_x0(denoiser_on(device)));
             return run(sampler, start(count)).x;
         };

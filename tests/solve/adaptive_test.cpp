@@ -102,7 +102,8 @@ TEST(Dopri5, OfAnExampleDoesNotDependOnItsNeighbours) {
     const auto drawn = [&](const torch::Tensor& some) {
         Sampler sampler{.solver = [] { return make_dopri5(1e-4); },
                         .denoiser = [&](const Condition&, const Counter&) { return mixture.denoiser(); },
-                        .grid = {level_of_ratio(40), NoiseLevel{}}};
+                        .grid = {level_of_ratio(40), NoiseLevel{}},
+                        .alone = true};
         return run(sampler, some).x;
     };
     EXPECT_TRUE(torch::equal(drawn(x).narrow(0, 2, 3), drawn(x.narrow(0, 2, 3))));

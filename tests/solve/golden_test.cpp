@@ -57,7 +57,7 @@ std::unique_ptr<Solver> solver_of(const Json& test) {
                                                                            : DdpmVariance::kUpper);
     }
     if (name == "unipc-2") return make_unipc();
-    return look_up("solver", solvers(), name).make(test.value("eta", 0.0));
+    return look_up("solver", solvers(), name).make({.eta = test.value("eta", 0.0)});
 }
 
 TEST(Golden, SolversFollowDiffusersWhereTheMethodsAreTheSame) {

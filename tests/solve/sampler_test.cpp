@@ -209,11 +209,12 @@ TEST(Sampler, WalksPointsInThePlaneInLargeGroups) {
 
 TEST(Sampler, RecordsTheStatesOfTheWalkAndWhatTheDenoiserMakesOfThem) {
     for (const auto& [name, kind] : solvers()) {
-        const int64_t count = kind.adaptive() ? 1 : 3;  // whose examples go alone
+        const int64_t count = kind.adaptive ? 1 : 3;  // whose examples go alone
         Sampler sampler = stochastic_sampler();
         const Denoiser denoiser = clip_x0(random_network());
         const SolverOptions options = on_schedule(make_schedule({.kind = "linear", .steps = 1000}));
         sampler.solver = [make = kind.make, options] { return make(options); };
+        sampler.alone = kind.adaptive;
         std::vector<torch::Tensor> states, expected = {start(count).to(torch::kFloat64)};
         sampler.record = [&, &name = name](const torch::Tensor& x, const torch::Tensor& x0) {
             const NoiseLevel& level = sampler.grid[states.size()];

@@ -16,7 +16,7 @@ torch::Tensor noise(int64_t count, uint64_t index) {
 }
 
 torch::Tensor walk(const std::string& solver, const Grid& grid, const torch::Tensor& x) {
-    const auto method = look_up("solver", solvers(), solver).make(0);
+    const auto method = look_up("solver", solvers(), solver).make({});
     return integrate(*method, kData.denoiser(), x, grid, no_noise, ignore_step);
 }
 
@@ -32,7 +32,7 @@ double measured_order(const Data& data, const torch::Tensor& x, const std::strin
     for (const int64_t steps : counts) {
         const Grid grid = spaced_in_ratio(3, 0.1, steps);
         const auto exact = [&](size_t i) { return i == 0 ? x : data.flow(x, grid.front(), grid[i]); };
-        const auto solver = look_up("solver", solvers(), name).make(0);
+        const auto solver = look_up("solver", solvers(), name).make({});
         for (size_t i = 0; i < history; ++i) solver->step(data.denoiser(), exact(i), grid[i], grid[i + 1], {});
         const Grid rest(grid.begin() + ptrdiff_t(history), grid.end());
         const torch::Tensor end = integrate(*solver, data.denoiser(), exact(history), rest, no_noise, ignore_step);
@@ -234,7 +234,7 @@ int64_t evaluations(const SolverKind& kind, const Grid& grid) {
 
 TEST(Solver, StepsForANumberOfEvaluationsTakeNoMore) {
     for (const auto& [name, kind] : solvers()) {
-        if (kind.adaptive()) continue;  // it takes as many as its tolerance needs, and refuses a number
+        if (kind.adaptive) continue;  // it takes as many as its tolerance needs, and refuses a number
         for (const int64_t nfe : {2, 3, 4, 5, 6, 10, 50}) {
             if (nfe < kind.last_evaluations) continue;  // there is no such walk
             const Grid down = make_grid(kSchedule, "uniform", steps_for(kind, nfe, Direction::kSampling));
@@ -309,7 +309,7 @@ TEST(Solver, TheLastStepAsksNothingOfSigmaZero) {
     const auto fresh = [](int64_t, int64_t) { return noise(4, 9); };
     for (const auto& [name, kind] : solvers()) {
         if (name == "reversible") continue;  // undoes the very step, and so asks at both ends
-        if (kind.adaptive()) continue;       // walks the ODE to its very end
+        if (kind.adaptive) continue;         // walks the ODE to its very end
         const auto solver = kind.make(on_schedule(kSchedule));
         integrate(*solver, strict, noise(4, 8), make_grid(kSchedule, "uniform", 5), fresh, ignore_step);
     }

@@ -66,6 +66,13 @@ struct Words {
     std::vector<std::string>* value;
 };
 
+/// The choice that a field belongs to: it means something only where the field `choice` of its section, which stands
+/// before it, is one of `names`. Elsewhere it is refused and, but for null, not written.
+struct Belongs {
+    std::string choice = "";
+    std::vector<std::string> names = {};
+};
+
 struct Field {
     using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
                                Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval,
@@ -76,20 +83,25 @@ struct Field {
     std::string meaning = "";     ///< begins with what the thing is: "random seed for ..."
     bool may_change = false;      ///< in a run that is resumed
     std::string by_default = "";  ///< what holds where an optional value is not given
-    std::string of_kind = "";     ///< that the section's field "kind", which stands before, must have, or several:
-                                  ///< "images, table"; empty: any
+    Belongs belongs = {};
 };
 using Fields = std::vector<Field>;
 
-/// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what` and names the key
-/// by its path, what was found and what is expected; so does a key of another kind. Keys that are left out keep their
-/// values.
+/// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what`, if any, and names
+/// the key by its path, what was found and what is expected; so does a key that belongs to another choice, unless it is
+/// null. Keys that are left out keep their values.
 void read(const Fields& fields, const nlohmann::json& json, const std::string& what);
 
-/// Without the keys of other kinds.
+/// Without what belongs to other choices, unless it is null.
 nlohmann::ordered_json to_json(const Fields& fields);
+nlohmann::ordered_json value_of(const Field& field);
 
-/// All fields that are no sections, each with its whole path as key.
+/// Throws Error for an optional value that is given and belongs to another choice.
+void check_belonging(const Fields& fields);
+/// Takes away such values.
+void forget_foreign(const Fields& fields);
+
+/// All fields that are no sections, each with whole paths as its key and its choice.
 Fields leaves(const Fields& fields);
 
 /// "a whole number from 1 to 65536", "linear, cosine"

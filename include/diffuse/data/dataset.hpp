@@ -71,19 +71,19 @@ DatasetOptions located(const DatasetOptions& options);
 /// cifar10: the binary version (Krizhevsky 2009), in options.dir, or else data/cifar10.
 /// images: the PNG and JPEG files of options.dir and of its sub-folders, of which each is then a class, as
 /// `PictureRule`
-///   says (picture.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
+///   says (image.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
 ///   kept in the user's cache folder.
 /// digits: drawn (see digits.hpp); the test split holds 10,000 others.
 /// eight-gaussians and the other `point_kinds`: points that are drawn (see toys.hpp).
-/// table: the rows of the CSV file options.file (see csv.hpp); its columns options.condition are what a network is told
-///   of the others. Rows whose content's hash is below options.test_share are the test split.
+/// table: the rows of the CSV file options.file (see csv.hpp); its columns options.condition are the condition of the
+///   others. Rows whose content's hash is below options.test_share are the test split.
 /// simulator: parameters and what options.simulator makes of them (see simulators.hpp), 30,000 pairs or options.limit;
-///   a network is told the observations, and draws parameters. The test split holds as many others, at most 10,000.
+///   the observations are the condition, and parameters are drawn. The test split holds as many others, at most 10,000.
 /// Throws Error naming the file or folder when something is missing, damaged or does not fit together.
 Dataset load_dataset(const DatasetOptions& options, Split split);
 
 /// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same examples in the same order,
-/// and where asked, ", labels 0f1e2d3c", the same labels; ", given 0f1e2d3c" where numbers are told beside.
+/// and where asked, ", labels 0f1e2d3c", the same labels; ", given 0f1e2d3c" of numbers that are the condition.
 std::string fingerprint(const Dataset& dataset, bool with_labels = false);
 
 }  // namespace diffuse

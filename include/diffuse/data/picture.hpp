@@ -9,7 +9,7 @@
 
 namespace diffuse {
 
-/// What a file of a picture says before its pixels; sides as the picture is to be looked at.
+/// What a file of an image says before its pixels; sides as the image is to be looked at.
 struct PictureHead {
     std::string format;  ///< "PNG" or "JPEG"
     int64_t height = 0, width = 0;
@@ -23,10 +23,10 @@ PictureHead picture_head(std::string_view bytes, const std::string& name);
 /// tag 274); palettes are looked up, and of 16 bits a channel the upper 8 are taken.
 torch::Tensor decode_picture(std::string_view bytes, const std::string& name);
 
-/// Turned and mirrored as the tag of orientation 1 .. 8 says. picture: [C, H, W].
+/// Turned and mirrored as the tag of orientation 1 .. 8 says. image: [C, H, W].
 torch::Tensor upright(const torch::Tensor& picture, int orientation);
 
-/// What pictures of all kinds are made into.
+/// What images of all kinds are made into.
 struct PictureRule {
     int64_t channels = 3;  ///< 1 or 3
     int64_t height = 0, width = 0;
@@ -37,11 +37,11 @@ struct PictureRule {
 /// 0.114 B (ITU-R BT.601). Throws Error, beginning with `name`, for transparent pixels where there is no background.
 torch::Tensor with_channels(const torch::Tensor& picture, const PictureRule& rule, const std::string& name);
 
-/// Whether the three channels of an RGB picture differ anywhere.
+/// Whether the three channels of an RGB image differ anywhere.
 bool has_colours(const torch::Tensor& picture);
 
 /// The largest part in the middle that has the shape of the rule, then each new pixel the mean of the area it covers.
-/// picture: uint8 [C, H, W].
+/// image: uint8 [C, H, W].
 torch::Tensor fitted(const torch::Tensor& picture, int64_t height, int64_t width);
 
 /// "black", "white" or "#rrggbb"; nothing for "". Throws Error for other texts.

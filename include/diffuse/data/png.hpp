@@ -10,7 +10,7 @@
 
 namespace diffuse {
 
-/// What a picture says of itself: keywords of up to 79 Latin letters and UTF-8 texts, as {"Seed", "0"}.
+/// What an image says of itself: keywords of up to 79 Latin letters and UTF-8 texts, as {"Seed", "0"}.
 using PngTexts = std::vector<std::pair<std::string, std::string>>;
 
 /// Writes uint8 [C, H, W], C 1 (greyscale) or 3 (RGB), as a PNG file, each text in a chunk iTXt of its own.

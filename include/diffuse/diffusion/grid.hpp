@@ -16,7 +16,7 @@ using Grid = std::vector<NoiseLevel>;
 /// of a network that predicts eps, so r must be moderate there: the schedule's end T where r is at most 200 (157 for
 /// linear, so that DDPM's chain stays whole) or where it ends in pure noise on purpose (zero_terminal_snr), else the
 /// last t with r at most 80 (the sigma_max of Karras et al. 2022, arXiv:2206.00364, table 1; 991 for cosine). Of
-/// many levels, that one has an alpha of little more than 0.0125, and what sampling starts from, N(0, 1), is all but
+/// many levels, that one has an alpha of little more than 0.0125, and what sampling starts from, N(0, 1), is nearly
 /// the distribution of noisy data; of fewer than a hundred, it may be lower. `max_ratio` says otherwise: the last t
 /// with r at most so much. Throws Error when no level is so low.
 int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio = {});

@@ -31,7 +31,7 @@ struct EpsFactors {
 /// eps = F. scaled: eps = x + alpha F. Near pure noise eps is nearly x, which is hard to copy through normalisations,
 /// and what is left to say is as small as alpha; so F is of the size of x0 at every level, x0 = alpha / (1 + sigma) x -
 /// sigma F, and no error is multiplied by sigma / alpha. plain: eps = x + F, as networks of before were trained. x0:
-/// the picture. v: alpha eps - sigma x0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D); a network that says
+/// the image. v: alpha eps - sigma x0 (Salimans & Ho 2022, arXiv:2202.00512, appendix D); a network that says
 /// nothing, v = 0, is then right about data of unit variance. flow: eps - x0, the velocity of the linear path (Lipman
 /// et al. 2023, arXiv:2210.02747, eq. 23). edm: what preconditioning leaves to the network (Karras et al. 2022,
 /// arXiv:2206.00364, table 1 and eq. 7), with c_skip, c_out and c_in for data of standard deviation sigma_data; with

@@ -66,7 +66,7 @@ private:
 /// sigmoid: alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
 /// algorithm 3). polynomial: alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B). In
 /// the last three, beta is clipped at 0.999, so that alpha-bar never reaches zero. With `zero_terminal_snr` alpha is
-/// shifted and stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of a picture can be
+/// shifted and stretched (Lin et al. 2024, arXiv:2305.08891, algorithm 1) to end at 5e-5: nothing of an image can be
 /// seen there, and r = sigma / alpha stays finite.
 /// Continuous paths, with u = t / T: vp: g^2 = beta from 0.1 to 20, linear in u, f = -beta / 2; sub-vp: the same alpha,
 /// sigma = 1 - alpha^2; ve: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^u, from 0.01 to 50 (all Song et al.

@@ -24,13 +24,13 @@ struct Check {
     bool holds() const;      ///< the error is at most the tolerance; never of NaN
 };
 
-/// Pictures in rows of `columns`, uint8 [N, C, H, W].
+/// Images in rows of `columns`, uint8 [N, C, H, W].
 struct Sheet {
     torch::Tensor images;
     int64_t columns = 1;
 };
 
-/// A figure or a sheet of pictures: the name of its files, and what is to be seen.
+/// A figure or a sheet of images: the name of its files, and what is to be seen.
 struct Exhibit {
     std::string name, caption;
     Figure figure = {};  ///< where there are panels

@@ -19,7 +19,7 @@ struct Outcome {
     std::vector<std::string> files = {};  ///< that were written of it
 };
 
-/// Writes all exhibits into a folder, each under EXPERIMENT-NAME: its numbers, its script and its picture. Returns the
+/// Writes all exhibits into a folder, each under EXPERIMENT-NAME: its numbers, its script and its image. Returns the
 /// files.
 std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
                                        const Findings& findings);
@@ -34,7 +34,7 @@ std::string to_table(const Outcome& outcome);
 /// All of it with stories and tables, as a page of Markdown.
 std::string to_markdown(const std::vector<Outcome>& outcomes);
 
-/// The same with the pictures that `save_exhibits` wrote, as one page of HTML that needs no other file.
+/// The same with the images that `save_exhibits` wrote, as one page of HTML that needs no other file.
 std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem::path& folder);
 
 }  // namespace diffuse

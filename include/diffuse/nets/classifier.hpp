@@ -19,7 +19,7 @@ struct Classification {
 };
 
 /// A small convolutional network that tells MNIST's digits apart: five 3x3 convolutions with ReLU, the second and the
-/// fourth followed by 2x2 max-pooling; its features are the means of the last one's 64 channels over the picture, from
+/// fourth followed by 2x2 max-pooling; its features are the means of the last one's 64 channels over the image, from
 /// which a linear layer makes the classes. Copies share their weights.
 class Classifier {
 public:

@@ -28,9 +28,9 @@ struct UNetOptions {
 Fields fields(UNetOptions& options);
 
 /// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
-/// same shape, told what it shows where it has classes. It knows nothing of schedules. Residual blocks of GroupNorm,
-/// SiLU and 3x3 convolutions, scaled and shifted by the time; skip connections; self-attention where asked. The last
-/// convolution starts at zero, so a new network predicts zero. Copies share their weights. On a CPU memory is
+/// same shape, conditioned on a class where it has classes. It knows nothing of schedules. Residual blocks of
+/// GroupNorm, SiLU and 3x3 convolutions, scaled and shifted by the time; skip connections; self-attention where asked.
+/// The last convolution starts at zero, so a new network predicts zero. Copies share their weights. On a CPU memory is
 /// channels-last throughout, and each call works on the calling thread; several may call at once. On a GPU memory is as
 /// LibTorch has it by default, as its group normalisation there knows no other order and would copy every map.
 class UNet {

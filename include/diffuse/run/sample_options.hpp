@@ -16,7 +16,8 @@ struct SampleOptions {
     std::string solver = "unipc";  ///< the best at 10 to 20 network evaluations (docs/solvers.md)
     std::optional<int64_t> steps, nfe;
     std::string spacing = "uniform";
-    std::optional<double> max_ratio, eta, snr, churn, tolerance, shift;
+    std::optional<double> max_ratio, shift;
+    SolverOptions solver_options;  ///< the solver's own
     std::optional<bool> clip_x0;
     std::string weights = "ema";
     std::string classes = "all";  ///< what is drawn (`ConditionSpec`)
@@ -45,7 +46,7 @@ SampleOptions without_idle(SampleOptions options);
 /// encoding.
 void check(const SampleOptions& options);
 
-/// Throws Error for points with what keeps pictures between black and white.
+/// Throws Error for points with what keeps images between black and white.
 void check_bounds(const SampleOptions& options, const ExampleShape& shape);
 
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.

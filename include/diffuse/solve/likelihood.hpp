@@ -7,7 +7,7 @@
 
 namespace diffuse {
 
-/// How well a model predicts pictures, in bits per dimension: -log2 of the probability of a picture of 256 grey values,
+/// How well a model predicts images, in bits per dimension: -log2 of the probability of an image of 256 grey values,
 /// over its number of pixels.
 
 /// Which random numbers a batch gets: image i of it those of image first + i under the seed, whatever the batch.
@@ -33,7 +33,7 @@ torch::Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const 
 /// Bits per dimension of dequantised bytes (see `dequantised`) with this log density in nats.
 torch::Tensor bits_per_dim(const torch::Tensor& log_density, int64_t dimensions);
 
-/// A picture's way to the first level and back, x_1 ~ q(x_1 | x_0), in nats, float64 [N]: what the step to x_1 gives,
+/// An image's way to the first level and back, x_1 ~ q(x_1 | x_0), in nats, float64 [N]: what the step to x_1 gives,
 /// -log q(x_1 | x_0), and what the way back costs, -log p(x_0 | x_1), the probability of the bytes under a normal
 /// distribution around the x0 predicted at x_1 with the variance of the posterior at x_2 (Nichol & Dhariwal 2021's
 /// code). x_1 and x_2 are the lowest noisy levels of `chain`, a grid that goes down to data.

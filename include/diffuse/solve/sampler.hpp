@@ -15,6 +15,7 @@ struct Sampler {
     SolverFactory solver;
     DenoiserFactory denoiser;
     Grid grid;
+    bool alone = false;                  ///< each example is stepped alone, as adaptive solvers need
     Condition condition = {};            ///< of each example, on the CPU
     uint64_t seed = 0;                   ///< random seed for the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
@@ -37,7 +38,7 @@ struct Samples {
 /// (`scale_of`), so that noise is standard normal on every path. Example i of the result depends on x[i], its
 /// condition, i and the seed alone, bit for bit: examples go in groups of one fixed size (the last one padded), each
 /// from first step to last on one thread, so that no kernel ever sees another shape or thread count. A group has 8
-/// images of MNIST's size, and more of fewer numbers; an adaptive solver takes each alone. On a GPU `max_in_flight` is
+/// images of MNIST's size, and more of fewer numbers; `alone` one. On a GPU `max_in_flight` is
 /// that size, and another one may change the last digits. The state is kept in double. Throws Error (exit code 1) when
 /// an example is no longer finite.
 Samples run(const Sampler& sampler, const torch::Tensor& x);

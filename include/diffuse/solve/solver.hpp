@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "diffuse/base/fields.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/diffusion/denoiser.hpp"
 #include "diffuse/diffusion/grid.hpp"
@@ -25,8 +26,6 @@ public:
     /// The second state that a reversible method keeps beside x; null for all others. Not
     /// defined before the first step, when it becomes a copy of x unless it was set.
     virtual torch::Tensor* second_state() { return nullptr; }
-    /// Whether it chooses its steps by what it sees: examples that are to be independent of one another go alone then.
-    virtual bool is_adaptive() const { return false; }
 };
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;
@@ -71,16 +70,19 @@ struct Churn {
 };
 std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps);
 
-/// What solvers are made with.
+/// What solvers are made with: what only some take and a person may say, else what that solver does by default; and
+/// where it is to walk.
 struct SolverOptions {
-    SolverOptions(double chosen_eta = 0) : eta(chosen_eta) {}  // NOLINT: most take nothing else
-    double eta;
-    std::shared_ptr<const Schedule> schedule = {};  ///< for those on an SDE of a schedule's
-    int64_t steps = 1;                              ///< of the whole grid
-    double snr = 0.16;                              ///< of predictor-corrector
-    double churn = 40;                              ///< of edm-sde
-    double tolerance = 1e-4;                        ///< of dopri5
+    std::optional<double> eta;                 ///< share of the process's noise, from ODE to SDE
+    std::optional<double> snr;                 ///< signal-to-noise ratio of Langevin steps
+    std::optional<double> churn;               ///< S_churn
+    std::optional<double> tolerance;           ///< largest error of a step
+    std::shared_ptr<const Schedule> schedule;  ///< for those on an SDE of a schedule's
+    int64_t steps = 1;                         ///< of the whole grid
+    bool operator==(const SolverOptions&) const = default;
 };
+/// Each belongs to the solvers (field "solver") that take it.
+Fields fields(SolverOptions& options);
 
 /// A row of the table of solvers.
 struct SolverKind {
@@ -88,12 +90,12 @@ struct SolverKind {
     int64_t evaluations = 1;        ///< of the network in each step
     int64_t first_evaluations = 1;  ///< in the first one of encoding, from sigma = 0
     int64_t last_evaluations = 1;   ///< in the last one of sampling, to sigma = 0
-    bool takes_eta = false;
-    double default_eta = 0;
-    int64_t default_steps = 20;  ///< of a grid; 0: every level
-    bool stochastic = false;     ///< has no way back from data, whatever eta
-    /// Whether it takes as many evaluations as an example needs, each of which goes alone.
-    bool adaptive() const { return make({})->is_adaptive(); }
+    int64_t default_steps = 20;     ///< of a grid; 0: every level
+    bool stochastic = false;        ///< has no way back from data, whatever eta
+    bool adaptive = false;          ///< takes as many evaluations as an example needs, each of which goes alone
+    bool pairs = false;             ///< walks two states (`Solver::second_state`)
+    /// What it takes, of SolverOptions.
+    std::vector<Field> (*fields)(SolverOptions& options) = nullptr;
 };
 const Table<SolverKind>& solvers();
 

@@ -40,7 +40,7 @@ std::vector<std::string> level_density_names();
 
 /// The level of each image of a batch, `normalised`: of this density between the schedule's ends, but stratified over
 /// the batch, which makes the loss less noisy: one random offset for all (Kingma et al. 2021, arXiv:2107.00630,
-/// appendix I.1). Throws Error for mean and std of the uniform one.
+/// appendix I.1).
 std::vector<NoiseLevel> training_levels(uint64_t seed, int64_t step, int64_t batch, const Schedule& schedule,
                                         const LevelDensity& density = {});
 
