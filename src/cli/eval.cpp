@@ -32,12 +32,16 @@ Report measured(EvalOptions options, const Measure& measure) {
     asked.on_row = [](const auto& row) { log::info(to_text(row)); };
     if (!measure.of_model) return measure.run({.schedule = make_schedule({})}, asked);
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    if (measure.options.contains("solver")) asked.samplings = combinations(options, checkpoint, measure.direction);
+    std::string weights = options.sampling.weights;
+    if (measure.options.contains("solver")) {
+        asked.samplings = combinations(options, checkpoint, measure.direction);
+        weights = asked.samplings.front().weights;  // which no row varies
+    }
     asked.dataset = data_of(checkpoint, options.data);
     asked.fingerprint = checkpoint.training.fingerprint;
     asked.nll.max_ratio = options.sampling.max_ratio;
     asked.nll.tolerance = options.sampling.solver_options.tolerance;
-    return measure.run(make_model(checkpoint, options.sampling.weights, device), asked);
+    return measure.run(make_model(checkpoint, weights, device), asked);
 }
 
 std::string cell_text(const nlohmann::ordered_json& value) {

@@ -34,7 +34,7 @@ std::vector<Said> each(const std::vector<Said>& rows, const Sweep& sweep) {
         for (const auto& value : sweep.values) {
             Said& one = result.emplace_back(row);
             Fields all = fields(one.options);
-            for (auto& field : all) field.belongs = {};  // as above
+            for (auto& field : all) field.belongs = {};  // which rows take notice of it is seen later
             read(all, {{sweep.key, value}}, "--vary");
             if (!one.given.insert(sweep.key).second) {
                 throw Error(fmt::format("--vary {0}: {1} says it too; leave one of them out", sweep.key,
@@ -91,6 +91,9 @@ Sweep parse_sweep(const std::string& text) {
     const std::string key = text.substr(0, equals);
     const auto found = std::ranges::find(known, key, &Field::key);
     if (found == known.end()) throw Error("--vary: " + unknown_name("key", key, keys_of(known)));
+    if (key == "weights" || key == "guide" || key == "batch") {
+        throw Error(fmt::format("--vary {}: a table is of one network; measure each by a command of its own", key));
+    }
     Field field = *found;
     field.belongs = {};  // which rows take notice of it is seen later
     Sweep sweep{key, {}};

@@ -52,7 +52,10 @@ struct Meaning {
     nlohmann::json operator()(const Number<T>&) const {
         return number_or_text(words.front());
     }
-    nlohmann::json operator()(std::optional<bool>*) const { return words.front() == "true"; }
+    nlohmann::json operator()(std::optional<bool>*) const {
+        const std::string& word = words.front();
+        return word == "true" || word == "false" ? nlohmann::json(word == "true") : nlohmann::json(word);
+    }
     template <class T>
     nlohmann::json operator()(const T&) const {
         throw std::logic_error("no option of this kind: " + name);

@@ -47,6 +47,10 @@ rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print
 grep -q "interval 1,20" guidance.svg && grep -q "as_asked" guidance.svg && [ "$(json "['plot']" <eval.json)" = "$folder/guidance.svg" ] || fail "eval --plot"
 "$diffuse" eval --checkpoint spots --num 20 --metric pr --vary nfe=2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 1120 ] || fail "a plot over evaluations"
 (PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --vary nfe=2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
+# the weights that the checkpoint's config names are those that are measured
+train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=3 --set train.sample_every=0 --set sample.weights=raw --out raw >/dev/null 2>&1
+first() { "$diffuse" eval --checkpoint raw --num 8 --steps 2 --json --quiet "$@" | json "['rows'][0]['fid']"; }
+[ "$(first)" = "$(first --weights raw)" ] && [ "$(first)" != "$(first --weights ema)" ] || fail "eval measures other weights than the config names"
 # a scale alone keeps the interval that the checkpoint's config gives
 train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=2 --set sample.guidance=2 --set 'sample.guidance_interval=[1,20]' --out interval >/dev/null 2>&1
 [ "$("$diffuse" eval --checkpoint interval --num 20 --steps 3 --vary guidance=1,3 --json --quiet | json "['rows'][1]['interval']")" = 1,20 ] || fail "eval --guidance drops the checkpoint's interval"
