@@ -83,14 +83,6 @@ mkdir gone
 (cd gone && rmdir ../gone && ! "$diffuse" --version >/dev/null 2>../err.txt) || fail "a current folder that is gone"
 grep -q "the current folder was removed" err.txt || fail "a current folder that is gone: $(cat err.txt)"
 
-# a thread for each core that the process may use; signals that were ignored stay so
-[ "$(OMP_NUM_THREADS=1 "$diffuse" info --json | json "['threads']")" = 1 ] || fail "OMP_NUM_THREADS is not heeded"
-[ "$(taskset -c "$(taskset -cp $$ | grep -oE '[0-9]+$')" "$diffuse" info --json | json "['threads']")" = 1 ] || fail "taskset is not heeded"
-(trap '' INT && exec "$diffuse" train --config tiny.json --threads 1 --set train.steps=200 --set train.sample_every=0 --out ignoring >/dev/null 2>err.txt) &
-process=$!
-while [ ! -s ignoring/metrics.jsonl ]; do kill -0 $process || fail "training died"; sleep 0.05; done
-kill -INT $process
-wait $process || fail "a SIGINT that was ignored ended a training: $(cat err.txt)"
 
 # devices and pipes are written into
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --scale 1 --out one.png >/dev/null 2>&1
