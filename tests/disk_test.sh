@@ -56,7 +56,7 @@ fill
 fails 1 "No space left" train --resume disk/run --set train.steps=50
 cmp before disk/run/checkpoint.safetensors || fail "the checkpoint was touched"
 fails 1 "No space left" sample --checkpoint disk/run --num 64 --steps 2 --out disk/out.png
-[ ! -e disk/out.png ] || fail "half a picture was left"
+[ ! -e disk/out.png ] || fail "half an image was left"
 
 # room again: the run goes on as if nothing had been
 rm disk/filler*

@@ -195,7 +195,7 @@ void add_condition(TensorFile& file, const Condition& condition) {
     if (condition.numbers.defined()) file.tensors["given"] = condition.numbers;
 }
 
-void check_no_pictures(const std::vector<std::string>& paths) {
+void check_no_images(const std::vector<std::string>& paths) {
     for (const auto& path : paths) {
         if (!path.empty()) throw Error(fmt::format("{} would show images, and these are points; leave it out", path));
     }

@@ -81,7 +81,7 @@ void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std:
 void add_condition(TensorFile& file, const Condition& condition);
 
 /// Throws Error where an image is asked for that can only be drawn of images. Empty paths are none.
-void check_no_pictures(const std::vector<std::string>& paths);
+void check_no_images(const std::vector<std::string>& paths);
 
 /// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked
 /// for.

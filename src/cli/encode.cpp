@@ -9,7 +9,7 @@
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/tensor_file.hpp"
 #include "diffuse/data/csv.hpp"
-#include "diffuse/data/picture.hpp"
+#include "diffuse/data/image.hpp"
 #include "diffuse/data/png.hpp"
 #include "diffuse/measure/roundtrip.hpp"
 #include "diffuse/plot/sheet.hpp"
@@ -18,7 +18,7 @@ namespace diffuse::cli {
 namespace {
 
 constexpr const char* kEncoded = "What is encoded";
-constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
+constexpr uintmax_t kMaxImageBytes = uintmax_t{1} << 28;
 
 struct EncodeCommand : SamplingCommand {
     std::vector<std::string> inputs;
@@ -34,12 +34,11 @@ void check_before_work(const EncodeCommand& options) {
     check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
 }
 
-/// A image as the data that the network was trained on were made: see `PictureRule`. What that changes is said.
-torch::Tensor read_picture(const std::string& path, const Checkpoint& checkpoint) {
+/// An image as the data that the network was trained on were made: see `ImageRule`. What that changes is said.
+torch::Tensor read_image(const std::string& path, const Checkpoint& checkpoint) {
     const ExampleShape& shape = checkpoint.data.shape;
-    const PictureRule rule{shape.channels, shape.height, shape.width,
-                           parse_colour(checkpoint.config.dataset.background)};
-    const auto decoded = decode_picture(read_file(path, kMaxPictureBytes), path);
+    const ImageRule rule{shape.channels, shape.height, shape.width, parse_colour(checkpoint.config.dataset.background)};
+    const auto decoded = decode_image(read_file(path, kMaxImageBytes), path);
     const bool in_colour = decoded.size(0) >= 3;
     const bool to_grey = checkpoint.config.dataset.channels == 1;  // as its data were made
     if (rule.channels == 1 && !to_grey && in_colour && has_colours(decoded.narrow(0, 0, 3))) {
@@ -102,7 +101,7 @@ Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
 
 Dataset read_file_of(const std::string& path, const Checkpoint& checkpoint) {
     if (checkpoint.data.shape.points) return read_points(path, checkpoint);
-    return {read_picture(path, checkpoint)};
+    return {read_image(path, checkpoint)};
 }
 
 /// All inputs, in order: float32 [N, ...] as the network sees them, and what is known of them.
@@ -157,8 +156,8 @@ void write_files(const EncodeCommand& options, const torch::Tensor& images, cons
 }
 
 /// Throws Error where the images would be too large, or are asked for of points.
-void check_pictures(const EncodeCommand& options, const torch::Tensor& images) {
-    if (images.dim() == 2) return check_no_pictures({options.png, options.reconstruct, options.trajectory});
+void check_images(const EncodeCommand& options, const torch::Tensor& images) {
+    if (images.dim() == 2) return check_no_images({options.png, options.reconstruct, options.trajectory});
     if (options.png.empty() && options.reconstruct.empty()) return;
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     require_sheet(3 * images.size(0), 16, images.size(2), images.size(3), scale);
@@ -195,7 +194,7 @@ Result run(const EncodeCommand& options) {
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     const Inputs inputs = read_inputs(options, checkpoint);
     const auto& x = inputs.x;
-    check_pictures(options, x);
+    check_images(options, x);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Sampler decode = make_sampler(options.sampling, model, load_guide(options.sampling, device));
     decode.condition = condition_of_inputs(options, inputs, checkpoint.data.condition);

@@ -112,7 +112,7 @@ Result describe_checkpoint(const std::filesystem::path& file, bool as_json) {
 }
 
 /// Its size and what it says of how it was made.
-Result describe_picture(const std::filesystem::path& file, bool as_json) {
+Result describe_image(const std::filesystem::path& file, bool as_json) {
     const PngHead head = read_png_head(file);
     Json json;
     json["image"] = display_path(file);
@@ -146,7 +146,7 @@ Result describe_tensors(const std::filesystem::path& file, const TensorFile& ten
 
 Result describe_file(const std::string& path, bool as_json) {
     const auto file = checkpoint_file(path);
-    if (is_png(read_beginning(file, 8))) return describe_picture(file, as_json);
+    if (is_png(read_beginning(file, 8))) return describe_image(file, as_json);
     const TensorFile tensors = read_tensor_file(file);
     const bool is_ours = tensors.metadata.contains(kSamplingKey) && !tensors.metadata.contains("format");
     return is_ours ? describe_tensors(file, tensors, as_json) : describe_checkpoint(file, as_json);

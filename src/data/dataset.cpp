@@ -48,7 +48,7 @@ struct Kind {
 };
 const Table<Kind>& kinds() {
     static const Table<Kind> table = {
-        {"mnist", {load_mnist, mnist_folder}},       {"images", {load_picture_folder, named_folder}},
+        {"mnist", {load_mnist, mnist_folder}},       {"images", {load_image_folder, named_folder}},
         {"cifar10", {load_cifar10, cifar10_folder}}, {"idx", {load_idx, named_folder}},
         {"digits", {draw_digits, nullptr}},          {"table", {load_table, nullptr}},
         {"simulator", {simulate, nullptr}}};

@@ -10,7 +10,7 @@ namespace diffuse {
 Dataset load_mnist(const DatasetOptions& options, Split split);
 Dataset load_idx(const DatasetOptions& options, Split split);
 Dataset load_cifar10(const DatasetOptions& options, Split split);
-Dataset load_picture_folder(const DatasetOptions& options, Split split);
+Dataset load_image_folder(const DatasetOptions& options, Split split);
 Dataset load_table(const DatasetOptions& options, Split split);
 Dataset simulate(const DatasetOptions& options, Split split);
 

@@ -183,10 +183,10 @@ Denoiser local_denoiser(const torch::Tensor& images, int64_t reach,
                         const std::function<int64_t(const NoiseLevel& level)>& side) {
     return [=](const torch::Tensor& x, const NoiseLevel& level) -> Prediction {
         if (level.sigma == 0) return of_data(x, level);
-        const auto pictures = x.to(torch::kFloat32);
+        const auto noisy = x.to(torch::kFloat32);
         std::vector<torch::Tensor> means;
         for (int64_t i = 0; i < x.size(0); ++i) {
-            means.push_back(local_mean(pictures[i], images, level, reach, side(level)));
+            means.push_back(local_mean(noisy[i], images, level, reach, side(level)));
         }
         return with_eps(torch::stack(means).to(x.scalar_type()), x, level);
     };

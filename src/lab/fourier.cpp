@@ -28,7 +28,7 @@ Fields fields(FourierOptions& o) {
 }
 
 /// float64 [H, W] in [-1, 1]
-torch::Tensor picture(const FourierOptions& o) {
+torch::Tensor shown_image(const FourierOptions& o) {
     torch::Tensor bytes;
     if (o.input.empty()) {
         bytes = torch::empty({1, kDigitSize, kDigitSize}, torch::kUInt8);
@@ -164,7 +164,7 @@ Exhibit spectra_exhibit(const torch::Tensor& x, Draws& random) {
             {"What an image has at each frequency", {noisy, smooth}}};
 }
 
-Exhibit pictures_exhibit(const torch::Tensor& x, Draws& random) {
+Exhibit images_exhibit(const torch::Tensor& x, Draws& random) {
     const Schedule cosine = make_schedule({.kind = "cosine"});
     std::vector<torch::Tensor> blurs, noisy;
     const std::vector<double> heat = {0, 0.5, 1, 2, 4, 8, 16, 64}, times = {1, 100, 200, 350, 500, 650, 800, 991};
@@ -180,12 +180,12 @@ Exhibit pictures_exhibit(const torch::Tensor& x, Draws& random) {
 }
 
 Findings run_fourier(const FourierOptions& options, uint64_t seed) {
-    const auto x = picture(options);
+    const auto x = shown_image(options);
     Draws random(seed);
     Findings f;
     check_heat(f, x);
     check_noise(f, x, options, random);
-    f.exhibits = {spectra_exhibit(x, random), pictures_exhibit(x, random)};
+    f.exhibits = {spectra_exhibit(x, random), images_exhibit(x, random)};
     return f;
 }
 

@@ -22,7 +22,7 @@ torch::Tensor read_features(const std::string& path) {
                                                         : std::string("images");
     const auto tensor = file.at(name, path).to(torch::kFloat64);
     if (tensor.dim() < 2 || tensor.size(0) <= kNeighbours) {
-        throw Error(fmt::format("{}: '{}' is [{}]; expected more than {} rows of features, or of pictures", path, name,
+        throw Error(fmt::format("{}: '{}' is [{}]; expected more than {} rows of features, or of images", path, name,
                                 fmt::join(tensor.sizes(), ", "), kNeighbours));
     }
     if (!tensor.isfinite().all().item<bool>()) throw Error(fmt::format("{}: '{}' is not all finite", path, name));
@@ -32,7 +32,7 @@ torch::Tensor read_features(const std::string& path) {
             fmt::format("{}: {} features each; at most {} can be compared", path, features.size(1), kMaxFeatures));
     }
     if (tensor.dim() > 2)
-        log::info(fmt::format("{}: pictures, whose {} pixels are taken as features", path, features.size(1)));
+        log::info(fmt::format("{}: images, whose {} pixels are taken as features", path, features.size(1)));
     return features;
 }
 

@@ -14,7 +14,7 @@ TextSize text_size(const std::string& text, int64_t scale);
 
 /// Writes ASCII text into an image, uint8 [C, H, W], its upper left corner at (top, left); what does not fit is left
 /// out.
-void draw_text(const torch::Tensor& picture, const std::string& text, int64_t top, int64_t left, int64_t scale,
+void draw_text(const torch::Tensor& image, const std::string& text, int64_t top, int64_t left, int64_t scale,
                uint8_t grey);
 
 }  // namespace diffuse

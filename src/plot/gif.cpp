@@ -9,26 +9,26 @@ namespace {
 
 constexpr int kFrameCentiseconds = 10, kLastFrameCentiseconds = 200;
 
-/// A image by the numbers of its colours, and those colours.
+/// An image by the numbers of its colours, and those colours.
 struct Palette {
     torch::Tensor numbers;  ///< uint8 [H, W]
     ColorMapObject* colours;
 };
 
-Palette grey_palette(const torch::Tensor& picture) {
+Palette grey_palette(const torch::Tensor& image) {
     ColorMapObject* colours = GifMakeMapObject(256, nullptr);
     for (int i = 0; i < 256; ++i) colours->Colors[i] = {GifByteType(i), GifByteType(i), GifByteType(i)};
-    return {picture[0].contiguous(), colours};
+    return {image[0].contiguous(), colours};
 }
 
 /// The 256 colours that fit this image best.
-Palette rgb_palette(const torch::Tensor& picture) {
-    const auto planes = picture.contiguous();
-    const auto numbers = torch::empty({picture.size(1), picture.size(2)}, torch::kUInt8);
+Palette rgb_palette(const torch::Tensor& image) {
+    const auto planes = image.contiguous();
+    const auto numbers = torch::empty({image.size(1), image.size(2)}, torch::kUInt8);
     int size = 256;
     ColorMapObject* colours = GifMakeMapObject(size, nullptr);
     const auto plane = [&](int64_t i) { return planes[i].data_ptr<uint8_t>(); };
-    const int done = GifQuantizeBuffer(unsigned(picture.size(2)), unsigned(picture.size(1)), &size, plane(0), plane(1),
+    const int done = GifQuantizeBuffer(unsigned(image.size(2)), unsigned(image.size(1)), &size, plane(0), plane(1),
                                        plane(2), numbers.data_ptr<uint8_t>(), colours->Colors);
     TORCH_INTERNAL_ASSERT(done == GIF_OK);
     return {numbers, colours};

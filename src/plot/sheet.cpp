@@ -20,17 +20,17 @@ constexpr int64_t kSmallSide = 64, kTextScale = 2, kTextMargin = 4;
 constexpr uint8_t kGapGrey = 128, kInk = 0;
 
 /// An image with each pixel shown as `scale` x `scale` of them.
-Tensor enlarged(const Tensor& picture, int64_t scale) {
-    return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2);
+Tensor enlarged(const Tensor& image, int64_t scale) {
+    return image.repeat_interleave(scale, 1).repeat_interleave(scale, 2);
 }
 
 /// Room on the left of a sheet for the names of its rows, of which it has names.size() again and again.
-Tensor with_captions(const Tensor& picture, const std::vector<std::string>& names, int64_t row_height) {
+Tensor with_captions(const Tensor& image, const std::vector<std::string>& names, int64_t row_height) {
     int64_t room = 0;
     for (const auto& name : names) room = std::max(room, text_size(name, kTextScale).width + 2 * kTextMargin);
-    const int64_t channels = picture.size(0), height = picture.size(1), width = picture.size(2);
+    const int64_t channels = image.size(0), height = image.size(1), width = image.size(2);
     const auto result = torch::full({channels, height, room + width}, kGapGrey, torch::kUInt8);
-    result.narrow(2, room, width).copy_(picture);
+    result.narrow(2, room, width).copy_(image);
     for (int64_t row = 0; (row + 1) * row_height <= height; ++row) {
         const auto& name = names[size_t(row) % names.size()];
         const int64_t centre = row * row_height + (row_height - text_size(name, kTextScale).height) / 2;

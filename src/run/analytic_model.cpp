@@ -21,23 +21,23 @@ Denoiser of_mixture(const Config& config, const Dataset&) {
 }
 
 /// Sides of patches by noise: as far as a trained network looks to tell what a pixel is.
-int64_t patch_side(const NoiseLevel& level, int64_t picture) {
+int64_t patch_side(const NoiseLevel& level, int64_t image_side) {
     struct UpTo {
         double ratio;
         int64_t side;
     };
     for (const auto& [ratio, side] : {UpTo{0.15, 3}, {0.4, 5}, {0.9, 7}, {1.8, 11}, {4, 15}, {8, 21}}) {
-        if (level.ratio() <= ratio) return std::min(side, 2 * picture - 1);
+        if (level.ratio() <= ratio) return std::min(side, 2 * image_side - 1);
     }
-    return 2 * picture - 1;
+    return 2 * image_side - 1;
 }
 
 Denoiser local(const Config&, const Dataset& train) {
     constexpr int64_t kImages = 1000, kReach = 3;
     if (train.spec.shape.points) throw Error("local compares patches of images, and the data are points");
     const auto some = to_network(train.examples.narrow(0, 0, std::min(kImages, train.size())));
-    const int64_t picture = std::max(train.spec.shape.height, train.spec.shape.width);
-    return local_denoiser(some, kReach, [=](const NoiseLevel& level) { return patch_side(level, picture); });
+    const int64_t image_side = std::max(train.spec.shape.height, train.spec.shape.width);
+    return local_denoiser(some, kReach, [=](const NoiseLevel& level) { return patch_side(level, image_side); });
 }
 
 using Make = Denoiser (*)(const Config& config, const Dataset& train);

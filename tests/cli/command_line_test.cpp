@@ -65,7 +65,7 @@ torch::Tensor row_of_pixels(int64_t channels) {
     return torch::arange(28, torch::kUInt8).view({1, 1, 28}).expand({channels, 28, 28}).contiguous();
 }
 
-void write_pictures() {
+void write_images() {
     const auto grey = row_of_pixels(1), colour = row_of_pixels(3);
     write_png("grey.png", grey);
     colour[1].zero_();
@@ -162,7 +162,7 @@ TEST(CommandLine, RefusesEveryWrongOneInOneLineAndLeavesNothing) {
     const WorkFolder folder;
     setenv("XDG_CACHE_HOME", (std::filesystem::current_path() / "cache").c_str(), /*overwrite=*/1);
     write_configs();
-    write_pictures();
+    write_images();
     write_mnist();
     make_runs();
     write_tensor_files();

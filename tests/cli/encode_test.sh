@@ -31,7 +31,7 @@ python3 -c "import json,sys; assert json.loads(sys.argv[1])['roundtrip_mse'] < 1
 "$diffuse" sample --checkpoint runs/tiny --latents pairs.safetensors --out x.png >/dev/null 2>&1 || fail "sample of second states"
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --scale 1 --out one.png >/dev/null 2>&1
 python3 - one.png <<'END'
-import struct, sys, zlib  # crops the grid's border, so that the picture has the size of an image
+import struct, sys, zlib  # crops the grid's border, so that the image has the size of an image
 data = open(sys.argv[1], 'rb').read()
 size = struct.unpack('>I', data[16:20])[0]
 assert size == 32, size
@@ -50,12 +50,12 @@ END
 "$diffuse" encode --checkpoint runs/tiny --input grey.png rgb.png --steps 4 --out g.safetensors >/dev/null 2>err.txt || fail "encode PNG files"
 grep -q "rgb.png: grey in RGB, taken as one channel" err.txt || fail "no word about the RGB file: $(cat err.txt)"
 
-# pictures: small ones twice as large, rows of meaning with their names, and how they were made
+# images: small ones twice as large, rows of meaning with their names, and how they were made
 size() { "$diffuse" info "$1" --json | json "['width']"; }
 sample --num 1 --scale 3
 [ "$(size s.png)" = 96 ] || fail "--scale 3 gives $(size s.png) pixels"
 sample --num 1
-[ "$(size s.png)" = 64 ] || fail "a small picture is $(size s.png) pixels wide"
+[ "$(size s.png)" = 64 ] || fail "a small image is $(size s.png) pixels wide"
 sample --num 4 --scale 1 --save-tensors one.safetensors
 sample --num 4 --scale 5 --save-tensors five.safetensors
 python3 - one.safetensors five.safetensors <<'END' || fail "--scale reaches the tensors"
@@ -70,13 +70,13 @@ END
 "$diffuse" sample --checkpoint runs/tiny --num 2 --seed 5 --solver heun --steps 3 --out 'told of.png' >/dev/null 2>&1
 "$diffuse" info 'told of.png' --json >info.json
 [ "$(json "['texts']['command']" <info.json)" = "diffuse sample --checkpoint runs/tiny --num 2 --seed 5 --solver heun --steps 3 --out 'told of.png'" ] || fail "$(cat info.json)"
-[ "$(json "['texts']['seed']" <info.json)" = 5 ] || fail "no seed in a picture: $(cat info.json)"
-json "['texts']['sampling']" <info.json | grep -q '"solver":"heun","steps":3' || fail "no sampling in a picture: $(cat info.json)"
+[ "$(json "['texts']['seed']" <info.json)" = 5 ] || fail "no seed in an image: $(cat info.json)"
+json "['texts']['sampling']" <info.json | grep -q '"solver":"heun","steps":3' || fail "no sampling in an image: $(cat info.json)"
 cp 'told of.png' before.png
 eval "$(json "['texts']['command']" <info.json | sed "s#^diffuse#\"$diffuse\"#") >/dev/null 2>&1"
-cmp before.png 'told of.png' || fail "the command in a picture does not make it again"
+cmp before.png 'told of.png' || fail "the command in an image does not make it again"
 "$diffuse" info runs/seeded/samples/step-0000030.png | grep -q '^seed  *3$' || fail "a grid of a training does not tell its seed"
-"$diffuse" info grey.png | grep -q 'does not say how it was made' || fail "info of a foreign picture"
+"$diffuse" info grey.png | grep -q 'does not say how it was made' || fail "info of a foreign image"
 "$diffuse" info l.safetensors | grep -q '^latents  *\[3, 1, 28, 28\]' || fail "info of latents: $("$diffuse" info l.safetensors)"
 "$diffuse" info x.safetensors | grep -q '^checkpoint  *.*runs/tiny/checkpoint.safetensors' || fail "info of samples"
 

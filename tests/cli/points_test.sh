@@ -5,7 +5,7 @@ source "$(dirname "$0")/common.sh"
 
 make_tiny
 
-# points: the same commands, with tables and pictures of points
+# points: the same commands, with tables and images of points
 cat >points.json <<'END'
 {"dataset": {"kind": "two-moons", "limit": 1000}, "schedule": {"kind": "ve"},
  "model": {"kind": "mlp", "width": 32, "blocks": 2, "classes": 0},
@@ -57,7 +57,7 @@ printf 'a,b\n1,2\n' >row.csv
 for name in gaussian empirical local; do
     "$diffuse" sample --analytic $name --config tiny.json --set dataset.limit=20 --steps 4 --num 2 --out $name.png >out.txt 2>err.txt || fail "sample --analytic $name: $(cat err.txt)"
 done
-"$diffuse" info local.png | grep -q "the denoiser local in closed form" || fail "a picture that does not tell what drew it: $("$diffuse" info local.png)"
+"$diffuse" info local.png | grep -q "the denoiser local in closed form" || fail "an image that does not tell what drew it: $("$diffuse" info local.png)"
 rm -f ./*.svg fisher.svg exact.csv normal.csv empirical.png gaussian.png local.png density.png theta.csv rows.csv decoded.csv all.csv some.csv some.safetensors
 
 # the lab: a list, one experiment, its files, and what is missing without gnuplot

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Sampling from the command line: solvers, labels, guidance, pictures, pipes:  tests/cli/sample_test.sh PATH/TO/diffuse
+# Sampling from the command line: solvers, labels, guidance, images, pipes:  tests/cli/sample_test.sh PATH/TO/diffuse
 # shellcheck source=tests/cli/common.sh
 source "$(dirname "$0")/common.sh"
 
 make_tiny
 make_tiny --seed 3 --out runs/seeded
 
-# sampling: every solver; the same pictures whatever the batch, the threads and the number
+# sampling: every solver; the same images whatever the batch, the threads and the number
 solvers=$("$project/scripts/names" "$diffuse" sample --solver)
 [ "$(wc -l <<<"$solvers")" -ge 13 ] || fail "sample --help lists no solvers: $solvers"
 for solver in $solvers; do
     "$diffuse" sample --checkpoint runs/tiny --solver $solver --steps 4 --num 5 --out $solver.png >out.txt 2>/dev/null || fail "sample $solver"
-    [ "$(tail -n 1 out.txt)" = "$folder/$solver.png" ] || fail "sample did not print the path of its picture"
+    [ "$(tail -n 1 out.txt)" = "$folder/$solver.png" ] || fail "sample did not print the path of its image"
 done
 for kind in png gif; do
     "$diffuse" sample --checkpoint runs/tiny --nfe 5 --num 3 --out t.png --trajectory trajectory.$kind >/dev/null 2>&1 || fail "--trajectory"
@@ -22,7 +22,7 @@ done
 sample() { "$diffuse" sample --checkpoint runs/tiny --steps 4 --seed 7 "$@" --out s.png 2>/dev/null >/dev/null; }
 sample --num 12 --threads 1 --save-tensors a.safetensors
 sample --num 12 --threads 2 --batch 3 --save-tensors b.safetensors
-cmp a.safetensors b.safetensors || fail "the pictures depend on --batch or --threads"
+cmp a.safetensors b.safetensors || fail "the images depend on --batch or --threads"
 "$diffuse" sample --checkpoint runs/tiny --steps 2 --num 2 --out s.png --quiet >out.txt 2>err.txt
 [ "$(tail -n 1 out.txt)" = "$folder/s.png" ] && [ ! -s err.txt ] || fail "sample --quiet: $(cat out.txt err.txt)"
 "$diffuse" sample --checkpoint runs/tiny --steps 2 --num 2 --out s.png --verbose >/dev/null 2>err.txt
@@ -33,7 +33,7 @@ result=$("$diffuse" sample --checkpoint runs/tiny/checkpoint.safetensors --solve
 
 [ "$("$diffuse" sample --checkpoint runs/tiny --show-grid --steps 5 --max-ratio 10 --json | json "[0]['ratio'] <= 10")" = True ] || fail "--max-ratio"
 
-# labels and guidance: classes that follow one another, columns of classes, the same pictures whatever the batch
+# labels and guidance: classes that follow one another, columns of classes, the same images whatever the batch
 [ "$("$diffuse" info runs/tiny --json | json "['config']['model']['classes']")" = 10 ] || fail "the classes of the data are not found"
 classes() { "$diffuse" sample --checkpoint runs/tiny --steps 3 --seed 7 --out s.png --save-tensors c.safetensors --json --quiet "$@"; }
 [ "$(classes | json "['num']")" = 70 ] || fail "the rows of ten classes are not filled"
@@ -51,7 +51,7 @@ guided="--guidance 2.5 --guidance-interval 0.3,5 --guidance-rescale 0.5 --class 
 sample --num 12 --threads 1 --save-tensors a.safetensors $guided
 # shellcheck disable=SC2086
 sample --num 12 --threads 2 --batch 3 --save-tensors b.safetensors $guided
-cmp a.safetensors b.safetensors || fail "guided pictures depend on --batch or --threads"
+cmp a.safetensors b.safetensors || fail "guided images depend on --batch or --threads"
 "$diffuse" sample --checkpoint runs/tiny --steps 4 --num 2 --guidance 2 --out s.png >out.txt 2>/dev/null
 grep -q "(8 network evaluations each), guided by scale 2 (w = 1)" out.txt || fail "guidance is not told: $(cat out.txt)"
 "$diffuse" sample --checkpoint runs/tiny --nfe 9 --num 2 --guidance 2 --out s.png --json --quiet | json "['nfe']" | grep -qx 8 || fail "--nfe is exceeded by guidance"
@@ -78,7 +78,7 @@ grep -q "by heun in 4 steps (7 network evaluations each): " out.txt || fail "the
 "$diffuse" encode --checkpoint runs/tiny --input "digits:test[0:1]" --steps 2 --out l.safetensors >/dev/null 2>&1
 "$diffuse" sample --checkpoint runs/tiny --latents <(cat l.safetensors) --out t.png >/dev/null 2>err.txt || fail "latents through a pipe: $(cat err.txt)"
 "$diffuse" sample --checkpoint runs/tiny --steps 2 --num 1 --out /dev/stdout 2>err.txt | cat >out.txt || true
-grep -q "is standard output, where the result is printed" err.txt || fail "a picture amid the result: $(cat err.txt)"
+grep -q "is standard output, where the result is printed" err.txt || fail "an image amid the result: $(cat err.txt)"
 mkdir gone
 (cd gone && rmdir ../gone && ! "$diffuse" --version >/dev/null 2>../err.txt) || fail "a current folder that is gone"
 grep -q "the current folder was removed" err.txt || fail "a current folder that is gone: $(cat err.txt)"
@@ -90,7 +90,7 @@ mkfifo pipe.png
 cat pipe.png >piped.png &
 "$diffuse" sample --checkpoint runs/tiny --num 1 --steps 2 --scale 1 --out pipe.png >/dev/null 2>&1 || fail "sample into a pipe"
 wait $!
-python3 - piped.png one.png <<'END' || fail "another picture came through a pipe"
+python3 - piped.png one.png <<'END' || fail "another image came through a pipe"
 import struct, sys
 def pixels(path):  # what is in its chunks IDAT; the texts tell of the file's name
     data, at, found = open(path, 'rb').read(), 8, b''

@@ -41,7 +41,7 @@ TEST(Png, AFileCutAtAnyByteIsRefused) {
     const TemporaryFolder folder;
     write_png(folder / "a.png", bytes({1, 3, 3}));
     const std::string whole = read_file(folder / "a.png", 10'000);
-    const size_t end_chunk = 12;  // IEND holds nothing; a picture is whole without it
+    const size_t end_chunk = 12;  // IEND holds nothing; an image is whole without it
     for (size_t length = 0; length < whole.size() - end_chunk; ++length) {
         write_file(folder / "b.png", whole.substr(0, length));
         expect_contains(error_of([&] { read_png(folder / "b.png"); }), "not a readable PNG file");
@@ -72,13 +72,13 @@ TEST(Sheet, ShowsEachPixelAsSquareOfSharpOnes) {
     }
 }
 
-TEST(Sheet, ScalesSmallPicturesByTwoUnlessTold) {
+TEST(Sheet, ScalesSmallImagesByTwoUnlessTold) {
     EXPECT_EQ(sheet_scale({}, 28, 28), 2);
     EXPECT_EQ(sheet_scale({}, 28, 64), 1);
     EXPECT_EQ(sheet_scale(5, 28, 28), 5);
 }
 
-TEST(Sheet, NamesItsRowsOnTheLeftAndLeavesThePicturesAsTheyAre) {
+TEST(Sheet, NamesItsRowsOnTheLeftAndLeavesTheImagesAsTheyAre) {
     const auto a = bytes({3, 1, 28, 28}), b = 255 - a;
     const auto plain = sheet(torch::cat({a, b}), 3, 2), named = captioned_sheet({a, b}, {"first", "i"}, 2);
     const int64_t room = named.size(2) - plain.size(2);
@@ -98,13 +98,13 @@ TEST(Sheet, GoesOnBelowAfterSixteenColumns) {
         named.narrow(1, 2 + 3 * 10, 8).slice(2, named.size(2) - 16 * 10, named.size(2) - 16 * 10 + 8), a[16]));
 }
 
-TEST(Sheet, RefusesPicturesThatNobodyOpens) {
+TEST(Sheet, RefusesImagesThatNobodyOpens) {
     require_sheet(10'000, 100, 28, 28, 2);
     expect_contains(error_of([] { require_sheet(1'000'000, 1000, 28, 28, 2); }), "60004x60004 pixels");
     expect_contains(error_of([] { require_sheet(INT32_MAX, 1, 28, 28, 64); }), "smaller --scale");
 }
 
-TEST(Trajectory, IsAPictureOrAMovingOneByItsEnding) {
+TEST(Trajectory, IsAImageOrAMovingOneByItsEnding) {
     const TemporaryFolder folder;
     const auto images = torch::rand({2, 1, 8, 8});
     const std::vector<Frame> frames(30, {images, images});

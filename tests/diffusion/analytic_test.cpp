@@ -8,7 +8,7 @@ namespace {
 
 const NoiseLevel kLevels[] = {{1, 0.05}, {0.8, 0.6}, {0.3, 0.9}, {0, 1}};
 
-torch::Tensor pictures(int64_t count, uint64_t index, int64_t side = 6) {
+torch::Tensor images(int64_t count, uint64_t index, int64_t side = 6) {
     return normal({count, 1, side, side}, {1, Purpose::kLab, index});
 }
 
@@ -26,7 +26,7 @@ TEST(Analytic, EmpiricalIsTheMixtureOfNarrowLawsAroundTheData) {
 }
 
 TEST(Analytic, EmpiricalAtLittleNoiseIsTheNearestExample) {
-    const auto data = pictures(20, 0);
+    const auto data = images(20, 0);
     const auto x0 = empirical_denoiser(data)(data.narrow(0, 3, 2).to(torch::kFloat64), {1, 0.01}).x0;
     EXPECT_LT((x0 - data.narrow(0, 3, 2)).abs().max().item<double>(), 1e-5);
 }
@@ -41,15 +41,15 @@ TEST(Analytic, FittedGaussianIsTheRoundOneOfRoundData) {
 }
 
 TEST(Analytic, FittedGaussianTakesFewerExamplesThanNumbers) {
-    const auto data = pictures(5, 0), x = pictures(2, 9);
+    const auto data = images(5, 0), x = images(2, 9);
     for (const auto& level : {NoiseLevel{1, 0}, NoiseLevel{0.5, 0.5}}) {
         const auto [x0, eps] = fitted_gaussian_denoiser(data)(x, level);
         EXPECT_TRUE(x0.isfinite().all().item<bool>() && eps.isfinite().all().item<bool>());
     }
 }
 
-TEST(Analytic, LocalWithPatchesOfWholePicturesIsEmpirical) {
-    const auto data = pictures(30, 0), x = pictures(3, 9);
+TEST(Analytic, LocalWithPatchesOfWholeImagesIsEmpirical) {
+    const auto data = images(30, 0), x = images(3, 9);
     const auto whole = [](const NoiseLevel&) { return int64_t{11}; };  // the border cuts each
     for (const auto& level : {kLevels[0], kLevels[1], kLevels[2]}) {
         EXPECT_LT(away(local_denoiser(data, 2, whole)(x, level), empirical_denoiser(data)(x, level)), 1e-3);
@@ -82,7 +82,7 @@ double local_pixel(const torch::Tensor& x, const torch::Tensor& data, const Nois
 }
 
 TEST(Analytic, LocalIsItsDefinition) {
-    const auto data = pictures(4, 0, 7), x = pictures(1, 9, 7);
+    const auto data = images(4, 0, 7), x = images(1, 9, 7);
     const NoiseLevel level{0.8, 0.6};
     for (const int64_t side : {1, 3, 5}) {
         const auto x0 = local_denoiser(data, 2, [=](const NoiseLevel&) { return side; })(x, level).x0;

@@ -192,7 +192,7 @@ TEST(Weighting, OfVTeachesInPureNoiseToo) {
     }
 }
 
-TEST(Prediction, OfVAndX0HasAnAnswerWhereNothingOfThePictureIsLeft) {
+TEST(Prediction, OfVAndX0HasAnAnswerWhereNothingOfTheImageIsLeft) {
     const auto x = torch::randn({2, 3}, torch::kFloat64), output = torch::randn_like(x);
     const NoiseLevel noise{.alpha = 0, .sigma = 1};
     const auto by_v = make_parameterization({.prediction = "v"}).predict(output, x, noise);
@@ -221,7 +221,7 @@ TEST(Prediction, OfEpsIsTheSameWhateverTheInputSkip) {
     }
 }
 
-TEST(Prediction, OfEpsWithTheScaledSkipIsAsLargeAsThePictureAtEveryLevel) {
+TEST(Prediction, OfEpsWithTheScaledSkipIsAsLargeAsTheImageAtEveryLevel) {
     // Of data of unit variance the output has the variance 1 + (alpha / (1 + sigma))^2, from 2 at data to 1 at noise.
     const auto x0 = normal({100'000}, {1, Purpose::kDigit, 0}), eps = normal({100'000}, {2, Purpose::kDigit, 0});
     for (const double ratio : {1e-3, 1.0, 1e3}) {

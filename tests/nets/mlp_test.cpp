@@ -38,8 +38,8 @@ TEST(Mlp, TreatsEachExampleAloneAndAnyShapeAsNumbers) {
     const auto all = net({x, t});
     EXPECT_LT((net({x.narrow(0, 2, 1), t.narrow(0, 2, 1)})[0] - all[2]).abs().max().item<float>(), 1e-5);
     EXPECT_GT((net({x, torch::tensor({1.0f})}) - all).narrow(0, 1, 4).abs().max().item<float>(), 1e-3);
-    const Net of_pictures = random_mlp({}, {1, 2, 3});
-    EXPECT_EQ(of_pictures({torch::randn({4, 1, 2, 3}), t.narrow(0, 0, 1)}).sizes(), (torch::IntArrayRef{4, 1, 2, 3}));
+    const Net of_images = random_mlp({}, {1, 2, 3});
+    EXPECT_EQ(of_images({torch::randn({4, 1, 2, 3}), t.narrow(0, 0, 1)}).sizes(), (torch::IntArrayRef{4, 1, 2, 3}));
 }
 
 TEST(Mlp, ListensToLabelsAndToNumbers) {

@@ -44,7 +44,7 @@ TEST(RunFolder, RefusesToReplaceAFolderByAFile) {
     EXPECT_TRUE(path_exists(folder / "run" / kCheckpointName / "mine"));
 }
 
-/// A run that has saved at steps 10, 20, ..., with a line of metrics and a picture at each, and kept copies.
+/// A run that has saved at steps 10, 20, ..., with a line of metrics and an image at each, and kept copies.
 class Resuming : public testing::Test {
 protected:
     Resuming() : run(RunFolder::create(path, false)) {
@@ -52,7 +52,7 @@ protected:
         LineFile metrics(path / kMetricsName);
         for (int64_t step = 10; step <= 40; step += 10) {
             metrics.append("{\"step\": " + std::to_string(step) + "}");
-            write_file(path / kSamplesName / step_name(step, ".png"), "picture");
+            write_file(path / kSamplesName / step_name(step, ".png"), "image");
             run.save(at(step), /*copies=*/3);
         }
     }

@@ -277,7 +277,7 @@ TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
             const Grid grid = make_grid(schedule, spacing, 50);
             const double exact = kError * kData.std * std::asinh(grid.front().ratio() / kData.std);
             for (const auto& name : names(solvers())) {
-                if (name == "pc") continue;  // goes by norms of a picture's score, which say nothing of one number's
+                if (name == "pc") continue;  // goes by norms of an image's score, which say nothing of one number's
                 const auto off =
                     (end(wrong, name, grid) - end(kData.denoiser(), name, grid)).abs().max().item<double>();
                 // The ODE's own error, doubled for the steps' length (Euler-Maruyama's are the worst for long ones);

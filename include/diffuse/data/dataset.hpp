@@ -70,7 +70,7 @@ DatasetOptions located(const DatasetOptions& options);
 ///   "images", the split ("train", or "test" or "t10k") and options.name in it; labels likewise.
 /// cifar10: the binary version (Krizhevsky 2009), in options.dir, or else data/cifar10.
 /// images: the PNG and JPEG files of options.dir and of its sub-folders, of which each is then a class, as
-/// `PictureRule`
+/// `ImageRule`
 ///   says (image.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
 ///   kept in the user's cache folder.
 /// digits: drawn (see digits.hpp); the test split holds 10,000 others.

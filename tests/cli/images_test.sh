@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A folder of pictures: in colour, not square, a class for each sub-folder:  tests/cli/pictures_test.sh PATH/TO/diffuse
+# A folder of images: in colour, not square, a class for each sub-folder:  tests/cli/images_test.sh PATH/TO/diffuse
 # shellcheck source=tests/cli/common.sh
 source "$(dirname "$0")/common.sh"
 
@@ -23,19 +23,19 @@ png('mono.png', 12, 16, 1)
 END
 pets="--config tiny.json --set dataset.kind=images --set dataset.dir=pets --set dataset.size=16x12 --set dataset.flip=true --set dataset.limit=0 --set model.attention_resolutions=[4]"
 # shellcheck disable=SC2086
-"$diffuse" train $pets --out pets-dry --dry-run >out.txt 2>err.txt || fail "--dry-run of pictures: $(cat err.txt)"
-grep -q "PNG files, RGB since some have colours; 60 of them cropped around the middle and averaged to 16x12; a share of 0.1 held out" err.txt || fail "what was done to pictures is not said: $(cat err.txt)"
+"$diffuse" train $pets --out pets-dry --dry-run >out.txt 2>err.txt || fail "--dry-run of images: $(cat err.txt)"
+grep -q "PNG files, RGB since some have colours; 60 of them cropped around the middle and averaged to 16x12; a share of 0.1 held out" err.txt || fail "what was done to images is not said: $(cat err.txt)"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --out pets-dry --dry-run --set dataset.size=15x13 >/dev/null 2>err.txt && fail "a size that cannot be halved is taken"
 grep -q "or images of 16x12 (dataset.size)" err.txt || fail "the nearest size that can be halved is not told: $(cat err.txt)"
 # shellcheck disable=SC2086
-"$diffuse" train $pets --threads 1 --set train.steps=6 --out pets-whole >/dev/null 2>err.txt || fail "train on pictures: $(cat err.txt)"
+"$diffuse" train $pets --threads 1 --set train.steps=6 --out pets-whole >/dev/null 2>err.txt || fail "train on images: $(cat err.txt)"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --threads 1 --set train.steps=6 --set train.checkpoint_every=3 --set train.keep_checkpoints=5 --out pets-parts >/dev/null 2>&1
-"$diffuse" train --threads 1 --resume pets-parts/checkpoints/step-0000003.safetensors --set train.checkpoint_every=1000 --set train.keep_checkpoints=0 >/dev/null 2>err.txt || fail "resume on pictures: $(cat err.txt)"
+"$diffuse" train --threads 1 --resume pets-parts/checkpoints/step-0000003.safetensors --set train.checkpoint_every=1000 --set train.keep_checkpoints=0 >/dev/null 2>err.txt || fail "resume on images: $(cat err.txt)"
 [ "$("$diffuse" sample --checkpoint pets-whole --class dog --num 2 --steps 2 --out s.png --save-tensors a.safetensors --quiet | tail -n 1)" = "$folder/a.safetensors" ] || fail "sample --class NAME"
 "$diffuse" sample --checkpoint pets-parts --class 1 --num 2 --steps 2 --out s.png --save-tensors b.safetensors --quiet >/dev/null
-python3 - a.safetensors b.safetensors <<'END' || fail "a run on pictures that was resumed is another, or a class has another number than its name"
+python3 - a.safetensors b.safetensors <<'END' || fail "a run on images that was resumed is another, or a class has another number than its name"
 import struct, sys
 def data(path):
     everything = open(path, 'rb').read()
@@ -43,13 +43,13 @@ def data(path):
 assert data(sys.argv[1]) == data(sys.argv[2])
 END
 "$diffuse" info pets-whole >out.txt
-grep -q "^classes     cat, dog$" out.txt && grep -q "^images .* averaged to 16x12; .* mirrored" out.txt && grep -q "images of 3x16x12" out.txt || fail "info of a run on pictures: $(cat out.txt)"
-"$diffuse" encode --checkpoint pets-whole --input 'images:test[0:2]' photo.png mono.png --solver reversible --steps 4 --out p.safetensors --reconstruct p.png --trajectory p.gif --json >out.txt 2>err.txt || fail "encode pictures: $(cat err.txt)"
-python3 -c "import json; assert json.load(open('out.txt'))['roundtrip_mse'] < 1e-9" || fail "round trip of pictures: $(cat out.txt)"
-grep -q "photo.png: 40x60 pixels (height x width), cropped around the middle and averaged to 16x12" err.txt || fail "nothing said of a picture of another size: $(cat err.txt)"
-grep -q "mono.png: grey, taken as RGB" err.txt || fail "nothing said of a grey picture: $(cat err.txt)"
-"$diffuse" eval --checkpoint pets-whole --metric nll --num 2 --ode-steps 2 --json --quiet >/dev/null || fail "nll of pictures"
-"$diffuse" eval --checkpoint pets-whole --metric roundtrip --num 2 --steps 2 --json --quiet >/dev/null || fail "roundtrip of pictures"
+grep -q "^classes     cat, dog$" out.txt && grep -q "^images .* averaged to 16x12; .* mirrored" out.txt && grep -q "images of 3x16x12" out.txt || fail "info of a run on images: $(cat out.txt)"
+"$diffuse" encode --checkpoint pets-whole --input 'images:test[0:2]' photo.png mono.png --solver reversible --steps 4 --out p.safetensors --reconstruct p.png --trajectory p.gif --json >out.txt 2>err.txt || fail "encode images: $(cat err.txt)"
+python3 -c "import json; assert json.load(open('out.txt'))['roundtrip_mse'] < 1e-9" || fail "round trip of images: $(cat out.txt)"
+grep -q "photo.png: 40x60 pixels (height x width), cropped around the middle and averaged to 16x12" err.txt || fail "nothing said of an image of another size: $(cat err.txt)"
+grep -q "mono.png: grey, taken as RGB" err.txt || fail "nothing said of a grey image: $(cat err.txt)"
+"$diffuse" eval --checkpoint pets-whole --metric nll --num 2 --ode-steps 2 --json --quiet >/dev/null || fail "nll of images"
+"$diffuse" eval --checkpoint pets-whole --metric roundtrip --num 2 --steps 2 --json --quiet >/dev/null || fail "roundtrip of images"
 "$diffuse" eval --metric features --features a.safetensors --reference p.safetensors --json 2>err.txt >/dev/null && fail "features of two samples are enough"
 "$diffuse" sample --checkpoint pets-whole --num 8 --steps 2 --out s.png --save-tensors c.safetensors --quiet >/dev/null
 "$diffuse" eval --metric features --features c.safetensors --reference c.safetensors --json --quiet >out.txt || fail "eval --metric features"

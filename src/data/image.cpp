@@ -1,4 +1,4 @@
-#include "diffuse/data/picture.hpp"
+#include "diffuse/data/image.hpp"
 
 #include <fmt/format.h>
 #include <libexif/exif-data.h>
@@ -89,7 +89,7 @@ void average(const torch::TensorAccessor<uint8_t, 2>& plane, const std::vector<S
     }
 }
 
-torch::Tensor over_background(const torch::Tensor& colours, const torch::Tensor& alpha, const PictureRule& rule) {
+torch::Tensor over_background(const torch::Tensor& colours, const torch::Tensor& alpha, const ImageRule& rule) {
     auto background = torch::empty({3, 1, 1}, torch::kFloat32);
     for (int64_t i = 0; i < 3; ++i) background[i][0][0] = double((*rule.background)[size_t(i)]);
     const auto share = alpha.to(torch::kFloat32) / 255;
@@ -98,8 +98,8 @@ torch::Tensor over_background(const torch::Tensor& colours, const torch::Tensor&
 
 }  // namespace
 
-PictureHead picture_head(std::string_view bytes, const std::string& name) {
-    PictureHead head;
+ImageHead image_head(std::string_view bytes, const std::string& name) {
+    ImageHead head;
     int orientation = 1;
     if (is_png(bytes)) {
         const PngHead png = png_head(bytes, name);
@@ -116,15 +116,15 @@ PictureHead picture_head(std::string_view bytes, const std::string& name) {
     return head;
 }
 
-torch::Tensor decode_picture(std::string_view bytes, const std::string& name) {
+torch::Tensor decode_image(std::string_view bytes, const std::string& name) {
     if (is_png(bytes)) return upright(decode_png(bytes, name), png_orientation(png_head(bytes, name)));
     if (is_jpeg(bytes)) return upright(decode_jpeg(bytes, name), orientation_of(jpeg_exif(bytes)));
     throw Error(fmt::format("{}: neither a PNG nor a JPEG file", name));
 }
 
-torch::Tensor upright(const torch::Tensor& picture, int orientation) {
+torch::Tensor upright(const torch::Tensor& image, int orientation) {
     constexpr int64_t kRows = 1, kColumns = 2;
-    const auto turned = orientation >= kFirstTurned ? picture.transpose(kRows, kColumns) : picture;
+    const auto turned = orientation >= kFirstTurned ? image.transpose(kRows, kColumns) : image;
     switch (orientation) {
         case 2:
         case 6:
@@ -140,22 +140,22 @@ torch::Tensor upright(const torch::Tensor& picture, int orientation) {
     }
 }
 
-bool has_colours(const torch::Tensor& picture) {
-    return picture.size(0) == 3 && picture.ne(picture.narrow(0, 0, 1)).any().item<bool>();
+bool has_colours(const torch::Tensor& image) {
+    return image.size(0) == 3 && image.ne(image.narrow(0, 0, 1)).any().item<bool>();
 }
 
-torch::Tensor with_channels(const torch::Tensor& picture, const PictureRule& rule, const std::string& name) {
-    const int64_t count = picture.size(0);
-    auto colours = picture.narrow(0, 0, count >= 3 ? 3 : 1);
+torch::Tensor with_channels(const torch::Tensor& image, const ImageRule& rule, const std::string& name) {
+    const int64_t count = image.size(0);
+    auto colours = image.narrow(0, 0, count >= 3 ? 3 : 1);
     const bool has_alpha = count == 2 || count == 4;
-    if (has_alpha && picture[count - 1].ne(255).any().item<bool>()) {
+    if (has_alpha && image[count - 1].ne(255).any().item<bool>()) {
         if (!rule.background) {
             throw Error(
                 fmt::format("{}: has transparent pixels; flatten it first (convert IN.png -background black "
                             "-flatten OUT.png), or train with a dataset.background: black, white or #rrggbb",
                             name));
         }
-        colours = over_background(colours, picture.narrow(0, count - 1, 1), rule);
+        colours = over_background(colours, image.narrow(0, count - 1, 1), rule);
     }
     if (rule.channels == 3) return colours.expand({3, -1, -1});
     if (colours.size(0) == 1 || !has_colours(colours)) return colours.narrow(0, 0, 1);
@@ -163,18 +163,17 @@ torch::Tensor with_channels(const torch::Tensor& picture, const PictureRule& rul
     return (colours * weights).sum(0, /*keepdim=*/true).round().to(torch::kUInt8);
 }
 
-torch::Tensor fitted(const torch::Tensor& picture, int64_t height, int64_t width) {
-    const int64_t before_height = picture.size(1), before_width = picture.size(2);
-    if (before_height == height && before_width == width) return picture;
+torch::Tensor fitted(const torch::Tensor& image, int64_t height, int64_t width) {
+    const int64_t before_height = image.size(1), before_width = image.size(2);
+    if (before_height == height && before_width == width) return image;
     const double scale = std::min(double(before_height) / double(height), double(before_width) / double(width));
     const int64_t rows = std::clamp<int64_t>(std::llround(scale * double(height)), 1, before_height);
     const int64_t columns = std::clamp<int64_t>(std::llround(scale * double(width)), 1, before_width);
-    const auto part = picture.narrow(1, (before_height - rows) / 2, rows)
-                          .narrow(2, (before_width - columns) / 2, columns)
-                          .contiguous();
-    auto result = torch::empty({picture.size(0), height, width}, torch::kUInt8);
+    const auto part =
+        image.narrow(1, (before_height - rows) / 2, rows).narrow(2, (before_width - columns) / 2, columns).contiguous();
+    auto result = torch::empty({image.size(0), height, width}, torch::kUInt8);
     const auto down = spans(rows, height), across = spans(columns, width);
-    for (int64_t channel = 0; channel < picture.size(0); ++channel) {
+    for (int64_t channel = 0; channel < image.size(0); ++channel) {
         const auto plane = part[channel];
         average(plane.accessor<uint8_t, 2>(), down, across, result[channel].data_ptr<uint8_t>());
     }

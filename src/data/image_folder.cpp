@@ -17,13 +17,13 @@
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/data/picture.hpp"
+#include "diffuse/data/image.hpp"
 
 namespace diffuse {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uintmax_t kMaxPictureBytes = uintmax_t{1} << 28;
+constexpr uintmax_t kMaxImageBytes = uintmax_t{1} << 28;
 constexpr size_t kKeptCaches = 8;
 constexpr size_t kMaxCacheBytes = size_t{4} << 30;
 
@@ -34,7 +34,7 @@ struct Entry {
     int64_t label = -1;  ///< of its sub-folder
     int64_t slot = -1;   ///< its place in the split that is loaded; none in the other one
     uint32_t crc = 0;    ///< of its bytes
-    PictureHead head;
+    ImageHead head;
     std::string problem;  ///< why it is no image to be had
     bool colours = false, enlarged = false;
 };
@@ -118,9 +118,9 @@ uint32_t crc_of(std::string_view bytes, uint32_t before = 0) {
 /// Reads the beginnings of all files, and the checksums of all their bytes.
 void look_at(std::vector<Entry>& entries) {
     for_all(entries, "looking at images:", [](Entry& entry) {
-        const std::string bytes = read_file(entry.path, kMaxPictureBytes);
+        const std::string bytes = read_file(entry.path, kMaxImageBytes);
         entry.crc = crc_of(bytes);
-        entry.head = picture_head(bytes, display_path(entry.path));
+        entry.head = image_head(bytes, display_path(entry.path));
     });
 }
 
@@ -192,13 +192,12 @@ void require_memory(int64_t needed) {
 
 /// The pixels of the split, uint8 [N, C, H, W], C as the rule says. The others are decoded too, so that all are checked
 /// and both splits have the same channels.
-torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const PictureRule& rule) {
+torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const ImageRule& rule) {
     require_memory(count * rule.channels * rule.height * rule.width);
     auto pixels = torch::empty({count, rule.channels, rule.height, rule.width}, torch::kUInt8);
     for_all(entries, "reading images:", [&](Entry& entry) {
-        const std::string bytes = read_file(entry.path, kMaxPictureBytes);
-        const auto whole =
-            with_channels(decode_picture(bytes, display_path(entry.path)), rule, display_path(entry.path));
+        const std::string bytes = read_file(entry.path, kMaxImageBytes);
+        const auto whole = with_channels(decode_image(bytes, display_path(entry.path)), rule, display_path(entry.path));
         entry.colours = has_colours(whole);
         entry.enlarged = whole.size(1) < rule.height || whole.size(2) < rule.width;
         if (entry.slot >= 0) pixels[entry.slot].copy_(fitted(whole, rule.height, rule.width));
@@ -218,7 +217,7 @@ int64_t choose(std::vector<Entry>& entries, const DatasetOptions& options, Split
 }
 
 /// What was done, for those who look at the run later.
-std::string story(const std::vector<Entry>& entries, const DatasetOptions& options, const PictureRule& rule) {
+std::string story(const std::vector<Entry>& entries, const DatasetOptions& options, const ImageRule& rule) {
     std::map<std::string, int64_t> formats;
     int64_t fitting = 0, enlarged = 0;
     for (const auto& entry : entries) {
@@ -309,8 +308,8 @@ std::optional<Dataset> read_cache(const fs::path& file) {
 
 Dataset decode_folder(std::vector<Entry> entries, int64_t files, const DatasetOptions& options, Split split) {
     const bool all_grey = std::ranges::all_of(entries, [](const Entry& entry) { return entry.head.grey; });
-    PictureRule rule{.channels = options.channels.value_or(all_grey ? 1 : 3),
-                     .background = parse_colour(options.background)};
+    ImageRule rule{.channels = options.channels.value_or(all_grey ? 1 : 3),
+                   .background = parse_colour(options.background)};
     std::tie(rule.height, rule.width) = size_of(entries, options);
     auto pixels = decode(entries, choose(entries, options, split), rule);
     handle_problems(entries, options);
@@ -335,7 +334,7 @@ Dataset decode_folder(std::vector<Entry> entries, int64_t files, const DatasetOp
 
 }  // namespace
 
-Dataset load_picture_folder(const DatasetOptions& options, Split split) {
+Dataset load_image_folder(const DatasetOptions& options, Split split) {
     if (options.channels == 2) throw Error("config: dataset.channels is 2; expected 1, 3 or auto");
     if (!options.size.empty()) parse_size(options.size);
     parse_colour(options.background);

@@ -1,4 +1,4 @@
-#include "diffuse/data/picture.hpp"
+#include "diffuse/data/image.hpp"
 
 #include <turbojpeg.h>
 #include <zlib.h>
@@ -20,7 +20,7 @@ torch::Tensor some_bytes(torch::IntArrayRef shape, uint64_t seed = 1) {
     return torch::randint(0, 256, shape).to(torch::kUInt8);
 }
 
-/// A picture without sharp edges, which JPEG keeps to a few grey values: red grows to the right, green downwards.
+/// An image without sharp edges, which JPEG keeps to a few grey values: red grows to the right, green downwards.
 torch::Tensor gradient(int64_t height, int64_t width) {
     const auto across = torch::linspace(20, 230, width).view({1, 1, width}).expand({1, height, width});
     const auto down = torch::linspace(230, 20, height).view({1, height, 1}).expand({1, height, width});
@@ -28,8 +28,8 @@ torch::Tensor gradient(int64_t height, int64_t width) {
 }
 
 /// A JPEG file of [C, H, W], C 1, 3, or 4 for CMYK, at the best quality.
-std::string jpeg_of(const torch::Tensor& picture) {
-    const auto rows = picture.permute({1, 2, 0}).contiguous();
+std::string jpeg_of(const torch::Tensor& image) {
+    const auto rows = image.permute({1, 2, 0}).contiguous();
     const int channels = int(rows.size(2));
     const std::unique_ptr<void, int (*)(tjhandle)> coder(tjInitCompress(), tjDestroy);
     unsigned char* bytes = nullptr;
@@ -68,7 +68,7 @@ torch::Tensor renumbered(const Dataset& dataset, const Classes& known) {
     return ConditionSpec{.classes = known}.renumbered(dataset.condition.classes, dataset.spec.condition.classes);
 }
 
-TEST(Picture, IsUprightForEveryOrientation) {
+TEST(Image, IsUprightForEveryOrientation) {
     const auto seen = torch::tensor({1, 2, 3, 4, 5, 6}, torch::kUInt8).view({1, 2, 3});
     // How a camera that was held otherwise stores what is seen (Exif 2.3: where row 0 and column 0 of it are seen).
     const std::vector<torch::Tensor> stored = {seen,
@@ -84,18 +84,18 @@ TEST(Picture, IsUprightForEveryOrientation) {
     }
 }
 
-TEST(Picture, OrientationTagsOfJpegAndPngFilesAreObeyed) {
+TEST(Image, OrientationTagsOfJpegAndPngFilesAreObeyed) {
     const auto stored = gradient(16, 24);
     const std::string jpeg = jpeg_of(stored);
     for (int orientation = 1; orientation <= 8; ++orientation) {
         const auto expected = upright(stored, orientation);
         const std::string bytes = with_orientation(jpeg, orientation);
-        const auto head = picture_head(bytes, "a");
+        const auto head = image_head(bytes, "a");
         EXPECT_EQ(head.format, "JPEG");
         EXPECT_EQ(head.height, expected.size(1));
         EXPECT_EQ(head.width, expected.size(2));
         // 4 grey values: what quality 100 may lose on a gradient by rounding colours and coefficients
-        EXPECT_LE(largest_difference(decode_picture(bytes, "a"), expected), 4) << orientation;
+        EXPECT_LE(largest_difference(decode_image(bytes, "a"), expected), 4) << orientation;
     }
     const TemporaryFolder folder;
     write_png(folder / "a.png", stored);
@@ -104,21 +104,21 @@ TEST(Picture, OrientationTagsOfJpegAndPngFilesAreObeyed) {
     const auto number = [](uint32_t n) { return std::string{char(n >> 24), char(n >> 16), char(n >> 8), char(n)}; };
     const auto crc = uint32_t(crc32_z(0, reinterpret_cast<const uint8_t*>(body.data()), body.size()));
     png.insert(33, number(uint32_t(body.size() - 4)) + body + number(crc));
-    EXPECT_TRUE(torch::equal(decode_picture(png, "a"), upright(stored, 6)));
+    EXPECT_TRUE(torch::equal(decode_image(png, "a"), upright(stored, 6)));
 }
 
-TEST(Picture, JpegThatIsCutDamagedOrInCmykIsRefusedByName) {
+TEST(Image, JpegThatIsCutDamagedOrInCmykIsRefusedByName) {
     const std::string whole = jpeg_of(gradient(32, 32));
-    expect_contains(error_of([&] { decode_picture(whole.substr(0, whole.size() / 2), "a.jpg"); }),
+    expect_contains(error_of([&] { decode_image(whole.substr(0, whole.size() / 2), "a.jpg"); }),
                     "a.jpg: not a readable");
-    expect_contains(error_of([&] { decode_picture(whole.substr(0, 20), "a.jpg"); }), "a.jpg: not a readable JPEG file");
-    expect_contains(error_of([&] { picture_head(jpeg_of(some_bytes({4, 8, 8})), "a.jpg"); }), "a.jpg: is in CMYK");
-    expect_contains(error_of([&] { picture_head("GIF89a", "a.jpg"); }), "a.jpg: neither a PNG nor a JPEG file");
+    expect_contains(error_of([&] { decode_image(whole.substr(0, 20), "a.jpg"); }), "a.jpg: not a readable JPEG file");
+    expect_contains(error_of([&] { image_head(jpeg_of(some_bytes({4, 8, 8})), "a.jpg"); }), "a.jpg: is in CMYK");
+    expect_contains(error_of([&] { image_head("GIF89a", "a.jpg"); }), "a.jpg: neither a PNG nor a JPEG file");
 }
 
-TEST(Picture, GreyInRgbIsGreyAndTransparencyNeedsABackground) {
+TEST(Image, GreyInRgbIsGreyAndTransparencyNeedsABackground) {
     const auto grey = some_bytes({1, 4, 4});
-    const PictureRule one{.channels = 1}, three{.channels = 3};
+    const ImageRule one{.channels = 1}, three{.channels = 3};
     EXPECT_TRUE(torch::equal(with_channels(grey.expand({3, 4, 4}), one, "a"), grey));
     EXPECT_TRUE(torch::equal(with_channels(grey, three, "a"), grey.expand({3, 4, 4})));
     const auto opaque = torch::full({1, 4, 4}, 255, torch::kUInt8);
@@ -126,7 +126,7 @@ TEST(Picture, GreyInRgbIsGreyAndTransparencyNeedsABackground) {
     EXPECT_TRUE(torch::equal(with_channels(torch::cat({grey, grey, grey, opaque}), one, "a"), grey));
     const auto clear = torch::cat({grey, torch::zeros_like(opaque)});
     expect_contains(error_of([&] { with_channels(clear, one, "a"); }), "a: has transparent pixels");
-    const PictureRule on_red{.channels = 3, .background = parse_colour("#ff0080")};
+    const ImageRule on_red{.channels = 3, .background = parse_colour("#ff0080")};
     EXPECT_TRUE(torch::equal(with_channels(clear, on_red, "a").select(2, 0).select(1, 0),
                              torch::tensor({255, 0, 128}, torch::kUInt8)));
     const auto green = torch::tensor({0, 255, 0}, torch::kUInt8).view({3, 1, 1});
@@ -134,16 +134,16 @@ TEST(Picture, GreyInRgbIsGreyAndTransparencyNeedsABackground) {
     expect_contains(error_of([] { parse_colour("reddish"); }), "expected black, white or #rrggbb");
 }
 
-TEST(Picture, IsCroppedAroundTheMiddleAndAveraged) {
-    const auto picture = some_bytes({3, 8, 12});
-    const auto middle = picture.narrow(2, 2, 8).to(torch::kFloat64);
+TEST(Image, IsCroppedAroundTheMiddleAndAveraged) {
+    const auto image = some_bytes({3, 8, 12});
+    const auto middle = image.narrow(2, 2, 8).to(torch::kFloat64);
     const auto means = middle.view({3, 4, 2, 4, 2}).mean({2, 4});
-    EXPECT_LE(largest_difference(fitted(picture, 4, 4), means), 0.5);  // rounding
-    EXPECT_TRUE(torch::equal(fitted(picture, 8, 12), picture));
+    EXPECT_LE(largest_difference(fitted(image, 4, 4), means), 0.5);  // rounding
+    EXPECT_TRUE(torch::equal(fitted(image, 8, 12), image));
     EXPECT_TRUE(torch::equal(fitted(torch::full({1, 7, 5}, 99, torch::kUInt8), 3, 2),
                              torch::full({1, 3, 2}, 99, torch::kUInt8)));
     // enlarged by a whole number: each pixel again and again
-    EXPECT_TRUE(torch::equal(fitted(picture, 16, 24), picture.repeat_interleave(2, 1).repeat_interleave(2, 2)));
+    EXPECT_TRUE(torch::equal(fitted(image, 16, 24), image.repeat_interleave(2, 1).repeat_interleave(2, 2)));
     // 3 pixels become 2: each takes one and a half
     const auto three = torch::tensor({0, 90, 240}, torch::kUInt8).view({1, 1, 3});
     EXPECT_TRUE(torch::equal(fitted(three.expand({1, 2, 3}).contiguous(), 2, 3), three.expand({1, 2, 3})));
@@ -151,8 +151,8 @@ TEST(Picture, IsCroppedAroundTheMiddleAndAveraged) {
                              torch::tensor({30, 190, 30, 190}, torch::kUInt8)));
 }
 
-/// A folder of pictures that a test fills, with a cache of its own.
-struct PictureFolder : ::testing::Test {
+/// A folder of images that a test fills, with a cache of its own.
+struct ImageFolder : ::testing::Test {
     void SetUp() override {
         setenv("XDG_CACHE_HOME", (cache / "x").c_str(), 1);
         options.kind = "images";
@@ -160,9 +160,9 @@ struct PictureFolder : ::testing::Test {
         options.test_share = 0;
     }
     void TearDown() override { unsetenv("XDG_CACHE_HOME"); }
-    void put(const std::string& name, const torch::Tensor& picture) {
+    void put(const std::string& name, const torch::Tensor& image) {
         std::filesystem::create_directories((folder / name).parent_path());
-        write_png(folder / name, picture);
+        write_png(folder / name, image);
     }
     Dataset load(Split split = Split::kTrain) const { return load_dataset(options, split); }
     std::string error() const {
@@ -172,16 +172,16 @@ struct PictureFolder : ::testing::Test {
     DatasetOptions options;
 };
 
-/// Whether a data set has a picture.
-bool has(const Dataset& dataset, const torch::Tensor& picture) {
-    return dataset.examples.eq(picture).flatten(1).all(1).any().item<bool>();
+/// Whether a data set has an image.
+bool has(const Dataset& dataset, const torch::Tensor& image) {
+    return dataset.examples.eq(image).flatten(1).all(1).any().item<bool>();
 }
 
-TEST_F(PictureFolder, IsReadByContentAndGreyStaysGrey) {
+TEST_F(ImageFolder, IsReadByContentAndGreyStaysGrey) {
     const auto a = some_bytes({1, 6, 8}, 1), b = some_bytes({1, 6, 8}, 2);
     put("b.PNG", b.expand({3, 6, 8}));
     put("a.jpg", a);  // a PNG file whose name lies
-    write_file(folder / ".hidden", "no picture");
+    write_file(folder / ".hidden", "no image");
     const Dataset dataset = load();
     EXPECT_EQ(to_string(dataset.spec.shape), "1x6x8");
     EXPECT_EQ(dataset.size(), 2);
@@ -194,7 +194,7 @@ TEST_F(PictureFolder, IsReadByContentAndGreyStaysGrey) {
     EXPECT_EQ(load().examples.size(1), 1);
 }
 
-TEST_F(PictureFolder, HasAClassForEachSubfolder) {
+TEST_F(ImageFolder, HasAClassForEachSubfolder) {
     const auto dog = some_bytes({1, 4, 4}, 1), cat = some_bytes({1, 4, 4}, 2);
     put("dog/x/1.png", dog);
     put("elsewhere/2.png", cat);
@@ -223,7 +223,7 @@ TEST_F(PictureFolder, HasAClassForEachSubfolder) {
     expect_contains(error(), "'none' is a class that --class could not name");
 }
 
-TEST_F(PictureFolder, OfSeveralSizesNeedsOneAndSaysWhatItDid) {
+TEST_F(ImageFolder, OfSeveralSizesNeedsOneAndSaysWhatItDid) {
     put("a.png", some_bytes({3, 8, 8}));
     put("b.png", some_bytes({3, 6, 4}));
     expect_contains(error(), "a.png is 8x8");
@@ -241,7 +241,7 @@ TEST_F(PictureFolder, OfSeveralSizesNeedsOneAndSaysWhatItDid) {
     }
 }
 
-TEST_F(PictureFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
+TEST_F(ImageFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
     put("good.png", some_bytes({3, 8, 8}));
     write_file(folder / "cmyk.jpg", jpeg_of(some_bytes({4, 8, 8})));
     write_file(folder / "cut.jpg", jpeg_of(gradient(8, 8)).substr(0, 400));
@@ -257,7 +257,7 @@ TEST_F(PictureFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
     EXPECT_EQ(load().size(), 2);
 }
 
-TEST_F(PictureFolder, HoldsOutTheSamePicturesWhateverIsAdded) {
+TEST_F(ImageFolder, HoldsOutTheSameImagesWhateverIsAdded) {
     options.test_share = 0.3;
     for (int i = 0; i < 40; ++i) put(std::to_string(i) + ".png", some_bytes({1, 4, 4}, uint64_t(i)));
     const auto before = load(Split::kTest).examples;
@@ -271,7 +271,7 @@ TEST_F(PictureFolder, HoldsOutTheSamePicturesWhateverIsAdded) {
     }
 }
 
-TEST_F(PictureFolder, IsKeptAndReadAgainAsLongAsNothingChanges) {
+TEST_F(ImageFolder, IsKeptAndReadAgainAsLongAsNothingChanges) {
     put("x/a.png", some_bytes({3, 4, 4}, 1));
     const Dataset first = load();
     const auto kept = [&] { return std::distance(std::filesystem::directory_iterator(cache / "x" / "diffuse"), {}); };

@@ -10,7 +10,7 @@
 namespace diffuse {
 
 /// What a file of an image says before its pixels; sides as the image is to be looked at.
-struct PictureHead {
+struct ImageHead {
     std::string format;  ///< "PNG" or "JPEG"
     int64_t height = 0, width = 0;
     bool grey = false;  ///< it has no channels for colours
@@ -18,16 +18,16 @@ struct PictureHead {
 
 /// PNG and JPEG files, told apart by their bytes. Both throw Error, beginning with `name`, for bytes that are neither,
 /// or damaged, or a JPEG file in CMYK.
-PictureHead picture_head(std::string_view bytes, const std::string& name);
+ImageHead image_head(std::string_view bytes, const std::string& name);
 /// uint8 [C, H, W], C 1 to 4: grey, grey and alpha, RGB, RGB and alpha. Upright, as its orientation tag says (Exif 2.3,
 /// tag 274); palettes are looked up, and of 16 bits a channel the upper 8 are taken.
-torch::Tensor decode_picture(std::string_view bytes, const std::string& name);
+torch::Tensor decode_image(std::string_view bytes, const std::string& name);
 
 /// Turned and mirrored as the tag of orientation 1 .. 8 says. image: [C, H, W].
-torch::Tensor upright(const torch::Tensor& picture, int orientation);
+torch::Tensor upright(const torch::Tensor& image, int orientation);
 
 /// What images of all kinds are made into.
-struct PictureRule {
+struct ImageRule {
     int64_t channels = 3;  ///< 1 or 3
     int64_t height = 0, width = 0;
     std::optional<std::array<uint8_t, 3>> background;  ///< RGB behind transparent pixels
@@ -35,14 +35,14 @@ struct PictureRule {
 
 /// The channels of a rule without alpha: uint8 [C, H, W] with C = 1 or 3. Colours become grey as 0.299 R + 0.587 G +
 /// 0.114 B (ITU-R BT.601). Throws Error, beginning with `name`, for transparent pixels where there is no background.
-torch::Tensor with_channels(const torch::Tensor& picture, const PictureRule& rule, const std::string& name);
+torch::Tensor with_channels(const torch::Tensor& image, const ImageRule& rule, const std::string& name);
 
 /// Whether the three channels of an RGB image differ anywhere.
-bool has_colours(const torch::Tensor& picture);
+bool has_colours(const torch::Tensor& image);
 
 /// The largest part in the middle that has the shape of the rule, then each new pixel the mean of the area it covers.
 /// image: uint8 [C, H, W].
-torch::Tensor fitted(const torch::Tensor& picture, int64_t height, int64_t width);
+torch::Tensor fitted(const torch::Tensor& image, int64_t height, int64_t width);
 
 /// "black", "white" or "#rrggbb"; nothing for "". Throws Error for other texts.
 std::optional<std::array<uint8_t, 3>> parse_colour(const std::string& text);
