@@ -1,11 +1,14 @@
 #include "diffuse/data/digits.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
 #include <vector>
 
+#include "data/kinds.hpp"
 #include "diffuse/base/random.hpp"
 
 namespace diffuse {
@@ -224,6 +227,26 @@ void draw_digit(int label, uint64_t seed, uint64_t index, uint8_t* pixels) {
     const double thickness = random.uniform(1.5, 3.5);
     fit(segments, kReach - thickness / 2);
     ink(segments, thickness, pixels);
+}
+
+Dataset draw_digits(const DatasetOptions& options, Split split) {
+    constexpr int64_t kTrainDigits = 60'000, kClasses = 10;
+    const bool training = split == Split::kTrain;
+    const int64_t count = !training ? kMaxDrawnTest : options.limit > 0 ? options.limit : kTrainDigits;
+    const uint64_t first = training ? 0 : uint64_t(kFirstDrawnTest), seed = uint64_t(options.seed);
+    Dataset dataset = image_dataset(torch::empty({count, 1, kDigitSize, kDigitSize}, torch::kUInt8));
+    dataset.condition.classes = torch::empty({count}, torch::kInt64);
+    dataset.spec.condition.classes = kClasses;
+    uint8_t* pixels = dataset.examples.data_ptr<uint8_t>();
+    int64_t* labels = dataset.condition.classes.data_ptr<int64_t>();
+    at::parallel_for(0, count, 64, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const uint64_t index = first + uint64_t(i);
+            labels[i] = int64_t(Random({seed, Purpose::kLabel, index}).below(kClasses));
+            draw_digit(int(labels[i]), seed, index, pixels + i * kDigitSize * kDigitSize);
+        }
+    });
+    return dataset;
 }
 
 }  // namespace diffuse

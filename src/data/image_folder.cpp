@@ -1,7 +1,6 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "data/checksum.hpp"
 #include "data/kinds.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
@@ -111,15 +111,11 @@ void for_all(std::vector<Entry>& entries, const std::string& what, const std::fu
     });
 }
 
-uint32_t crc_of(std::string_view bytes, uint32_t before = 0) {
-    return uint32_t(crc32_z(before, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()));
-}
-
 /// Reads the beginnings of all files, and the checksums of all their bytes.
 void look_at(std::vector<Entry>& entries) {
     for_all(entries, "looking at images:", [](Entry& entry) {
         const std::string bytes = read_file(entry.path, kMaxImageBytes);
-        entry.crc = crc_of(bytes);
+        entry.crc = crc32_of(bytes);
         entry.head = image_head(bytes, display_path(entry.path));
     });
 }
@@ -132,18 +128,19 @@ double content_hash(const Entry& entry) {
 
 /// Throws Error with the first that is none, or, where options say so, warns of them.
 void handle_problems(std::vector<Entry>& entries, const DatasetOptions& options) {
-    const auto bad = std::ranges::count_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+    const auto is_bad = [](const Entry& entry) { return !entry.problem.empty(); };
+    const auto bad = std::ranges::count_if(entries, is_bad);
     if (bad == 0) return;
-    const auto first = std::ranges::find_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+    const auto first = std::ranges::find_if(entries, is_bad);
     const std::string others = bad > 1 ? fmt::format(" (and {} more such files)", bad - 1) : "";
     if (!options.skip_bad) {
         throw Error(fmt::format("{}{}; remove it, or go on without by dataset.skip_bad=true", first->problem, others));
     }
     log::warn(fmt::format("{} of {} files are skipped: {}{}", bad, entries.size(), first->problem, others));
     for (const auto& entry : entries) {
-        if (!entry.problem.empty()) log::debug(fmt::format("skipped: {}", entry.problem));
+        if (is_bad(entry)) log::debug(fmt::format("skipped: {}", entry.problem));
     }
-    std::erase_if(entries, [](const Entry& entry) { return !entry.problem.empty(); });
+    std::erase_if(entries, is_bad);
 }
 
 /// "32" or "32x48" (height x width).
@@ -235,10 +232,11 @@ std::string story(const std::vector<Entry>& entries, const DatasetOptions& optio
         text += fmt::format("; {} of them cropped around the middle and averaged to {}x{}", changed, rule.height,
                             rule.width);
     }
-    if (enlarged > 0) text += fmt::format(", {} of which enlarged", enlarged);
-    if (enlarged > 0)
+    if (enlarged > 0) {
+        text += fmt::format(", {} of which enlarged", enlarged);
         log::warn(
             fmt::format("{} images are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
+    }
     return text + fmt::format("; a share of {} held out for tests", options.test_share);
 }
 

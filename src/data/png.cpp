@@ -1,10 +1,10 @@
 #include "diffuse/data/png.hpp"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <memory>
 
+#include "data/checksum.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 
@@ -39,10 +39,6 @@ uint32_t number_at(std::string_view bytes, size_t at) {
 
 std::string big_endian(uint32_t value) { return {char(value >> 24), char(value >> 16), char(value >> 8), char(value)}; }
 
-uint32_t checksum(std::string_view bytes) {
-    return uint32_t(crc32_z(0, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()));
-}
-
 /// A part of a PNG file: PNG specification (W3C), section 5.3.
 struct Chunk {
     std::string_view type, data;
@@ -58,7 +54,7 @@ std::string take_apart(std::string_view bytes, std::vector<Chunk>& chunks) {
         if (bytes.size() - at < 12 || number_at(bytes, at) > bytes.size() - at - 12) return "it is cut short";
         const size_t length = number_at(bytes, at);
         const Chunk chunk{bytes.substr(at + 4, 4), bytes.substr(at + 8, length)};
-        if (checksum(bytes.substr(at + 4, 4 + length)) != number_at(bytes, at + 8 + length)) {
+        if (crc32_of(bytes.substr(at + 4, 4 + length)) != number_at(bytes, at + 8 + length)) {
             return fmt::format("a chunk at byte {} is damaged", at);
         }
         if ((chunk.type == "IHDR") != chunks.empty() || (chunk.type == "IHDR" && length != 13)) {
@@ -85,7 +81,7 @@ std::vector<Chunk> chunks_of(std::string_view bytes, const std::string& name) {
 /// The chunk iTXt of a text that is neither compressed nor in a language that is told (section 11.3.3.4).
 std::string text_chunk(const std::string& keyword, const std::string& text) {
     const std::string body = "iTXt" + keyword + std::string(5, '\0') + text;
-    return big_endian(uint32_t(body.size() - 4)) + body + big_endian(checksum(body));
+    return big_endian(uint32_t(body.size() - 4)) + body + big_endian(crc32_of(body));
 }
 
 /// The keyword and the text of a chunk; none for other chunks and for compressed ones (sections 11.3.3.2 and 11.3.3.4).

@@ -1,34 +1,21 @@
 #include "diffuse/data/simulators.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <string>
 
+#include "data/kinds.hpp"
 #include "diffuse/base/random.hpp"
 
 namespace diffuse {
 namespace {
 
-constexpr int64_t kGrain = 64;  // rows that are worth a thread of their own
 /// Proposals that a sample may need; slcp: 8 for most observations, but above 3,000 for one in a hundred.
 constexpr int64_t kTries = 1'000'000;
 
-/// How the rows of a simulator are drawn, one at a time.
-struct Rows {
-    std::string name;
-    int64_t parameters, observations;
-    std::optional<std::pair<double, double>> bounds;
-    void (*prior)(Random& random, const Rows& rows, double* theta);
-    void (*simulate)(Random& random, const double* theta, double* y);
-    /// Draws from the posterior as it would be without the bounds; false: the draw is rejected.
-    bool (*propose)(Random& random, const double* y, double* theta);
-};
-
-void uniform_prior(Random& random, const Rows& rows, double* theta) {
-    std::generate_n(theta, rows.parameters, [&] { return random.uniform(rows.bounds->first, rows.bounds->second); });
+void uniform_prior(Random& random, const Simulator& task, double* theta) {
+    std::generate_n(theta, task.parameters, [&] { return random.uniform(task.bounds->first, task.bounds->second); });
 }
 
 // gaussian-linear
@@ -36,7 +23,7 @@ void uniform_prior(Random& random, const Rows& rows, double* theta) {
 constexpr int64_t kDimensions = 10;
 const double kStd = std::sqrt(0.1);  // of the prior and of the simulator
 
-void gaussian_linear_prior(Random& random, const Rows&, double* theta) {
+void gaussian_linear_prior(Random& random, const Simulator&, double* theta) {
     std::generate_n(theta, kDimensions, [&] { return kStd * random.normal(); });
 }
 
@@ -162,74 +149,50 @@ bool slcp_posterior(Random& random, const double* y, double* theta) {
     return true;
 }
 
-// from rows to tensors
-
-/// float64 [count, width], row i by draw(Random of index first + i, i, out).
-torch::Tensor draw_rows(const Key& first, int64_t count, int64_t width,
-                        const std::function<void(Random& random, int64_t row, double* out)>& draw) {
-    auto rows = torch::empty({count, width}, torch::kFloat64);
-    double* const out = rows.data_ptr<double>();
-    at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            Random random({first.seed, first.purpose, first.index + uint64_t(i)});
-            draw(random, i, out + i * width);
-        }
-    });
-    return rows;
-}
-
-bool inside(const Rows& rows, const double* theta) {
-    return !rows.bounds || std::all_of(theta, theta + rows.parameters,
-                                       [&](double t) { return rows.bounds->first <= t && t <= rows.bounds->second; });
-}
-
-void draw_posterior(const Rows& rows, Random& random, const double* y, double* theta) {
-    for (int64_t i = 0; i < kTries; ++i) {
-        if (rows.propose(random, y, theta) && inside(rows, theta)) return;
-    }
-    throw Error(rows.name + ": the observation is too far from what the prior can make; take one that it simulates");
-}
-
-Simulator simulator(const Rows& rows) {
-    const auto prior = [rows](uint64_t seed, int64_t first, int64_t count) {
-        return draw_rows({seed, Purpose::kPrior, uint64_t(first)}, count, rows.parameters,
-                         [&](Random& random, int64_t, double* theta) { rows.prior(random, rows, theta); });
-    };
-    const auto simulate = [rows](const torch::Tensor& theta, uint64_t seed, int64_t first) {
-        TORCH_INTERNAL_ASSERT(theta.dim() == 2 && theta.size(1) == rows.parameters);
-        const auto from = theta.to(torch::kCPU, torch::kFloat64).contiguous();
-        const double* const in = from.data_ptr<double>();
-        return draw_rows(
-            {seed, Purpose::kSimulation, uint64_t(first)}, theta.size(0), rows.observations,
-            [&](Random& random, int64_t i, double* y) { rows.simulate(random, in + i * rows.parameters, y); });
-    };
-    const auto posterior = [rows](const torch::Tensor& y, uint64_t seed, int64_t count) {
-        TORCH_INTERNAL_ASSERT(y.dim() == 1 && y.size(0) == rows.observations);
-        const auto from = y.to(torch::kCPU, torch::kFloat64).contiguous();
-        const double* const in = from.data_ptr<double>();
-        return draw_rows({seed, Purpose::kPosterior, 0}, count, rows.parameters,
-                         [&](Random& random, int64_t, double* theta) { draw_posterior(rows, random, in, theta); });
-    };
-    return {rows.parameters, rows.observations, rows.bounds, prior, simulate, posterior};
-}
-
-Table<Simulator> all_simulators() {
-    const std::vector<Rows> tasks = {
-        {"gaussian-linear", kDimensions, kDimensions, std::nullopt, gaussian_linear_prior, gaussian_linear,
-         gaussian_linear_posterior},
-        {"two-moons", 2, 2, std::pair(-1.0, 1.0), uniform_prior, two_moons, two_moons_posterior},
-        {"gaussian-mixture", 2, 2, std::pair(-10.0, 10.0), uniform_prior, gaussian_mixture, gaussian_mixture_posterior},
-        {"slcp", 5, 2 * kPoints, std::pair(-3.0, 3.0), uniform_prior, slcp, slcp_posterior},
-    };
-    Table<Simulator> table;
-    for (const Rows& rows : tasks) table.emplace_back(rows.name, simulator(rows));
-    return table;
+bool inside(const Simulator& task, const double* theta) {
+    return !task.bounds || std::all_of(theta, theta + task.parameters,
+                                       [&](double t) { return task.bounds->first <= t && t <= task.bounds->second; });
 }
 
 }  // namespace
 
+torch::Tensor Simulator::prior(uint64_t seed, int64_t first, int64_t count) const {
+    return draw_rows({seed, Purpose::kPrior, uint64_t(first)}, count, parameters,
+                     [&](Random& random, int64_t, double* theta) { draw_prior(random, *this, theta); });
+}
+
+torch::Tensor Simulator::simulate(const torch::Tensor& theta, uint64_t seed, int64_t first) const {
+    TORCH_INTERNAL_ASSERT(theta.dim() == 2 && theta.size(1) == parameters);
+    const auto from = theta.to(torch::kCPU, torch::kFloat64).contiguous();
+    const double* const in = from.data_ptr<double>();
+    return draw_rows({seed, Purpose::kSimulation, uint64_t(first)}, theta.size(0), observations,
+                     [&](Random& random, int64_t i, double* y) { draw_observation(random, in + i * parameters, y); });
+}
+
+torch::Tensor Simulator::posterior(const torch::Tensor& y, uint64_t seed, int64_t count) const {
+    TORCH_INTERNAL_ASSERT(y.dim() == 1 && y.size(0) == observations);
+    const auto from = y.to(torch::kCPU, torch::kFloat64).contiguous();
+    return draw_rows({seed, Purpose::kPosterior, 0}, count, parameters, [&](Random& random, int64_t, double* theta) {
+        for (int64_t i = 0; i < kTries; ++i) {
+            if (propose(random, from.data_ptr<double>(), theta) && inside(*this, theta)) return;
+        }
+        throw Error(name + ": the observation is too far from what the prior can make; take one that it simulates");
+    });
+}
+
 const Table<Simulator>& simulators() {
-    static const Table<Simulator> table = all_simulators();
+    static const Table<Simulator> table = [] {
+        const std::vector<Simulator> tasks = {
+            {"gaussian-linear", kDimensions, kDimensions, std::nullopt, gaussian_linear_prior, gaussian_linear,
+             gaussian_linear_posterior},
+            {"two-moons", 2, 2, std::pair(-1.0, 1.0), uniform_prior, two_moons, two_moons_posterior},
+            {"gaussian-mixture", 2, 2, std::pair(-10.0, 10.0), uniform_prior, gaussian_mixture,
+             gaussian_mixture_posterior},
+            {"slcp", 5, 2 * kPoints, std::pair(-3.0, 3.0), uniform_prior, slcp, slcp_posterior}};
+        Table<Simulator> all;
+        for (const Simulator& task : tasks) all.emplace_back(task.name, task);
+        return all;
+    }();
     return table;
 }
 

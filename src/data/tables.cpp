@@ -1,8 +1,8 @@
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
 
+#include "data/checksum.hpp"
 #include "data/kinds.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/table.hpp"
@@ -29,10 +29,10 @@ NumberTable columns_of(const NumberTable& table, const std::vector<std::string>&
 /// Whether each row is held out: its content's CRC-32 is below this share.
 torch::Tensor held_out(const torch::Tensor& values, double share) {
     auto result = torch::empty({values.size(0)}, torch::kBool);
-    const int64_t bytes = values.size(1) * int64_t(sizeof(double));
+    const size_t row = size_t(values.size(1)) * sizeof(double);
     for (int64_t i = 0; i < values.size(0); ++i) {
-        const auto* row = static_cast<const uint8_t*>(values.data_ptr()) + i * bytes;
-        result.data_ptr<bool>()[i] = double(crc32_z(0, row, size_t(bytes))) < share * 4294967296.0;
+        const uint32_t crc = crc32_of(bytes_of(values).substr(size_t(i) * row, row));
+        result.data_ptr<bool>()[i] = double(crc) < share * 4294967296.0;
     }
     return result;
 }
@@ -84,7 +84,7 @@ Dataset load_table(const DatasetOptions& options, Split split) {
 }
 
 Dataset simulate(const DatasetOptions& options, Split split) {
-    constexpr int64_t kDefault = 30'000, kMaxTest = 10'000, kFirstTest = int64_t{1} << 40;
+    constexpr int64_t kDefault = 30'000;
     const Simulator& simulator = look_up("simulator", simulators(), options.simulator);
     const int64_t count = options.limit > 0 ? options.limit : kDefault;
     const auto drawn = [&](int64_t first, int64_t size) {
@@ -97,9 +97,9 @@ Dataset simulate(const DatasetOptions& options, Split split) {
         return names;
     };
     auto [theta, y] = drawn(0, count);
-    const int64_t tests = split == Split::kTest ? std::min(count, kMaxTest) : 0;
+    const int64_t tests = split == Split::kTest ? std::min(count, kMaxDrawnTest) : 0;
     if (tests > 0) {
-        const auto [more_theta, more_y] = drawn(kFirstTest, tests);
+        const auto [more_theta, more_y] = drawn(kFirstDrawnTest, tests);
         theta = torch::cat({theta, more_theta}), y = torch::cat({y, more_y});
     }
     const Dataset all =

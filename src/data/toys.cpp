@@ -7,6 +7,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "data/kinds.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/base/table.hpp"
@@ -19,9 +20,6 @@ using std::numbers::pi;
 struct Place {
     double x, y;
 };
-
-/// The middle of a curve's noise at `along` in [0, 1) of part `part`.
-using CurveOf = Place (*)(int64_t part, double along);
 
 Place moon(int64_t part, double along) {
     const double t = pi * along;
@@ -42,17 +40,12 @@ Place ring(int64_t part, double along) {
 /// Points along curves, uniform in `along`, moved by normal noise.
 struct Curves {
     int64_t parts;
-    CurveOf at;
+    Place (*at)(int64_t part, double along);  ///< in [0, 1)
     double std;
     int64_t nodes;  ///< of each part, that stand for it in `known_mixture`: much closer than std
 };
-const Table<Curves>& curves() {
-    static const Table<Curves> table = {
-        {"two-moons", {2, moon, 0.2, 400}}, {"swiss-roll", {1, roll, 0.2, 1000}}, {"rings", {4, ring, 0.08, 600}}};
-    return table;
-}
 
-Place on_checkerboard(Random& random) {
+Place on_checkerboard(int64_t, Random& random) {
     const double x = random.uniform(-2, 2);
     const double within = random.uniform(), row = double(2 * random.below(2));
     return {2 * x, 2 * (within - row + std::fmod(std::floor(x) + 2, 2.0))};
@@ -67,7 +60,7 @@ Place on_pinwheel(int64_t arm, Random& random) {
 }
 
 /// FFJORD divides by 1.414.
-Mixture eight_gaussians() {
+Mixture eight_gaussians(const DatasetOptions&) {
     std::vector<double> means;
     for (int i = 0; i < 8; ++i) {
         means.push_back(4 * std::cos(pi * i / 4) / 1.414);
@@ -111,7 +104,7 @@ const Fractal& fractal() {
     return all;
 }
 
-Mixture fractal_mixture() {
+Mixture fractal_mixture(const DatasetOptions&) {
     const auto weights = torch::tensor(fractal().weights, torch::kFloat64);
     return {torch::tensor(fractal().means, torch::kFloat64).view({-1, 2}),
             torch::tensor(fractal().stds, torch::kFloat64), weights / weights.sum()};
@@ -158,38 +151,6 @@ struct Distribution {
     std::function<int64_t(Random& random, double* out)> draw;
 };
 
-Distribution distribution_of_mixture(const Mixture& mixture) {
-    return {mixture.means.size(1), mixture.means.size(0),
-            [mixture](Random& random, double* out) { return draw_of(mixture, random, out); }};
-}
-
-Distribution distribution_of(const DatasetOptions& options) {
-    const auto in_plane = [](int64_t parts, auto point) {
-        return Distribution{2, parts, [=](Random& random, double* out) {
-                                const auto part = int64_t(random.below(uint64_t(parts)));
-                                const Place p = point(part, random);
-                                out[0] = p.x, out[1] = p.y;
-                                return part;
-                            }};
-    };
-    if (options.kind == "mixture") return distribution_of_mixture(mixture_of(options));
-    if (options.kind == "eight-gaussians") return distribution_of_mixture(eight_gaussians());
-    if (options.kind == "fractal") {
-        return {2, 2, [mixture = fractal_mixture()](Random& random, double* out) {
-                    return fractal().trees[size_t(draw_of(mixture, random, out))];
-                }};
-    }
-    if (options.kind == "checkerboard") {
-        return in_plane(1, [](int64_t, Random& random) { return on_checkerboard(random); });
-    }
-    if (options.kind == "pinwheel") return in_plane(kArms, on_pinwheel);
-    const Curves& along = look_up("data set", curves(), options.kind);
-    return in_plane(along.parts, [&along](int64_t part, Random& random) {
-        const Place p = along.at(part, random.uniform());
-        return Place{p.x + along.std * random.normal(), p.y + along.std * random.normal()};
-    });
-}
-
 Columns plain_columns(int64_t dimensions) {
     if (dimensions == 2) return {{"x"}, {"y"}};
     Columns columns;
@@ -210,40 +171,89 @@ Mixture mixture_along(const Curves& curves) {
             torch::full({count}, 1.0 / double(count), torch::kFloat64)};
 }
 
-}  // namespace
+/// A row of the table of point sets.
+struct PointKind {
+    std::function<Distribution(const DatasetOptions&)> distribution;
+    std::function<Mixture(const DatasetOptions&)> mixture = nullptr;  ///< of those that are one, or nearly
+};
 
-std::vector<std::string> point_kinds() {
-    std::vector<std::string> all = {"eight-gaussians", "checkerboard", "pinwheel", "fractal", "mixture"};
-    for (const auto& name : names(curves())) all.push_back(name);
-    return all;
+PointKind of_mixture(Mixture (*mixture)(const DatasetOptions&)) {
+    return {[=](const DatasetOptions& options) -> Distribution {
+                const Mixture all = mixture(options);
+                return {all.means.size(1), all.means.size(0),
+                        [all](Random& random, double* out) { return draw_of(all, random, out); }};
+            },
+            mixture};
 }
 
+PointKind fractal_kind() {
+    return {[](const DatasetOptions& options) -> Distribution {
+                return {2, 2, [all = fractal_mixture(options)](Random& random, double* out) {
+                            return fractal().trees[size_t(draw_of(all, random, out))];
+                        }};
+            },
+            fractal_mixture};
+}
+
+/// Points in the plane, of parts that are equally likely.
+PointKind in_plane(int64_t parts, const std::function<Place(int64_t part, Random& random)>& point) {
+    return {[=](const DatasetOptions&) -> Distribution {
+        return {2, parts, [=](Random& random, double* out) {
+                    const auto part = int64_t(random.below(uint64_t(parts)));
+                    const Place p = point(part, random);
+                    out[0] = p.x, out[1] = p.y;
+                    return part;
+                }};
+    }};
+}
+
+PointKind along(const Curves& curves) {
+    auto kind = in_plane(curves.parts, [=](int64_t part, Random& random) {
+        const Place p = curves.at(part, random.uniform());
+        return Place{p.x + curves.std * random.normal(), p.y + curves.std * random.normal()};
+    });
+    kind.mixture = [=](const DatasetOptions&) { return mixture_along(curves); };
+    return kind;
+}
+
+const Table<PointKind>& point_table() {
+    static const Table<PointKind> table = {{"eight-gaussians", of_mixture(eight_gaussians)},
+                                           {"checkerboard", in_plane(1, on_checkerboard)},
+                                           {"pinwheel", in_plane(kArms, on_pinwheel)},
+                                           {"fractal", fractal_kind()},
+                                           {"mixture", of_mixture(mixture_of)},
+                                           {"two-moons", along({2, moon, 0.2, 400})},
+                                           {"swiss-roll", along({1, roll, 0.2, 1000})},
+                                           {"rings", along({4, ring, 0.08, 600})}};
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> point_kinds() { return names(point_table()); }
+
 Dataset draw_points(const DatasetOptions& options, Split split) {
-    constexpr int64_t kDefault = 100'000, kMaxTest = 10'000;
+    constexpr int64_t kDefault = 100'000;
+    const bool training = split == Split::kTrain;
     const int64_t asked = options.limit > 0 ? options.limit : kDefault;
-    const int64_t count = split == Split::kTrain ? asked : std::min(asked, kMaxTest);
-    const uint64_t first = split == Split::kTrain ? 0 : uint64_t{1} << 40;
-    const Distribution distribution = distribution_of(options);
-    auto values = torch::empty({count, distribution.dimensions}, torch::kFloat64);
+    const int64_t count = training ? asked : std::min(asked, kMaxDrawnTest);
+    const auto [dimensions, parts, draw] = look_up("data set", point_table(), options.kind).distribution(options);
     auto labels = torch::empty({count}, torch::kInt64);
-    for (int64_t i = 0; i < count; ++i) {
-        Random random({uint64_t(options.seed), Purpose::kToy, first + uint64_t(i)});
-        labels.data_ptr<int64_t>()[i] =
-            distribution.draw(random, values.data_ptr<double>() + i * distribution.dimensions);
-    }
+    int64_t* const label = labels.data_ptr<int64_t>();
+    const Key key{uint64_t(options.seed), Purpose::kToy, training ? 0 : uint64_t(kFirstDrawnTest)};
+    const auto values = draw_rows(key, count, dimensions, [&, &draw = draw](Random& random, int64_t i, double* out) {
+        label[i] = draw(random, out);
+    });
     Dataset dataset{values.to(torch::kFloat32)};
-    dataset.spec.shape = ExampleShape::of_points(distribution.dimensions);
-    dataset.spec.codec.columns = plain_columns(distribution.dimensions);
-    if (distribution.parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = distribution.parts;
+    dataset.spec.shape = ExampleShape::of_points(dimensions);
+    dataset.spec.codec.columns = plain_columns(dimensions);
+    if (parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = parts;
     return dataset;
 }
 
 std::optional<Mixture> known_mixture(const DatasetOptions& options) {
-    if (options.kind == "mixture") return mixture_of(options);
-    if (options.kind == "eight-gaussians") return eight_gaussians();
-    if (options.kind == "fractal") return fractal_mixture();
-    const Curves* along = find(curves(), options.kind);
-    return along ? std::optional(mixture_along(*along)) : std::nullopt;
+    const PointKind* kind = find(point_table(), options.kind);
+    return kind && kind->mixture ? std::optional(kind->mixture(options)) : std::nullopt;
 }
 
 }  // namespace diffuse
