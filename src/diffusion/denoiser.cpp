@@ -35,9 +35,7 @@ Tensor network_output(const Network& network, const Parameterization& parameteri
         for (const auto& level : levels) {
             scales.push_back(1 / std::hypot(level.sigma, level.alpha * parameterization.sigma_data));
         }
-        std::vector<int64_t> shape(size_t(x.dim()), 1);
-        shape[0] = std::ssize(scales);
-        input = x * on_device(scales).view(shape);
+        input = x * beside(on_device(scales), x);
     }
     return network({input, on_device(times), condition});
 }
@@ -60,10 +58,8 @@ Denoiser network_denoiser(Network network, const Parameterization& parameterizat
 
 Denoiser clip_x0(Denoiser denoiser) {
     return [denoiser](const Tensor& x, const NoiseLevel& level) -> Prediction {
-        auto [x0, eps] = denoiser(x, level);
-        x0 = x0.clamp(-1, 1);
-        if (level.sigma > 0) eps = (x - level.alpha * x0) / level.sigma;
-        return {x0, eps};
+        const auto [x0, eps] = denoiser(x, level);
+        return with_x0(x0.clamp(-1, 1), eps, x, level);
     };
 }
 

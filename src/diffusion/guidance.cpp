@@ -7,18 +7,6 @@ namespace {
 
 using torch::Tensor;
 
-/// x0 with the eps that goes with it at x.
-Prediction with_eps(const Tensor& x0, const Tensor& eps, const Tensor& x, const NoiseLevel& level) {
-    return {x0, level.sigma > 0 ? (x - level.alpha * x0) / level.sigma : eps};
-}
-
-/// A number for each example, to be multiplied with x.
-Tensor column(const Tensor& numbers, const Tensor& x) {
-    std::vector<int64_t> shape(size_t(x.dim()), 1);
-    shape[0] = x.size(0);
-    return numbers.view(shape);
-}
-
 Tensor std_of_examples(const Tensor& x) { return x.flatten(1).std(1, /*unbiased=*/false); }
 
 }  // namespace
@@ -34,7 +22,7 @@ Denoiser guided(Denoiser main, Denoiser reference, double scale, double rescale)
         if (rescale == 0) return result;
         const auto wanted = std_of_examples(x0), found = std_of_examples(result.x0);
         const auto factor = torch::where(found > 0, wanted / found, torch::ones_like(found));
-        return with_eps(result.x0 * column(rescale * factor + (1 - rescale), x), result.eps, x, level);
+        return with_x0(result.x0 * beside(rescale * factor + (1 - rescale), x), result.eps, x, level);
     };
 }
 
@@ -42,8 +30,8 @@ Denoiser thresholded(Denoiser denoiser, double percentile) {
     return [=](const Tensor& x, const NoiseLevel& level) -> Prediction {
         const auto [x0, eps] = denoiser(x, level);
         const auto bound = torch::quantile(x0.abs().flatten(1), percentile / 100, /*dim=*/1).clamp_min(1);
-        const auto s = column(bound, x0);
-        return with_eps(torch::minimum(torch::maximum(x0, -s), s) / s, eps, x, level);
+        const auto s = beside(bound, x);
+        return with_x0(torch::minimum(torch::maximum(x0, -s), s) / s, eps, x, level);
     };
 }
 

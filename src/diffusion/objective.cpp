@@ -16,9 +16,7 @@ constexpr double kMinSnrGamma = 5;
 
 /// A number for each example, to be multiplied with float32 [N, ...].
 torch::Tensor column(const std::vector<double>& values, const torch::Tensor& x) {
-    std::vector<int64_t> shape(size_t(x.dim()), 1);
-    shape[0] = std::ssize(values);
-    return to_device(torch::tensor(values, torch::kFloat64).to(torch::kFloat32).view(shape), x.device());
+    return beside(to_device(torch::tensor(values, torch::kFloat64).to(torch::kFloat32), x.device()), x);
 }
 
 torch::Tensor column(const Batch& batch, double NoiseLevel::*member) {
@@ -80,36 +78,10 @@ std::vector<double> eps_weights(const Schedule& schedule, const std::string& wei
     return weights;
 }
 
-}  // namespace
-
-std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
-                                   const std::string& weighting) {
-    auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
-    for (int64_t t = 1; t <= schedule.steps(); ++t) {
-        const double error = parameterization.eps_factors(normalised(schedule.at(double(t)))).of_output;
-        weights[size_t(t)] *= error * error;
-        // Where alpha is 0, an infinite weight meets an error of 0; their product is as good as one level below.
-        if (!std::isfinite(weights[size_t(t)])) weights[size_t(t)] = weights[size_t(t) - 1];
-    }
-    return weights;
+/// x_t of each example at its own level (Ho et al. 2020, eq. 4).
+torch::Tensor noisy(const Batch& batch) {
+    return column(batch, &NoiseLevel::alpha) * batch.x0 + column(batch, &NoiseLevel::sigma) * batch.eps;
 }
-
-std::vector<std::string> weighting_names() { return names(weightings()); }
-
-Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule, const std::string& weighting) {
-    const auto weights = output_weights(parameterization, schedule, weighting);
-    const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
-    return [=](const Network& network, const Batch& batch) {
-        const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
-        const auto x = alpha * batch.x0 + sigma * batch.eps;  // Ho et al. 2020, eq. 4
-        const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
-        const auto target = parameterization.target(batch.x0, batch.eps, alpha, sigma);
-        const auto errors = (output - target).square().flatten(1).mean(1);
-        return weighted ? errors * column(weights_of(batch.levels, weights), errors) : errors;
-    };
-}
-
-namespace {
 
 /// The network's eps at x, each example at its own level.
 torch::Tensor eps_at(const torch::Tensor& x, const torch::Tensor& output, const Parameterization& parameterization,
@@ -185,6 +157,33 @@ const Table<ObjectiveKind>& objectives() {
 
 }  // namespace
 
+std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
+                                   const std::string& weighting) {
+    auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
+    for (int64_t t = 1; t <= schedule.steps(); ++t) {
+        const double error = parameterization.eps_factors(normalised(schedule.at(double(t)))).of_output;
+        weights[size_t(t)] *= error * error;
+        // Where alpha is 0, an infinite weight meets an error of 0; their product is as good as one level below.
+        if (!std::isfinite(weights[size_t(t)])) weights[size_t(t)] = weights[size_t(t) - 1];
+    }
+    return weights;
+}
+
+std::vector<std::string> weighting_names() { return names(weightings()); }
+
+Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule, const std::string& weighting) {
+    const auto weights = output_weights(parameterization, schedule, weighting);
+    const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
+    return [=](const Network& network, const Batch& batch) {
+        const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
+        const auto x = alpha * batch.x0 + sigma * batch.eps;  // Ho et al. 2020, eq. 4
+        const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
+        const auto target = parameterization.target(batch.x0, batch.eps, alpha, sigma);
+        const auto errors = (output - target).square().flatten(1).mean(1);
+        return weighted ? errors * column(weights_of(batch.levels, weights), errors) : errors;
+    };
+}
+
 std::vector<std::string> objective_names() { return names(objectives()); }
 
 ObjectiveNeeds needs_of(const std::string& objective) { return look_up("objective", objectives(), objective).needs; }
@@ -196,8 +195,7 @@ Objective make_objective(const std::string& name, const Parameterization& parame
     const auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
     return [=, loss = loss, needs = needs](const Network& network, const Batch& batch) {
         const c10::AutoGradMode gradients(c10::GradMode::is_enabled() || needs.second_derivatives);
-        const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
-        auto x = (alpha * batch.x0 + sigma * batch.eps).detach();
+        auto x = noisy(batch).detach();
         if (needs.second_derivatives) x.requires_grad_(true);
         const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
         const auto each = loss({x, eps_at(x, output, parameterization, batch)}, batch);

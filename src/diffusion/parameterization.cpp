@@ -49,29 +49,26 @@ const Table<Parameterization>& input_skips() {
         {"none",
          {.target = [](const Tensor&, const Tensor& eps, const Tensor&, const Tensor&) { return eps; },
           .predict = of_eps,
-          .eps_factors =
-              [](const NoiseLevel&) {
-                  return EpsFactors{0, 1};
-              }}},
+          .eps_factors = [](const NoiseLevel&) -> EpsFactors {
+              return {0, 1};
+          }}},
         {"plain",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return eps - (alpha * x0 + sigma * eps); },
           .predict = [](const Tensor& output, const Tensor& x,
                         const NoiseLevel& level) { return of_eps(x + output, x, level); },
-          .eps_factors =
-              [](const NoiseLevel&) {
-                  return EpsFactors{1, 1};
-              }}},
+          .eps_factors = [](const NoiseLevel&) -> EpsFactors {
+              return {1, 1};
+          }}},
         {"scaled",  // (1 - sigma) / alpha = alpha / (1 + sigma)
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return alpha / (1 + sigma) * eps - x0; },
           .predict = [](const Tensor& output, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {level.alpha / (1 + level.sigma) * x - level.sigma * output, x + level.alpha * output};
           },
-          .eps_factors =
-              [](const NoiseLevel& level) {
-                  return EpsFactors{1, level.alpha};
-              }}},
+          .eps_factors = [](const NoiseLevel& level) -> EpsFactors {
+              return {1, level.alpha};
+          }}},
     };
     return table;
 }
@@ -84,20 +81,18 @@ const Table<Parameterization>& predictions() {
           .predict = [](const Tensor& x0, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {x0, (x - level.alpha * x0) / level.sigma};
           },
-          .eps_factors =
-              [](const NoiseLevel& level) {
-                  return EpsFactors{1 / level.sigma, -level.alpha / level.sigma};
-              }}},
+          .eps_factors = [](const NoiseLevel& level) -> EpsFactors {
+              return {1 / level.sigma, -level.alpha / level.sigma};
+          }}},
         {"v",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor& alpha,
                        const Tensor& sigma) { return alpha * eps - sigma * x0; },
           .predict = [](const Tensor& v, const Tensor& x, const NoiseLevel& level) -> Prediction {
               return {level.alpha * x - level.sigma * v, level.sigma * x + level.alpha * v};
           },
-          .eps_factors =
-              [](const NoiseLevel& level) {
-                  return EpsFactors{level.sigma, level.alpha};
-              }}},
+          .eps_factors = [](const NoiseLevel& level) -> EpsFactors {
+              return {level.sigma, level.alpha};
+          }}},
         {"flow",
          {.target = [](const Tensor& x0, const Tensor& eps, const Tensor&, const Tensor&) { return eps - x0; },
           .predict = [](const Tensor& u, const Tensor& x, const NoiseLevel& level) -> Prediction {
@@ -115,6 +110,16 @@ const Table<Parameterization>& predictions() {
 }
 
 }  // namespace
+
+Prediction with_x0(const Tensor& x0, const Tensor& eps, const Tensor& x, const NoiseLevel& level) {
+    return {x0, level.sigma > 0 ? (x - level.alpha * x0) / level.sigma : eps};
+}
+
+Tensor beside(const Tensor& numbers, const Tensor& x) {
+    std::vector<int64_t> shape(size_t(x.dim()), 1);
+    shape[0] = numbers.numel();
+    return numbers.view(shape);
+}
 
 std::vector<std::string> prediction_names() { return names(predictions()); }
 

@@ -215,21 +215,26 @@ Fields fields(ScheduleOptions& options) {
              .belongs = {"kind", kinds_with_ends()}}};
 }
 
-Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr)
-    : levels_{NoiseLevel{}}, zero_terminal_snr_(zero_terminal_snr) {
+Schedule::Schedule(const std::vector<double>& betas, bool zero_terminal_snr) : zero_terminal_snr_(zero_terminal_snr) {
+    std::vector<NoiseLevel> levels = {NoiseLevel{}};
     double alpha_bar = 1;
     for (const double beta : betas) {
         alpha_bar *= 1 - beta;
-        levels_.push_back({std::sqrt(alpha_bar), std::sqrt(1 - alpha_bar), double(levels_.size())});
+        levels.push_back({std::sqrt(alpha_bar), std::sqrt(1 - alpha_bar), double(levels.size())});
     }
+    levels_ = std::make_shared<const std::vector<NoiseLevel>>(std::move(levels));
 }
 
-Schedule::Schedule(Path path, int64_t steps)
-    : levels_{NoiseLevel{}}, zero_terminal_snr_(false), path_(std::move(path)) {
-    for (int64_t t = 1; t <= steps; ++t) {
-        levels_.push_back(path_->level(double(t) / double(steps)));
-        levels_.back().t = double(t);
-    }
+Schedule::Schedule(Path path, int64_t steps) : path_(std::make_shared<const Path>(std::move(path))) {
+    std::vector<NoiseLevel> levels = {NoiseLevel{}};
+    for (int64_t t = 1; t <= steps; ++t) levels.push_back(path_level(double(t), double(steps)));
+    levels_ = std::make_shared<const std::vector<NoiseLevel>>(std::move(levels));
+}
+
+NoiseLevel Schedule::path_level(double t, double steps) const {
+    NoiseLevel level = path_->level(t / steps);
+    level.t = t;
+    return level;
 }
 
 Sde Schedule::sde(double t) const {
@@ -249,22 +254,18 @@ Sde Schedule::sde(double t) const {
 NoiseLevel Schedule::at(double t) const {
     TORCH_INTERNAL_ASSERT(t == 0 || (t >= 1 && t <= double(steps())), "no noise level at t = ", t);
     const double whole = std::floor(t), fraction = t - whole;
-    const NoiseLevel& below = levels_[size_t(whole)];
+    const NoiseLevel& below = (*levels_)[size_t(whole)];
     if (fraction == 0) return below;
-    if (path_) {
-        NoiseLevel level = path_->level(t / double(steps()));
-        level.t = t;
-        return level;
-    }
-    const NoiseLevel& above = levels_[size_t(whole) + 1];
+    if (path_) return path_level(t, double(steps()));
+    const NoiseLevel& above = (*levels_)[size_t(whole) + 1];
     return level_of_log_snr((1 - fraction) * below.log_snr() + fraction * above.log_snr(), t);
 }
 
 double Schedule::time_at(double log_snr) const {
-    const auto above = std::partition_point(levels_.begin() + 1, levels_.end(),
+    const auto above = std::partition_point(levels_->begin() + 1, levels_->end(),
                                             [&](const NoiseLevel& level) { return level.log_snr() >= log_snr; });
-    if (above == levels_.begin() + 1) return 1;
-    if (above == levels_.end()) return double(steps());
+    if (above == levels_->begin() + 1) return 1;
+    if (above == levels_->end()) return double(steps());
     if (path_) return path_time(above[-1].t, above->t, log_snr);
     const NoiseLevel& below = above[-1];
     return below.t + (below.log_snr() - log_snr) / (below.log_snr() - above->log_snr());
@@ -274,7 +275,7 @@ double Schedule::path_time(double below, double above, double log_snr) const {
     while (true) {
         const double middle = (below + above) / 2;
         if (middle <= below || middle >= above) return below;  // nothing is between them
-        (path_->level(middle / double(steps())).log_snr() >= log_snr ? below : above) = middle;
+        (path_level(middle, double(steps())).log_snr() >= log_snr ? below : above) = middle;
     }
 }
 

@@ -177,65 +177,86 @@ struct Gradients {
     Tensor x, skip, scale, shift, weight, bias;
 };
 
+/// From the gradient of what a convolution reads of a source as it is, or doubled in size, that of the source.
+void plain_gradient(const Plan& plan, const Source& source, const float* d, float* out) {
+    const int64_t width = plan.shape.width, in_width = plan.upsample ? width / 2 : width;
+    if (plan.upsample) std::fill_n(out, plan.in_pixels * source.channels, 0.0f);
+    for (int64_t p = 0; p < plan.out_pixels; ++p) {
+        const int64_t y = p / width, x = p % width;
+        float* to = out + (plan.upsample ? y / 2 * in_width + x / 2 : p) * source.channels;
+        const float* from = d + p * plan.padded_in + source.first;
+        for (int64_t c = 0; c < source.channels; ++c) to[c] = plan.upsample ? to[c] + from[c] : from[c];
+    }
+}
+
+/// Sums over the pixels of an image, for each channel: of the gradient d of scale xhat + shift, and of d x.
+struct ChannelSums {
+    std::vector<float> d, with_x;
+};
+
+/// The gradient of x is p d - q x - r, for each channel (`affine_backward`).
+struct NormBackward {
+    std::vector<float> p, q, r;
+};
+
+/// Through the normalisation of one image, xhat = (x - mean) inverse; the gradients of its scale and shift too.
+NormBackward norm_backward(const Plan& plan, const Statistics& stats, const Tensor& scale, int64_t image,
+                           const ChannelSums& sums, Gradients& gradients) {
+    const int64_t per_group = plan.in / plan.groups;
+    const double n = double(plan.in_pixels * per_group);
+    const float* gamma = scale.data_ptr<float>() + (scale.size(0) > 1 ? image * plan.in : 0);
+    float* const scale_gradient = gradients.scale.data_ptr<float>() + image * plan.in;
+    float* const shift_gradient = gradients.shift.data_ptr<float>() + image * plan.in;
+    NormBackward result;
+    for (auto* each : {&result.p, &result.q, &result.r}) each->resize(size_t(plan.in));
+    for (int64_t g = 0; g < plan.groups; ++g) {
+        const double mean = double(stats.mean.data_ptr<float>()[image * plan.groups + g]);
+        const double inverse = double(stats.scale.data_ptr<float>()[image * plan.groups + g]);
+        double m1 = 0, m2 = 0;  // means over the group of the gradient of xhat, and of it times xhat
+        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
+            const double sum = double(sums.d[size_t(c)]);
+            const double of_scale = (double(sums.with_x[size_t(c)]) - mean * sum) * inverse;
+            scale_gradient[c] = float(of_scale);
+            shift_gradient[c] = sums.d[size_t(c)];
+            m1 += double(gamma[c]) * sum / n;
+            m2 += double(gamma[c]) * of_scale / n;
+        }
+        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
+            result.p[size_t(c)] = float(inverse * double(gamma[c]));
+            result.q[size_t(c)] = float(inverse * inverse * m2);
+            result.r[size_t(c)] = float(inverse * m1 - inverse * inverse * mean * m2);
+        }
+    }
+    return result;
+}
+
 /// From the gradient of what a convolution reads of an image, [pixels, padded_in], that of its sources. d is used up.
 void input_gradient(const Plan& plan, const Affine* affine, const Statistics& stats, const Tensor& scale, int64_t image,
                     float* d, Gradients& gradients) {
     const std::vector<Tensor*> results = {&gradients.x, &gradients.skip};
-    const auto out = [&](size_t s) {
-        return results[s]->data_ptr<float>() + image * plan.in_pixels * plan.sources[s].channels;
-    };
-    const auto in = [&](size_t s) { return plan.sources[s].data + image * plan.in_pixels * plan.sources[s].channels; };
-    if (!affine) {
-        const int64_t width = plan.shape.width, in_width = plan.upsample ? width / 2 : width;
-        for (size_t s = 0; s < plan.sources.size(); ++s) {
-            const auto& source = plan.sources[s];
-            if (plan.upsample) std::fill_n(out(s), plan.in_pixels * source.channels, 0.0f);
-            for (int64_t p = 0; p < plan.out_pixels; ++p) {
-                const int64_t y = p / width, x = p % width;
-                float* to = out(s) + (plan.upsample ? y / 2 * in_width + x / 2 : p) * source.channels;
-                const float* from = d + p * plan.padded_in + source.first;
-                for (int64_t c = 0; c < source.channels; ++c) to[c] = plan.upsample ? to[c] + from[c] : from[c];
-            }
-        }
-        return;
-    }
-    const int64_t per_group = plan.in / plan.groups;
-    const double n = double(plan.in_pixels * per_group);
-    std::vector<float> sum(size_t(plan.in)), with_x(size_t(plan.in)), p(size_t(plan.in)), q(size_t(plan.in)),
-        r(size_t(plan.in));
+    const auto offset = [&](const Source& source) { return image * plan.in_pixels * source.channels; };
+    const auto out = [&](size_t s) { return results[s]->data_ptr<float>() + offset(plan.sources[s]); };
+    ChannelSums sums{std::vector<float>(size_t(plan.in)), std::vector<float>(size_t(plan.in))};
     for (size_t s = 0; s < plan.sources.size(); ++s) {
-        const auto& source = plan.sources[s];
-        std::vector<float> sums(size_t(2 * source.channels));
-        kernels::silu_backward(in(s), plan.in_pixels, source.channels, affine->a.data() + source.first,
-                               affine->b.data() + source.first, d + source.first, plan.padded_in, sums.data());
-        std::copy_n(sums.begin(), source.channels, sum.begin() + source.first);
-        std::copy_n(sums.begin() + source.channels, source.channels, with_x.begin() + source.first);
-    }
-    const float* gamma = scale.data_ptr<float>() + (scale.size(0) > 1 ? image * plan.in : 0);
-    float* const scale_gradient = gradients.scale.data_ptr<float>() + image * plan.in;
-    float* const shift_gradient = gradients.shift.data_ptr<float>() + image * plan.in;
-    for (int64_t g = 0; g < plan.groups; ++g) {
-        const double mean = double(stats.mean.data_ptr<float>()[image * plan.groups + g]);
-        const double inverse = double(stats.scale.data_ptr<float>()[image * plan.groups + g]);
-        double m1 = 0,
-               m2 = 0;  // means over the group of the gradient of xhat = (x - mean) inverse, and of it times xhat
-        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
-            const double of_scale = (double(with_x[size_t(c)]) - mean * double(sum[size_t(c)])) * inverse;
-            scale_gradient[c] = float(of_scale);
-            shift_gradient[c] = sum[size_t(c)];
-            m1 += double(gamma[c]) * double(sum[size_t(c)]) / n;
-            m2 += double(gamma[c]) * of_scale / n;
+        const Source& source = plan.sources[s];
+        if (!affine) {
+            plain_gradient(plan, source, d, out(s));
+            continue;
         }
-        for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
-            p[size_t(c)] = float(inverse * double(gamma[c]));
-            q[size_t(c)] = float(inverse * inverse * m2);
-            r[size_t(c)] = float(inverse * m1 - inverse * inverse * mean * m2);
-        }
+        std::vector<float> both(size_t(2 * source.channels));
+        kernels::silu_backward(source.data + offset(source), plan.in_pixels, source.channels,
+                               affine->a.data() + source.first, affine->b.data() + source.first, d + source.first,
+                               plan.padded_in, both.data());
+        std::copy_n(both.begin(), source.channels, sums.d.begin() + source.first);
+        std::copy_n(both.begin() + source.channels, source.channels, sums.with_x.begin() + source.first);
     }
+    if (!affine) return;
+    const auto [p, q, r] = norm_backward(plan, stats, scale, image, sums, gradients);
     for (size_t s = 0; s < plan.sources.size(); ++s) {
-        const auto& source = plan.sources[s];
-        kernels::affine_backward(in(s), plan.in_pixels, source.channels, d + source.first, plan.padded_in,
-                                 p.data() + source.first, q.data() + source.first, r.data() + source.first, out(s));
+        const Source& source = plan.sources[s];
+        kernels::affine_backward(source.data + offset(source), plan.in_pixels, source.channels, d + source.first,
+                                 plan.padded_in, p.data() + source.first, q.data() + source.first,
+                                 r.data() + source.first, out(s));
     }
 }
 

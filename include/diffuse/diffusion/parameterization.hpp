@@ -22,6 +22,12 @@ struct Prediction {
     torch::Tensor x0, eps;
 };
 
+/// Another x0 at x with the eps that goes with it, (x - alpha x0) / sigma; `eps` where sigma is 0, and any would do.
+Prediction with_x0(const torch::Tensor& x0, const torch::Tensor& eps, const torch::Tensor& x, const NoiseLevel& level);
+
+/// Numbers, one for each example or one for all, to be multiplied with x: [N or 1] -> [N or 1, 1, ...].
+torch::Tensor beside(const torch::Tensor& numbers, const torch::Tensor& x);
+
 struct EpsFactors {
     double of_x, of_output;
 };

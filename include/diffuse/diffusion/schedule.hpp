@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,14 +33,14 @@ struct Path {
 
 /// Maps time to noise levels: t = 0 is data, exactly; t = 1 .. T are the trained levels. For schedules of steps,
 /// alpha^2 + sigma^2 = 1, and alpha^2 is what Ho et al. 2020 call alpha-bar; projects that number levels 0 .. T-1 call
-/// our t = k + 1 their k. For continuous paths, t is T u.
+/// our t = k + 1 their k. For continuous paths, t is T u. Copies share all that it holds.
 class Schedule {
 public:
     /// From the variances added at each step, beta_1 .. beta_T, each in (0, 1).
     explicit Schedule(const std::vector<double>& betas, bool zero_terminal_snr = false);
     Schedule(Path path, int64_t steps);
 
-    int64_t steps() const { return int64_t(levels_.size()) - 1; }  ///< T
+    int64_t steps() const { return std::ssize(*levels_) - 1; }     ///< T
     bool zero_terminal_snr() const { return zero_terminal_snr_; }  ///< it ends in pure noise on purpose
     /// t is 0 or in [1, T]: exact at whole numbers, and between them exact for paths, interpolated linearly in log-SNR
     /// for steps. Between 0 and 1 log-SNR may have no bound and the network was never trained; nothing may ask there.
@@ -50,12 +51,13 @@ public:
     double time_at(double log_snr) const;
 
 private:
+    NoiseLevel path_level(double t, double steps) const;
     /// The time between two at which a path has this log-SNR, to rounding.
     double path_time(double below, double above, double log_snr) const;
 
-    std::vector<NoiseLevel> levels_;
-    bool zero_terminal_snr_;
-    std::optional<Path> path_;
+    std::shared_ptr<const std::vector<NoiseLevel>> levels_;
+    std::shared_ptr<const Path> path_;  ///< null for schedules of steps
+    bool zero_terminal_snr_ = false;
 };
 
 /// Each kind is a function of t / T, so that it ends at the same noise for every T (but for the clipping below):
