@@ -7,8 +7,6 @@
 
 namespace diffuse {
 
-namespace nn = torch::nn;
-
 constexpr int64_t kHeadChannels = 32;
 
 nn::GroupNorm group_norm(int64_t channels) {

@@ -5,17 +5,36 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
-#include "diffuse/diffusion/network.hpp"
+#include "diffuse/nets/net.hpp"
 #include "diffuse/ops/conv3x3.hpp"
 
 /// What the networks are made of.
 namespace diffuse {
+namespace nn = torch::nn;
+
+/// What a kind of network is: layers, and the way of an input through them.
+struct Net::Modules : nn::Module {
+    explicit Modules(torch::Device device) : generator(at::globalContext().defaultGenerator(device).clone()) {}
+    virtual torch::Tensor forward(const NetworkInput& input) = 0;
+    virtual bool is_matrix(const std::string& name, const torch::Tensor& weight) const = 0;
+    at::Generator generator;  ///< of dropout
+};
+
+/// A network of such modules with random initial weights, a function of `seed`: LibTorch's layers draw them from its
+/// own generator.
+template <class Kind, class... Arguments>
+std::shared_ptr<Kind> new_modules(uint64_t seed, torch::Device device, const Arguments&... arguments) {
+    torch::manual_seed(seed);
+    const auto modules = std::make_shared<Kind>(arguments..., device);
+    modules->to(device);
+    return modules;
+}
 
 /// At least 8 channels a group, at most 32 groups.
-torch::nn::GroupNorm group_norm(int64_t channels);
+nn::GroupNorm group_norm(int64_t channels);
 
 /// A convolution that keeps the size of the feature map, divided by its stride.
-torch::nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1);
+nn::Conv2d conv(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1);
 
 /// A layer that gives zero until it is trained.
 template <class Layer>
@@ -27,10 +46,10 @@ Layer zero(Layer layer) {
 }
 
 /// A row for each label, and a last one for none; it says nothing yet.
-torch::nn::Embedding label_table(int64_t classes, int64_t size);
+nn::Embedding label_table(int64_t classes, int64_t size);
 
 /// The rows of the labels, [N, size], or of none for all, [1, size].
-torch::Tensor rows_of(torch::nn::Embedding& table, const torch::Tensor& classes);
+torch::Tensor rows_of(nn::Embedding& table, const torch::Tensor& classes);
 
 /// Dropout whose masks come from a generator of the network's own, so that networks on different threads do not draw
 /// from one another's.
@@ -41,7 +60,7 @@ struct Dropout {
 };
 
 /// A 3x3 convolution of stride 1 that may read its input normalised (conv3x3.hpp).
-struct Conv3x3Impl : torch::nn::Conv2dImpl {
+struct Conv3x3Impl : nn::Conv2dImpl {
     Conv3x3Impl(int64_t in, int64_t out);
     torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const;
     torch::Tensor packed;  ///< once the weights stay as they are
@@ -49,36 +68,36 @@ struct Conv3x3Impl : torch::nn::Conv2dImpl {
 TORCH_MODULE(Conv3x3);
 
 /// What a convolution reads: x, and behind its channels those of a skip connection if there is one, normalised.
-ConvInput normalised(const torch::nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {});
+ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip = {});
 
 /// SiLU(GroupNorm) -> 3x3 conv -> GroupNorm, scaled and shifted by the time (FiLM; Dhariwal & Nichol 2021,
 /// arXiv:2105.05233, section 3, "AdaGN") -> SiLU -> dropout -> 3x3 conv, added to the input.
-struct ResBlockImpl : torch::nn::Module {
+struct ResBlockImpl : nn::Module {
     ResBlockImpl(int64_t in, int64_t out, int64_t embedding, const Dropout& drop);
 
     /// x and skip: [N, in, H, W] together; embedding: [N or 1, embedding] -> [N, out, H, W]
     torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding);
 
-    torch::nn::GroupNorm norm1;
+    nn::GroupNorm norm1;
     Conv3x3 conv1;
-    torch::nn::Linear film;
-    torch::nn::GroupNorm norm2;
+    nn::Linear film;
+    nn::GroupNorm norm2;
     Dropout dropout;
     Conv3x3 conv2;
-    torch::nn::Conv2d shortcut{nullptr};
+    nn::Conv2d shortcut{nullptr};
 };
 TORCH_MODULE(ResBlock);
 
 /// Self-attention over the pixels of a feature map (Vaswani et al. 2017), heads of 32 channels, added to the input.
-struct AttentionImpl : torch::nn::Module {
+struct AttentionImpl : nn::Module {
     explicit AttentionImpl(int64_t channels);
 
     /// [N, C, H, W] -> the same
     torch::Tensor forward(const torch::Tensor& x);
 
     int64_t heads;
-    torch::nn::GroupNorm norm;
-    torch::nn::Conv2d qkv, proj;
+    nn::GroupNorm norm;
+    nn::Conv2d qkv, proj;
 };
 TORCH_MODULE(Attention);
 

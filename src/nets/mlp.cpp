@@ -3,11 +3,16 @@
 #include <fmt/format.h>
 
 #include "diffuse/base/error.hpp"
-#include "diffuse/nets/unet.hpp"
 #include "nets/layers.hpp"
 
 namespace diffuse {
-namespace nn = torch::nn;
+
+Fields fields(MlpOptions& o) {
+    return {{"width", Number<int64_t>{&o.width, 8, 4096}, "numbers in each hidden layer, an even one (kind mlp)"},
+            {"blocks", Number<int64_t>{&o.blocks, 1, 64}, "residual blocks of two layers (kind mlp)"}};
+}
+
+namespace {
 
 /// A residual block that is scaled and shifted by the embedding.
 struct MlpBlockImpl : nn::Module {
@@ -25,25 +30,15 @@ struct MlpBlockImpl : nn::Module {
 };
 TORCH_MODULE(MlpBlock);
 
-Fields fields(MlpOptions& o) {
-    return {{.key = "width",
-             .value = Number<int64_t>{&o.width, 8, 4096},
-             .meaning = "numbers in each hidden layer, an even one (kind mlp)",
-             .belongs = {"kind", {"mlp"}}},
-            {.key = "blocks",
-             .value = Number<int64_t>{&o.blocks, 1, 64},
-             .meaning = "residual blocks of two layers (kind mlp)",
-             .belongs = {"kind", {"mlp"}}}};
-}
-
-struct Mlp::Modules : nn::Module {
-    Modules(const MlpOptions& options, int64_t numbers, int64_t classes, int64_t given) : width(options.width) {
+struct MlpModules : Net::Modules {
+    MlpModules(const MlpOptions& options, int64_t numbers, const ConditionSizes& condition, torch::Device device)
+        : Modules(device), width(options.width) {
         stem = register_module("stem", nn::Linear(numbers, width));
         time1 = register_module("time1", nn::Linear(width, width));
         time2 = register_module("time2", nn::Linear(width, width));
-        if (classes > 0) label = register_module("label", label_table(classes, width));
-        if (given > 0) {
-            given1 = register_module("given1", nn::Linear(given, width));
+        if (condition.classes > 0) label = register_module("label", label_table(condition.classes, width));
+        if (condition.numbers > 0) {
+            given1 = register_module("given1", nn::Linear(condition.numbers, width));
             given2 = register_module("given2", nn::Linear(width, width));
         }
         for (int64_t i = 0; i < options.blocks; ++i) {
@@ -60,7 +55,7 @@ struct Mlp::Modules : nn::Module {
         return torch::silu(sum);
     }
 
-    torch::Tensor forward(const NetworkInput& input) {
+    torch::Tensor forward(const NetworkInput& input) override {
         TORCH_INTERNAL_ASSERT(label || given1 || !input.condition.defined(), "this network takes no condition");
         TORCH_INTERNAL_ASSERT(!given1 || input.condition.numbers.defined(), "this network needs numbers");
         const auto embedding = embed(input);
@@ -69,38 +64,24 @@ struct Mlp::Modules : nn::Module {
         return head(torch::silu(h)).view_as(input.x);
     }
 
+    bool is_matrix(const std::string& name, const torch::Tensor& weight) const override {
+        return weight.dim() == 2 && name.starts_with("block") && name.find(".film.") == std::string::npos;
+    }
+
     const int64_t width;
     nn::Linear stem{nullptr}, time1{nullptr}, time2{nullptr}, given1{nullptr}, given2{nullptr}, head{nullptr};
     nn::Embedding label{nullptr};
     std::vector<MlpBlock> blocks;
 };
 
-Mlp::Mlp(const MlpOptions& options, int64_t numbers, int64_t classes, int64_t given, uint64_t seed,
-         torch::Device device) {
+}  // namespace
+
+Net make_mlp(const MlpOptions& options, int64_t numbers, const ConditionSizes& condition, uint64_t seed,
+             torch::Device device) {
     if (options.width % 2 != 0) {
         throw Error(fmt::format("config: model.width is {}; expected an even number", options.width));
     }
-    torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
-    modules_ = std::make_shared<Modules>(options, numbers, classes, given);
-    modules_->to(device);
-}
-
-torch::Tensor Mlp::operator()(const NetworkInput& input) const { return modules_->forward(input); }
-
-NamedTensors Mlp::named_parameters() const {
-    NamedTensors result;
-    for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
-    return result;
-}
-
-std::vector<torch::Tensor> Mlp::parameters() const { return modules_->parameters(); }
-
-bool Mlp::is_matrix(const std::string& name, const torch::Tensor& weight) {
-    return weight.dim() == 2 && name.starts_with("block") && name.find(".film.") == std::string::npos;
-}
-
-void Mlp::freeze() {
-    for (auto& parameter : parameters()) parameter.requires_grad_(false);
+    return Net(new_modules<MlpModules>(seed, device, options, numbers, condition));
 }
 
 }  // namespace diffuse

@@ -3,33 +3,35 @@
 #include <fmt/format.h>
 
 #include "diffuse/base/error.hpp"
+#include "nets/layers.hpp"
 
 namespace diffuse {
 
 Fields fields(NetOptions& o) {
     Fields all = {{"kind", Choice{&o.kind, {"unet", "mlp"}},
                    "network; unet: a U-Net, of images; mlp: a multilayer perceptron, of points"}};
-    for (auto& field : fields(o.unet)) {
-        field.belongs = {"kind", {"unet"}};
-        all.push_back(std::move(field));
-    }
-    for (auto& field : fields(o.mlp)) all.push_back(std::move(field));
+    const auto add = [&](const std::string& kind, const Fields& own) {
+        for (auto field : own) {
+            field.belongs = {"kind", {kind}};
+            all.push_back(std::move(field));
+        }
+    };
+    add("unet", fields(o.unet));
+    add("mlp", fields(o.mlp));
     all.push_back({"classes", NumberOrAuto{&o.classes, 0, 1000},
                    "number of classes of a class-conditional network; 0: unconditional; auto: as the data set has"});
     return all;
 }
 
-torch::Tensor Net::operator()(const NetworkInput& input) const {
-    return std::visit([&](const auto& net) { return net(input); }, net_);
-}
+torch::Tensor Net::operator()(const NetworkInput& input) const { return modules_->forward(input); }
 
 NamedTensors Net::named_parameters() const {
-    return std::visit([](const auto& net) { return net.named_parameters(); }, net_);
+    NamedTensors result;
+    for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
+    return result;
 }
 
-std::vector<torch::Tensor> Net::parameters() const {
-    return std::visit([](const auto& net) { return net.parameters(); }, net_);
-}
+std::vector<torch::Tensor> Net::parameters() const { return modules_->parameters(); }
 
 int64_t Net::parameter_count() const {
     int64_t count = 0;
@@ -38,30 +40,29 @@ int64_t Net::parameter_count() const {
 }
 
 bool Net::is_matrix(const std::string& name, const torch::Tensor& weight) const {
-    return std::visit([&](const auto& net) { return net.is_matrix(name, weight); }, net_);
+    return modules_->is_matrix(name, weight);
 }
 
-void Net::set_training(bool training) {
-    std::visit([=](auto& net) { net.set_training(training); }, net_);
-}
+void Net::set_training(bool training) { modules_->train(training); }
 
 void Net::freeze() {
-    std::visit([](auto& net) { net.freeze(); }, net_);
+    for (auto& parameter : parameters()) parameter.requires_grad_(false);
+    modules_->apply([](nn::Module& module) {
+        auto* const layer = module.as<Conv3x3Impl>();
+        if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);
+    });
 }
 
-void Net::seed_dropout(uint64_t seed) {
-    std::visit([=](auto& net) { net.seed_dropout(seed); }, net_);
-}
+void Net::seed_dropout(uint64_t seed) { modules_->generator.set_current_seed(seed); }
 
 Net make_net(const NetOptions& options, const ExampleShape& shape, const ConditionSizes& condition, uint64_t seed,
              torch::Device device) {
-    if (options.kind == "mlp")
-        return Mlp(options.mlp, shape.numel(), condition.classes, condition.numbers, seed, device);
+    if (options.kind == "mlp") return make_mlp(options.mlp, shape.numel(), condition, seed, device);
     if (shape.points || condition.numbers > 0) {
         throw Error(fmt::format("config: model.kind unet is for images, and the data are {}; set it to mlp",
                                 condition.numbers > 0 ? "drawn as numbers say" : to_string(shape)));
     }
-    return UNet(options.unet, shape, seed, device, condition.classes);
+    return make_unet(options.unet, shape, seed, device, condition.classes);
 }
 
 }  // namespace diffuse

@@ -13,8 +13,6 @@
 namespace diffuse {
 namespace {
 
-namespace nn = torch::nn;
-
 constexpr int64_t kMaxPositioned = 100;  ///< labels with positions of their own by default: more take much memory
 constexpr int64_t kLowest = 0;           ///< among the resolutions of attention: the lowest one, whatever it is
 
@@ -43,8 +41,6 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
     }
 }
 
-}  // namespace
-
 /// A residual block, followed by attention at the resolutions that have it.
 struct UNetBlock {
     ResBlock residual{nullptr};
@@ -55,11 +51,12 @@ struct UNetBlock {
     }
 };
 
-struct UNet::Modules : nn::Module {
-    Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device);
-    torch::Tensor forward(const NetworkInput& input);
-
-    at::Generator generator;  // of dropout
+struct UNetModules : Net::Modules {
+    UNetModules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device);
+    torch::Tensor forward(const NetworkInput& input) override;
+    bool is_matrix(const std::string& name, const torch::Tensor& weight) const override {
+        return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
+    }
 
 private:
     torch::Tensor embed(const NetworkInput& input);
@@ -83,11 +80,8 @@ private:
     std::vector<nn::Embedding> position;  // one for each level
 };
 
-UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device)
-    : generator(at::globalContext().defaultGenerator(device).clone()),
-      options(chosen),
-      channels(chosen.base_channels),
-      resolution(shape.height / chosen.patch_size) {
+UNetModules::UNetModules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device)
+    : Modules(device), options(chosen), channels(chosen.base_channels), resolution(shape.height / chosen.patch_size) {
     const int64_t lowest = resolution >> (chosen.channel_multipliers.size() - 1);
     std::ranges::replace(options.attention_resolutions, kLowest, lowest);
     const int64_t base = chosen.base_channels, pixels = shape.channels * chosen.patch_size * chosen.patch_size;
@@ -106,7 +100,7 @@ UNet::Modules::Modules(const UNetOptions& chosen, const ExampleShape& shape, int
     if (options.position_embedding.value_or(classes <= kMaxPositioned)) build_positions(shape, classes);
 }
 
-void UNet::Modules::build_positions(const ExampleShape& shape, int64_t classes) {
+void UNetModules::build_positions(const ExampleShape& shape, int64_t classes) {
     for (size_t level = 0; level < options.channel_multipliers.size(); ++level) {
         const int64_t height = shape.height / options.patch_size >> level;
         const int64_t width = shape.width / options.patch_size >> level;
@@ -116,7 +110,7 @@ void UNet::Modules::build_positions(const ExampleShape& shape, int64_t classes) 
     }
 }
 
-UNetBlock UNet::Modules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
+UNetBlock UNetModules::make_block(const std::string& name, int64_t in, int64_t out, int64_t at) {
     UNetBlock block;
     block.residual =
         register_module(name, ResBlock(in, out, 4 * options.base_channels, Dropout{options.dropout, generator}));
@@ -128,7 +122,7 @@ UNetBlock UNet::Modules::make_block(const std::string& name, int64_t in, int64_t
 }
 
 /// Every feature map on the way down is a skip connection; `skips` collects their channels.
-void UNet::Modules::build_down(std::vector<int64_t>& skips) {
+void UNetModules::build_down(std::vector<int64_t>& skips) {
     const size_t levels = options.channel_multipliers.size();
     for (size_t level = 0; level < levels; ++level) {
         const int64_t width = options.base_channels * options.channel_multipliers[level];
@@ -147,7 +141,7 @@ void UNet::Modules::build_down(std::vector<int64_t>& skips) {
 
 /// Where all of an image is near, so that its shape is decided here, and a block costs least. Attention behind every
 /// second block.
-void UNet::Modules::build_middle() {
+void UNetModules::build_middle() {
     constexpr int64_t kNoAttention = 0;
     for (int64_t i = 0; i < options.middle_blocks; ++i) {
         middle.push_back(
@@ -158,7 +152,7 @@ void UNet::Modules::build_middle() {
 /// Upsampling narrows to the next level's channels, as its convolution is the dearest of all at the higher resolution.
 /// One block more than on the way down, as each takes one skip connection and the stem or the downsampling made one
 /// too.
-void UNet::Modules::build_up(std::vector<int64_t>& skips) {
+void UNetModules::build_up(std::vector<int64_t>& skips) {
     for (size_t level = options.channel_multipliers.size(); level-- > 0;) {
         const int64_t width = options.base_channels * options.channel_multipliers[level];
         auto& blocks = up.emplace_back();
@@ -176,7 +170,7 @@ void UNet::Modules::build_up(std::vector<int64_t>& skips) {
 }
 
 /// The embedding of the time and the label, which conditions the residual blocks: [N or 1, 4 base_channels].
-torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
+torch::Tensor UNetModules::embed(const NetworkInput& input) {
     TORCH_INTERNAL_ASSERT(label || !input.condition.defined(), "a network without classes takes no condition");
     const auto time = time2(torch::silu(time1(time_embedding(input.time, options.base_channels))));
     if (!label) return torch::silu(time);
@@ -185,13 +179,13 @@ torch::Tensor UNet::Modules::embed(const NetworkInput& input) {
 
 /// The features with which a level begins, and the learned ones of each position and label. A class has its shape in
 /// them, which a time's embedding, as it scales and shifts whole channels, could not draw.
-torch::Tensor UNet::Modules::positioned(size_t level, const torch::Tensor& features, const Condition& condition) {
+torch::Tensor UNetModules::positioned(size_t level, const torch::Tensor& features, const Condition& condition) {
     if (position.empty()) return features;
     const auto rows = rows_of(position[level], condition.classes);  // channels last
     return features + rows.view({-1, features.size(2), features.size(3), features.size(1)}).permute({0, 3, 1, 2});
 }
 
-torch::Tensor UNet::Modules::forward(const NetworkInput& input) {
+torch::Tensor UNetModules::forward(const NetworkInput& input) {
     const auto embedding = embed(input);
     const auto seen = fourier_features(input.x, options.fourier_features);
     auto h = positioned(0, stem(ConvInput{torch::pixel_unshuffle(seen, options.patch_size)}), input.condition);
@@ -211,6 +205,8 @@ torch::Tensor UNet::Modules::forward(const NetworkInput& input) {
     }
     return torch::pixel_shuffle(head(normalised(head_norm, h)), options.patch_size).contiguous();
 }
+
+}  // namespace
 
 Fields fields(UNetOptions& o) {
     return {
@@ -241,42 +237,15 @@ torch::Tensor fourier_features(const torch::Tensor& x, const std::vector<int64_t
     return torch::cat(parts, 1);
 }
 
-UNet::UNet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
-           int64_t classes) {
+Net make_unet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
+              int64_t classes) {
     check(options, shape);
-    torch::manual_seed(seed);  // LibTorch's layers draw their initial weights from its own generator
-    modules_ = std::make_shared<Modules>(options, shape, classes, device);
-    modules_->to(device);
-    for (auto& weight : parameters()) {
+    const auto modules = new_modules<UNetModules>(seed, device, options, shape, classes);
+    for (auto& weight : modules->parameters()) {
         if (weight.dim() == 4 && weight.is_cpu()) weight.set_data(weight.contiguous(torch::MemoryFormat::ChannelsLast));
     }
+    return Net(modules);
 }
-
-torch::Tensor UNet::operator()(const NetworkInput& input) const { return modules_->forward(input); }
-
-NamedTensors UNet::named_parameters() const {
-    NamedTensors result;
-    for (const auto& item : modules_->named_parameters()) result.emplace_back(item.key(), item.value());
-    return result;
-}
-
-std::vector<torch::Tensor> UNet::parameters() const { return modules_->parameters(); }
-
-bool UNet::is_matrix(const std::string& name, const torch::Tensor& weight) {
-    return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
-}
-
-void UNet::set_training(bool training) { modules_->train(training); }
-
-void UNet::freeze() {
-    for (auto& parameter : parameters()) parameter.requires_grad_(false);
-    modules_->apply([](nn::Module& module) {
-        auto* const layer = module.as<Conv3x3Impl>();
-        if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);
-    });
-}
-
-void UNet::seed_dropout(uint64_t seed) { modules_->generator.set_current_seed(seed); }
 
 torch::Tensor time_embedding(const torch::Tensor& t, int64_t size) {
     const int64_t half = size / 2;

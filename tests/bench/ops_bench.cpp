@@ -76,8 +76,9 @@ void run_adamw(benchmark::State& state, bool tuned) {
 
 /// A step of all weights of a network of the presets' kind.
 void run_optimizer(benchmark::State& state, const std::string& optimizer, int64_t base_channels) {
-    const UNet network({.base_channels = base_channels, .channel_multipliers = {1, 2, 2}, .attention_resolutions = {7}},
-                       {}, /*seed=*/1, torch::kCPU);
+    const Net network =
+        make_unet({.base_channels = base_channels, .channel_multipliers = {1, 2, 2}, .attention_resolutions = {7}}, {},
+                  /*seed=*/1, torch::kCPU);
     const auto groups = weight_groups(network, optimizer);
     const auto weights = flatten_parameters(groups.parameters()), ema = weights.clone();
     const auto gradient = torch::randn_like(weights);

@@ -118,8 +118,8 @@ TEST(Muon, TakesTheSameStepsOnAnyNumberOfThreads) {
 }
 
 TEST(Muon, TakesTheConvolutionsBetweenFeatureMapsAndAdamWTheRest) {
-    const UNet network({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {14}}, {}, 1,
-                       torch::kCPU);
+    const Net network = make_unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {14}},
+                                  {}, 1, torch::kCPU);
     const auto groups = weight_groups(network, "muon");
     std::set<std::string> names;
     for (const auto& [name, weight] : groups.muon) names.insert(name);
@@ -139,7 +139,7 @@ TEST(Muon, TakesTheConvolutionsBetweenFeatureMapsAndAdamWTheRest) {
 }
 
 TEST(Muon, TrainsItsPartOfTheVectorAndAdamWTheOther) {
-    const UNet network({.base_channels = 8, .channel_multipliers = {1}}, {}, 1, torch::kCPU);
+    const Net network = make_unet({.base_channels = 8, .channel_multipliers = {1}}, {}, 1, torch::kCPU);
     const auto groups = weight_groups(network, "muon");
     const auto weights = flatten_parameters(groups.parameters()), before = weights.clone();
     Optimizer optimizer(groups, {}, weights, weights.clone());

@@ -1,4 +1,4 @@
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/nets/net.hpp"
 
 #include <fmt/format.h>
 
@@ -18,14 +18,14 @@ UNetOptions tiny() {
             .attention_resolutions = {7},
             .patch_size = 2};
 }
-UNet network(const UNetOptions& config, const ExampleShape& shape = {}, int64_t classes = 0) {
-    return UNet(config, shape, /*seed=*/1, torch::kCPU, classes);
+Net network(const UNetOptions& config, const ExampleShape& shape = {}, int64_t classes = 0) {
+    return make_unet(config, shape, /*seed=*/1, torch::kCPU, classes);
 }
 torch::Tensor images(const ExampleShape& shape, int64_t count = 3) {
     return normal({count, shape.channels, shape.height, shape.width}, {1, Purpose::kDigit, 0});
 }
 /// The last convolution of a new network is zero; this one's is not.
-void randomise(const UNet& unet) {
+void randomise(const Net& unet) {
     const torch::NoGradGuard no_grad;
     torch::manual_seed(3);
     for (auto& weight : unet.parameters()) weight.add_(0.1 * torch::randn_like(weight));
@@ -41,7 +41,7 @@ torch::Tensor exact_time_embedding(const torch::Tensor& t, int64_t size) {
 /// The network's equations once more, in double and as plainly as they are written in papers, from its named weights.
 class PlainUNet {
 public:
-    PlainUNet(const UNetOptions& config, const UNet& unet) : config_(config) {
+    PlainUNet(const UNetOptions& config, const Net& unet) : config_(config) {
         for (const auto& [name, weight] : unet.named_parameters()) {
             weights_[name] = weight.detach().to(torch::kFloat64).contiguous();
         }
@@ -153,7 +153,7 @@ TEST(UNet, IsItsEquationsInDouble) {
         const auto none = torch::full({3}, 10, torch::kInt64), some = torch::tensor({0, 9, 10}, torch::kInt64);
         for (const auto& [classes, told, meant] :
              {std::tuple{0, torch::Tensor(), torch::Tensor()}, {10, some, some}, {10, {}, none}}) {
-            const UNet unet = network(config, shape, classes);
+            const Net unet = network(config, shape, classes);
             randomise(unet);
             const auto y = unet({x, t, told}).to(torch::kFloat64), exact = PlainUNet(config, unet)(x, t, meant);
             // float32's rounding in some thirty layers; measured: 4e-6.
@@ -173,7 +173,7 @@ TEST(UNet, KeepsTheShapeOfTheImageForEveryArchitecture) {
     };
     for (const auto& [config, shape] : cases) {
         const auto x = images(shape);
-        const UNet unet = network(config, shape);
+        const Net unet = network(config, shape);
         randomise(unet);
         const auto y = unet({x, torch::tensor({1.0f, 500.0f, 1000.0f})});
         EXPECT_EQ(y.sizes(), x.sizes());
@@ -201,7 +201,7 @@ TEST(UNet, PredictsZeroWhenNew) {
 }
 
 TEST(UNet, SendsGradientsToEveryParameter) {
-    const UNet unet = network(tiny());
+    const Net unet = network(tiny());
     randomise(unet);
     unet({images({}), torch::tensor({1.0f, 10.0f, 100.0f})}).square().mean().backward();
     for (const auto& [name, weight] : unet.named_parameters()) {
@@ -212,7 +212,7 @@ TEST(UNet, SendsGradientsToEveryParameter) {
 
 TEST(UNet, GivesOneTimeToAllImagesWhenThereIsOne) {
     const torch::NoGradGuard no_grad;
-    const UNet unet = network(tiny());
+    const Net unet = network(tiny());
     randomise(unet);
     const auto one = unet({images({}), torch::tensor({42.0f})}), three = unet({images({}), torch::full({3}, 42.0f)});
     // The time layers run on other batch sizes, whose sums differ in the last digits: some hundred roundings (6e-8
@@ -227,7 +227,8 @@ TEST(UNet, GivesOneTimeToAllImagesWhenThereIsOne) {
 TEST(UNet, IsAFunctionOfItsSeed) {
     const auto flat = [](uint64_t seed) {
         std::vector<torch::Tensor> parts;
-        for (const auto& weight : UNet(tiny(), {}, seed, torch::kCPU).parameters()) parts.push_back(weight.flatten());
+        for (const auto& weight : make_unet(tiny(), {}, seed, torch::kCPU).parameters())
+            parts.push_back(weight.flatten());
         return torch::cat(parts);
     };
     EXPECT_TRUE(torch::equal(flat(1), flat(1)));
@@ -247,7 +248,7 @@ TEST(UNet, RefusesSizesThatDoNotFitAndNamesTheKey) {
 TEST(UNet, DropoutActsInTrainingOnly) {
     UNetOptions config = tiny();
     config.dropout = 0.5;
-    UNet unet = network(config);
+    Net unet = network(config);
     randomise(unet);
     const auto x = images({}), t = torch::tensor({5.0f});
     EXPECT_FALSE(torch::equal(unet({x, t}), unet({x, t})));
@@ -287,7 +288,7 @@ TEST(UNet, KnowsPositionsWhereAskedOrWhereLabelsAreFew) {
 
 TEST(UNet, TeachesTheRowsOfTheLabelsThatItIsToldAndNoOthers) {
     const auto rows = [&](const torch::Tensor& labels) {
-        const UNet unet = network(tiny(), {}, 3);
+        const Net unet = network(tiny(), {}, 3);
         randomise(unet);
         unet({images({}), torch::tensor({5.0f}), {.classes = labels}}).square().mean().backward();
         std::set<std::vector<bool>> found;

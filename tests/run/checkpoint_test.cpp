@@ -17,7 +17,9 @@ Config tiny() {
 }
 
 Checkpoint example() {
-    const auto weights = [](uint64_t seed) { return UNet(tiny().net.unet, {}, seed, torch::kCPU).named_parameters(); };
+    const auto weights = [](uint64_t seed) {
+        return make_unet(tiny().net.unet, {}, seed, torch::kCPU).named_parameters();
+    };
     return {tiny(),     {},
             12,         weights(1),
             weights(2), {2, 0.1 + 0.2, {1.0 / 3, 1e-300, 7}, "data", "machine", weights(3), weights(4), weights(5)}};
@@ -67,7 +69,7 @@ TEST(CheckpointTest, MissingExtraAndMisshapedWeightsAreListedByName) {
     expect_contains(error, "1 missing (stem.weight)");
     expect_contains(error, "1 of another shape or type (head.bias)");
     expect_contains(error, "1 unknown (spare)");
-    const auto network = UNet(tiny().net.unet, {}, 0, torch::kCPU).named_parameters();
+    const auto network = make_unet(tiny().net.unet, {}, 0, torch::kCPU).named_parameters();
     expect_contains(error_of([&] { restore(network, {}, "the weights"); }), ", ...)");
 }
 

@@ -11,7 +11,7 @@
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/random.hpp"
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/nets/net.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/run_writer.hpp"
 #include "diffuse/run/trainer.hpp"
@@ -93,7 +93,7 @@ double relative_distance(const torch::Tensor& a, const torch::Tensor& b) {
 /// predicts v: with untrained eps the images would grow until nothing can be compared.
 Denoiser denoiser_on(torch::Device device) {
     const torch::NoGradGuard no_grad;
-    UNet unet(small_model(), {}, /*seed=*/1, device);
+    Net unet = make_unet(small_model(), {}, /*seed=*/1, device);
     uint64_t index = 0;
     for (auto& weight : unet.parameters())
         weight.add_(0.05 * normal(weight.sizes(), {3, Purpose::kInitialWeights, index++}).to(device));

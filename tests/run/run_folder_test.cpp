@@ -62,7 +62,7 @@ protected:
         return config;
     }
     static Checkpoint at(int64_t step) {
-        const auto weights = UNet(config().net.unet, {}, 0, torch::kCPU).named_parameters();
+        const auto weights = make_unet(config().net.unet, {}, 0, torch::kCPU).named_parameters();
         return {config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights, weights}};
     }
     fs::path copy(int64_t step) const { return path / "checkpoints" / step_name(step, ".safetensors"); }
@@ -163,7 +163,7 @@ TEST(Model, OfWeightsThatAreNotThereOrNotFiniteIsRefusedByName) {
     const TemporaryFolder folder;
     Config config;
     config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
-    auto weights = UNet(config.net.unet, {}, 0, torch::kCPU).named_parameters();
+    auto weights = make_unet(config.net.unet, {}, 0, torch::kCPU).named_parameters();
     for (auto& [name, weight] : weights) weight = weight.detach().clone();
     const auto load = [&](const NamedTensors& model, const NamedTensors& ema, const std::string& which) {
         save_checkpoint(folder / "file", {config, {}, 1, model, ema, {}});

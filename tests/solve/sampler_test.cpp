@@ -4,17 +4,18 @@
 
 #include "diffuse/base/random.hpp"
 #include "diffuse/base/tensor_file.hpp"
-#include "diffuse/nets/unet.hpp"
+#include "diffuse/nets/net.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
 namespace {
 
 /// A U-Net with random weights: nothing about these promises needs it to be trained.
-UNet random_unet(int64_t classes = 0) {
+Net random_unet(int64_t classes = 0) {
     const torch::NoGradGuard no_grad;
-    UNet unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2}, {},
-              1, torch::kCPU, classes);
+    Net unet =
+        make_unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2},
+                  {}, 1, torch::kCPU, classes);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
     return unet;

@@ -102,7 +102,7 @@ TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     run(small(), folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     const auto distance = [](const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); };
-    const auto start = UNet(small().net.unet, {}, 0, torch::kCPU).named_parameters().front();
+    const auto start = make_unet(small().net.unet, {}, 0, torch::kCPU).named_parameters().front();
     const auto find = [&](const NamedTensors& tensors) {
         return std::find_if(tensors.begin(), tensors.end(), [&](const auto& row) { return row.first == start.first; })
             ->second;
@@ -186,7 +186,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
         for (const auto& [name, tensor] : tensors) parts.push_back(tensor.flatten());
         return torch::cat(parts).to(torch::kFloat64);
     };
-    const auto start = flat(UNet(config.net.unet, {}, 0, torch::kCPU, *config.net.classes).named_parameters());
+    const auto start = flat(make_unet(config.net.unet, {}, 0, torch::kCPU, *config.net.classes).named_parameters());
     const auto of_one = load_checkpoint(folder / "1"), of_two = load_checkpoint(folder / "2");
     for (const auto& [a, b] : {std::pair{of_one.model, of_two.model}, std::pair{of_one.ema, of_two.ema}}) {
         // As a share of the way that they went; measured: 2e-6, as Muon makes small singular values, and their

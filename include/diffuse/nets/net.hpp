@@ -1,13 +1,15 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "diffuse/base/fields.hpp"
 #include "diffuse/diffusion/example_shape.hpp"
+#include "diffuse/diffusion/network.hpp"
 #include "diffuse/nets/mlp.hpp"
+#include "diffuse/nets/parameters.hpp"
 #include "diffuse/nets/unet.hpp"
 
 namespace diffuse {
@@ -20,24 +22,29 @@ struct NetOptions {
 };
 Fields fields(NetOptions& options);
 
-/// A network of any kind: what trains, resumes, samples and encodes one does so with all.
+/// A network of any kind: what trains, resumes, samples and encodes one does so with all. Copies share their weights;
+/// several threads may call at once.
 class Net {
 public:
-    Net(UNet net) : net_(std::move(net)) {}  // NOLINT: each is one
-    Net(Mlp net) : net_(std::move(net)) {}   // NOLINT
+    struct Modules;  ///< the layers of a kind, and the way through them (layers.hpp)
+    explicit Net(std::shared_ptr<Modules> modules) : modules_(std::move(modules)) {}
 
     torch::Tensor operator()(const NetworkInput& input) const;
+    /// The weights by name; assigning through them changes the network.
     NamedTensors named_parameters() const;
     std::vector<torch::Tensor> parameters() const;
     int64_t parameter_count() const;
     /// Whether an optimizer may take a weight for the matrix [out, in, ...] of a linear map between hidden layers.
     bool is_matrix(const std::string& name, const torch::Tensor& weight) const;
+    /// Dropout is only active in training mode, which is how a new network starts.
     void set_training(bool training);
+    /// The weights will not change any more: they get no gradients, and what can be computed from them once is kept.
     void freeze();
+    /// The next masks of dropout are a function of `seed`.
     void seed_dropout(uint64_t seed);
 
 private:
-    std::variant<UNet, Mlp> net_;
+    std::shared_ptr<Modules> modules_;
 };
 
 /// What a network's condition is: one of so many classes, or none of them, or else so many numbers.

@@ -1,18 +1,15 @@
 #pragma once
 
-#include <memory>
 #include <optional>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "diffuse/base/fields.hpp"
 #include "diffuse/base/torch.hpp"
 #include "diffuse/diffusion/example_shape.hpp"
-#include "diffuse/diffusion/network.hpp"
-#include "diffuse/nets/parameters.hpp"
 
 namespace diffuse {
+
+class Net;
 
 struct UNetOptions {
     int64_t base_channels = 32;
@@ -27,42 +24,19 @@ struct UNetOptions {
 };
 Fields fields(UNetOptions& options);
 
-/// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from a noisy image and its time to a prediction of the
-/// same shape, conditioned on a class where it has classes. It knows nothing of schedules. Residual blocks of
-/// GroupNorm, SiLU and 3x3 convolutions, scaled and shifted by the time; skip connections; self-attention where asked.
-/// The last convolution starts at zero, so a new network predicts zero. Copies share their weights. On a CPU memory is
-/// channels-last throughout, and each call works on the calling thread; several may call at once. On a GPU memory is as
-/// LibTorch has it by default, as its group normalisation there knows no other order and would copy every map.
-class UNet {
-public:
-    /// Random initial weights, a function of `seed`. `classes`: that images may be said to be of. Throws Error naming
-    /// the config key when the sizes do not fit the image.
-    UNet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
-         int64_t classes = 0);
-
-    /// x: [N, C, H, W] -> the same. A condition is only for a network with classes, whose row of a table is added to
-    /// the embedding of the time; the last row is that of none. With position_embedding there is such a table for each
-    /// level too, with or without classes, whose row is added to the features with which the level begins.
-    torch::Tensor operator()(const NetworkInput& input) const;
-
-    /// The weights by name; assigning through them changes the network.
-    NamedTensors named_parameters() const;
-    std::vector<torch::Tensor> parameters() const;
-    /// Whether a weight is that of a convolution between feature maps, which an optimizer may take for the matrix
-    /// [out, in * height * width] of a linear map. Those of the first and last one, from and to pixels, are not.
-    static bool is_matrix(const std::string& name, const torch::Tensor& weight);
-
-    /// Dropout is only active in training mode, which is how a new network starts.
-    void set_training(bool training);
-    /// The weights will not change any more: they get no gradients, and what can be computed from them once is kept.
-    void freeze();
-    /// The next masks of dropout are a function of `seed`.
-    void seed_dropout(uint64_t seed);
-
-private:
-    struct Modules;
-    std::shared_ptr<Modules> modules_;
-};
+/// A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B) from noisy images, [N, C, H, W], and their time to a
+/// prediction of the same shape, conditioned on a class where it has classes. It knows nothing of schedules. Residual
+/// blocks of GroupNorm, SiLU and 3x3 convolutions, scaled and shifted by the time; skip connections; self-attention
+/// where asked. The last convolution starts at zero, so a new network predicts zero. On a CPU memory is channels-last
+/// throughout, and each call works on the calling thread. On a GPU memory is as LibTorch has it by default, as its
+/// group normalisation there knows no other order and would copy every map. A class's row of a table is added to the
+/// embedding of the time; the last row is that of none. With position_embedding there is such a table for each level
+/// too, with or without classes, whose row is added to the features with which the level begins. Its matrices are the
+/// convolutions between feature maps, [out, in * height * width]; the first and the last one, from and to pixels, are
+/// none. `classes`: that images may be said to be of. Throws Error naming the config key when the sizes do not fit the
+/// image.
+Net make_unet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
+              int64_t classes = 0);
 
 /// x and behind its channels the sines, then the cosines of 2^n pi x for each n (Kingma et al. 2021, arXiv:2107.00630,
 /// appendix C): a network reads differences of less than a grey level off them, which is where most of the bits of a
