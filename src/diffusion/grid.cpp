@@ -94,9 +94,13 @@ Grid flow(const Schedule& schedule, int64_t start, int64_t steps, double shift) 
 }
 
 const Table<Spacing>& spacings() {
-    static const Table<Spacing> table = {{"uniform", uniform}, {"trailing", uniform}, {"quadratic", quadratic},
-                                         {"log-snr", log_snr}, {"karras", karras},    {"edm", edm},
-                                         {"flow", flow}};
+    static const Table<Spacing> table({{"uniform", uniform},
+                                       {"quadratic", quadratic},
+                                       {"log-snr", log_snr},
+                                       {"karras", karras},
+                                       {"edm", edm},
+                                       {"flow", flow}},
+                                      {{"trailing", "uniform"}});
     return table;
 }
 

@@ -64,7 +64,7 @@ Grid times_of(const Schedule& schedule, int64_t steps) {
 /// The reverse SDE (eta 1) or the flow ODE (eta 0) by the solver that `sample` runs; all states, the first too.
 std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch::Tensor x, int64_t steps,
                                      Draws& random) {
-    const auto solver = make_euler_maruyama(std::make_shared<Schedule>(schedule), eta);
+    const auto solver = make_solver("euler-maruyama", {.eta = eta, .schedule = std::make_shared<Schedule>(schedule)});
     std::vector<torch::Tensor> states = {x};
     integrate(*solver, mixture_denoiser(two_modes()), x, times_of(schedule, steps), random.step_noise(x.sizes()),
               [&](int64_t, const torch::Tensor& now) { states.push_back(now); });
@@ -83,7 +83,7 @@ void check_reverse(Findings& f, const torch::Tensor& x) {
 void check_flow(Findings& f, const Schedule& vp) {
     const auto x = torch::linspace(-2, 2, 41, torch::kFloat64).unsqueeze(1);
     const auto start = vp.at(1000);
-    const auto end = make_dopri5(1e-9)->step(mixture_denoiser(two_modes()), x, start, {}, {});
+    const auto end = make_solver("dopri5", {.tolerance = 1e-9})->step(mixture_denoiser(two_modes()), x, start, {}, {});
     f.checks.push_back({"largest change of a quantile along the flow ODE, from t = 1 to data",
                         (cdf(two_modes(), end, {}) - cdf(two_modes(), x, start)).abs().max().item<double>(), 0, 1e-6,
                         "F_0(x_0) = F_1(x_1): no flow passes itself; dopri5's tolerance"});

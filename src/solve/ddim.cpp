@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -29,6 +29,9 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_ddim(double eta) { return std::make_unique<Ddim>(eta); }
+SolverKind ddim_solver() {
+    return {.make = [](const SolverOptions& o) { return std::make_unique<Ddim>(o.eta.value_or(0)); },
+            .fields = [](SolverOptions& o) { return Fields{eta_option(o, 0)}; }};
+}
 
 }  // namespace diffuse

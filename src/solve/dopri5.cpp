@@ -1,11 +1,13 @@
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
 #include "solve/adaptive.hpp"
+#include "solve/kinds.hpp"
 #include "solve/ode.hpp"
 
 namespace diffuse {
 namespace {
+
+constexpr double kTolerance = 1e-4;  ///< where nobody says
 
 /// Dormand and Prince's method on the probability-flow ODE, in as many steps of its own between two levels as its
 /// tolerance needs, in each of the ODE's two forms where that one is the smoother. Down to sigma = 0 and up from it, it
@@ -38,6 +40,15 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_dopri5(double tolerance) { return std::make_unique<Dopri5>(tolerance); }
+SolverKind dopri5_solver() {
+    return {.make = [](const SolverOptions& o) { return std::make_unique<Dopri5>(o.tolerance.value_or(kTolerance)); },
+            .default_steps = 1,
+            .adaptive = true,
+            .fields =
+                [](SolverOptions& o) {
+                    return Fields{solver_option("tolerance", {&o.tolerance, 1e-10, 1}, kTolerance,
+                                                "relative and absolute tolerance of a step's error")};
+                }};
+}
 
 }  // namespace diffuse

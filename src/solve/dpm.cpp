@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -41,6 +41,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_dpm(int order) { return std::make_unique<Dpm>(order); }
+SolverKind dpm_solver(int order) {
+    return {.make = [=](const SolverOptions&) { return std::make_unique<Dpm>(order); }, .evaluations = order};
+}
 
 }  // namespace diffuse

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <deque>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -53,6 +53,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_dpmpp(int order) { return std::make_unique<DpmPlusPlus>(size_t(order)); }
+SolverKind dpmpp_solver(int order) {
+    return {.make = [=](const SolverOptions&) { return std::make_unique<DpmPlusPlus>(size_t(order)); }};
+}
 
 }  // namespace diffuse

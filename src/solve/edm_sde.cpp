@@ -1,7 +1,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -40,6 +40,19 @@ private:
 
 std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps) {
     return std::make_unique<EdmSde>(churn, steps);
+}
+
+SolverKind edm_sde_solver() {
+    return {
+        .make =
+            [](const SolverOptions& o) { return make_edm_sde({.amount = o.churn.value_or(Churn{}.amount)}, o.steps); },
+        .evaluations = 2,
+        .stochastic = true,
+        .fields =
+            [](SolverOptions& o) {
+                return Fields{solver_option("churn", {&o.churn, 0, 1e6}, Churn{}.amount,
+                                            "S_churn, noise added on the whole way")};
+            }};
 }
 
 }  // namespace diffuse

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -31,8 +31,12 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_euler_maruyama(std::shared_ptr<const Schedule> schedule, double eta) {
-    return std::make_unique<EulerMaruyama>(std::move(schedule), eta);
+SolverKind euler_maruyama_solver() {
+    return {
+        .make = [](const SolverOptions& o) { return std::make_unique<EulerMaruyama>(o.schedule, o.eta.value_or(1)); },
+        .default_steps = 200,
+        .stochastic = true,
+        .fields = [](SolverOptions& o) { return Fields{eta_option(o, 1)}; }};
 }
 
 }  // namespace diffuse

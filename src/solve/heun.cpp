@@ -1,4 +1,4 @@
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 #include "solve/ode.hpp"
 
 namespace diffuse {
@@ -22,6 +22,6 @@ public:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_heun() { return std::make_unique<Heun>(); }
+SolverKind heun_solver() { return {.make = make<Heun>, .evaluations = 2, .first_evaluations = 2}; }
 
 }  // namespace diffuse

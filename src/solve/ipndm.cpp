@@ -1,7 +1,7 @@
 #include <array>
 #include <deque>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -33,6 +33,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_ipndm() { return std::make_unique<Ipndm>(); }
+SolverKind ipndm_solver() { return {.make = make<Ipndm>}; }
 
 }  // namespace diffuse

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -32,6 +32,16 @@ private:
 
 std::unique_ptr<Solver> make_langevin(int64_t steps, double step_size) {
     return std::make_unique<Langevin>(steps, step_size);
+}
+
+SolverKind langevin_solver() {
+    constexpr int64_t kSteps = 5;      // Song & Ermon 2019, table 3
+    constexpr double kStepSize = 0.1;  // of r^2
+    return {.make = [](const SolverOptions&) { return make_langevin(kSteps, kStepSize); },
+            .evaluations = kSteps,
+            .last_evaluations = kSteps + 1,
+            .default_steps = 50,
+            .stochastic = true};
 }
 
 }  // namespace diffuse

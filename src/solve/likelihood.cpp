@@ -77,17 +77,6 @@ Tensor log_probability(const Tensor& bytes, const Tensor& mean, double std) {
     return (upper - lower).clamp_min(1e-12).log();  // Nichol & Dhariwal 2021's floor, against the logarithm of 0
 }
 
-}  // namespace
-
-Tensor dequantised(const Tensor& bytes, const Draws& draws) {
-    const auto normals = normal_images(draws.seed, Purpose::kDequantisation, draws.first, bytes.size(0),
-                                       bytes.sizes().slice(1), /*draw=*/0);
-    const auto u = torch::special_ndtr(normals.to(bytes.device(), torch::kFloat64));
-    return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
-}
-
-namespace {
-
 /// x on its way, and log p(start) - log p(x).
 struct Way {
     Tensor x, gained;
@@ -122,6 +111,13 @@ Way adaptive_steps(const Denoiser& denoiser, const Way& way, const NoiseLevel& f
 }
 
 }  // namespace
+
+Tensor dequantised(const Tensor& bytes, const Draws& draws) {
+    const auto normals = normal_images(draws.seed, Purpose::kDequantisation, draws.first, bytes.size(0),
+                                       bytes.sizes().slice(1), /*draw=*/0);
+    const auto u = torch::special_ndtr(normals.to(bytes.device(), torch::kFloat64));
+    return (bytes.to(torch::kFloat64) + u - 0.5) / 127.5 - 1;
+}
 
 Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor& start, int64_t probe_count,
                        const Draws& draws, std::optional<double> tolerance) {
@@ -178,7 +174,8 @@ VariationalBound variational_bound(const Denoiser& denoiser, const Grid& chain, 
         diffusion += (snr_ratio - 1) / 2 * sum_of_pixels((eps - predicted).square());
     }
     const auto decoder = -reconstruction_term(denoiser, chain, bytes, draws).log_decoder;
-    return {prior * bits_per_nat(bytes), diffusion * bits_per_nat(bytes), decoder * bits_per_nat(bytes)};
+    const double bits = bits_per_nat(bytes);
+    return {prior * bits, diffusion * bits, decoder * bits};
 }
 
 }  // namespace diffuse

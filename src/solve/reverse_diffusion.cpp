@@ -1,9 +1,11 @@
 #include <cmath>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
+
+constexpr double kSnr = 0.16;  // Song et al. 2021, appendix G
 
 /// The reverse-diffusion sampler (Song et al. 2021, arXiv:2011.13456, eq. 46): where the process steps by
 /// x_t = a x_s + b z, its reverse steps by x_s = x_t - (a - 1) x_t + b^2 score + b z. Here a = alpha_t / alpha_s and
@@ -43,17 +45,26 @@ public:
 
 private:
     static constexpr double kMaxStep = 10;
-    static torch::Tensor norm(const torch::Tensor& x) {
-        std::vector<int64_t> shape(size_t(x.dim()), 1);
-        shape[0] = x.size(0);
-        return x.flatten(1).norm(2, 1).view(shape);
-    }
+    static torch::Tensor norm(const torch::Tensor& x) { return beside(x.flatten(1).norm(2, 1), x); }
     double snr_;
 };
 
 }  // namespace
 
-std::unique_ptr<Solver> make_reverse_diffusion() { return std::make_unique<ReverseDiffusion>(); }
-std::unique_ptr<Solver> make_predictor_corrector(double snr) { return std::make_unique<PredictorCorrector>(snr); }
+SolverKind reverse_diffusion_solver() {
+    return {.make = make<ReverseDiffusion>, .default_steps = 200, .stochastic = true};
+}
+
+SolverKind predictor_corrector_solver() {
+    return {.make = [](const SolverOptions& o) { return std::make_unique<PredictorCorrector>(o.snr.value_or(kSnr)); },
+            .evaluations = 2,
+            .default_steps = 100,
+            .stochastic = true,
+            .fields =
+                [](SolverOptions& o) {
+                    return Fields{
+                        solver_option("snr", {&o.snr, 0, 10}, kSnr, "signal-to-noise ratio of the Langevin steps")};
+                }};
+}
 
 }  // namespace diffuse

@@ -1,4 +1,4 @@
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 #include "solve/ode.hpp"
 
 namespace diffuse {
@@ -42,6 +42,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_reversible() { return std::make_unique<Reversible>(); }
+SolverKind reversible_solver() {
+    return {.make = make<Reversible>, .evaluations = 2, .first_evaluations = 2, .last_evaluations = 2, .pairs = true};
+}
 
 }  // namespace diffuse

@@ -1,4 +1,4 @@
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 #include "solve/ode.hpp"
 
 namespace diffuse {
@@ -28,6 +28,6 @@ public:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_rk4() { return std::make_unique<Rk4>(); }
+SolverKind rk4_solver() { return {.make = make<Rk4>, .evaluations = 4, .first_evaluations = 4}; }
 
 }  // namespace diffuse

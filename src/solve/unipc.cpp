@@ -1,7 +1,7 @@
 #include <cmath>
 #include <deque>
 
-#include "diffuse/solve/solver.hpp"
+#include "solve/kinds.hpp"
 
 namespace diffuse {
 namespace {
@@ -58,6 +58,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Solver> make_unipc() { return std::make_unique<UniPc>(); }
+SolverKind unipc_solver() { return {.make = make<UniPc>}; }
 
 }  // namespace diffuse

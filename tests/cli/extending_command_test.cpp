@@ -1,6 +1,6 @@
 // The command that docs/extending.md shows how to write.
 
-#include "recipe_4.inc"
+#include "recipe_3.inc"
 
 #include "testing.hpp"
 

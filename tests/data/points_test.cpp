@@ -92,7 +92,7 @@ TEST(Points, AreSharedOutRightlyByEveryStochasticSolver) {
         SolverOptions options = on_schedule(ve, /*eta=*/1);
         const Grid grid = make_grid(ve, "log-snr", 100);
         options.steps = std::ssize(grid) - 1;
-        Sampler sampler{.solver = [=] { return look_up("solver", solvers(), name).make(options); },
+        Sampler sampler{.solver = [=] { return make_solver(name, options); },
                         .denoiser = closed_form(mixture_denoiser(mixture)),
                         .grid = grid};
         const auto x = run(sampler, sampling_noise(1, 0, kCount, {2}, 0)).x.to(torch::kFloat64);

@@ -17,7 +17,7 @@ double end_variance(const std::string& solver, const Denoiser& denoiser, int64_t
     double variance = 1;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
         const auto along = [&](double x, double noise) {
-            const auto method = look_up("solver", solvers(), solver).make({});
+            const auto method = make_solver(solver);
             const auto of_noise = [&](int64_t) { return torch::full({1, 1}, noise, torch::kFloat64); };
             return method->step(denoiser, torch::full({1, 1}, x, torch::kFloat64), grid[i], grid[i + 1], of_noise)
                 .item<double>();

@@ -1,6 +1,6 @@
 // The experiment that docs/extending.md shows how to write.
 
-#include "recipe_5.inc"
+#include "recipe_4.inc"
 
 #include "testing.hpp"
 

@@ -3,7 +3,7 @@
 #include "diffuse/measure/measure.hpp"
 
 #include "diffuse/run/analytic_model.hpp"
-#include "recipe_3.inc"
+#include "recipe_2.inc"
 #include "testing.hpp"
 
 namespace diffuse {

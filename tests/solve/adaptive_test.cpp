@@ -64,7 +64,7 @@ void expect_errors_of_the_tolerance(const Data& data, const NoiseLevel& from, co
             ++evaluations;
             return data.denoiser()(at, level);
         };
-        const auto end = make_dopri5(tolerance)->step(counting, x, from, to, {});
+        const auto end = make_solver("dopri5", {.tolerance = tolerance})->step(counting, x, from, to, {});
         // Errors of some tens of steps, which the flow makes smaller, not larger.
         EXPECT_LT((end - exact).abs().max().template item<double>(), 30 * tolerance);
         if (before > 0) {
@@ -90,8 +90,10 @@ TEST(Dopri5, GoesBackToWhereItCameFrom) {
     const auto x = normal({20, 2}, {7, Purpose::kSamplingNoise, 11}).to(torch::kFloat64);
     const NoiseLevel noise = level_of_ratio(40);
     const MixtureData mixture;
-    const auto latents = make_dopri5(1e-8)->step(mixture.denoiser(), x, level_of_ratio(1e-3), noise, {});
-    const auto back = make_dopri5(1e-8)->step(mixture.denoiser(), latents, noise, level_of_ratio(1e-3), {});
+    const auto latents =
+        make_solver("dopri5", {.tolerance = 1e-8})->step(mixture.denoiser(), x, level_of_ratio(1e-3), noise, {});
+    const auto back =
+        make_solver("dopri5", {.tolerance = 1e-8})->step(mixture.denoiser(), latents, noise, level_of_ratio(1e-3), {});
     // The way down multiplies what is wrong in the latents by the spread of the modes over that of noise, some tens.
     EXPECT_TRUE(torch::allclose(back, x, 0, 1e-5));
 }
@@ -100,7 +102,7 @@ TEST(Dopri5, OfAnExampleDoesNotDependOnItsNeighbours) {
     const MixtureData mixture;
     const auto x = normal({6, 2}, {7, Purpose::kSamplingNoise, 12});
     const auto drawn = [&](const torch::Tensor& some) {
-        Sampler sampler{.solver = [] { return make_dopri5(1e-4); },
+        Sampler sampler{.solver = [] { return make_solver("dopri5", {.tolerance = 1e-4}); },
                         .denoiser = [&](const Condition&, const Counter&) { return mixture.denoiser(); },
                         .grid = {level_of_ratio(40), NoiseLevel{}},
                         .alone = true};

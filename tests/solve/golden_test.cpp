@@ -53,11 +53,10 @@ double difference(const Json& test, Solver& solver) {
 std::unique_ptr<Solver> solver_of(const Json& test) {
     const std::string full = test["solver"], name = full.substr(0, full.find(','));
     if (name == "ddpm") {
-        return make_ddpm(test["options"]["variance_type"] == "fixed_small" ? DdpmVariance::kPosterior
-                                                                           : DdpmVariance::kUpper);
+        return make_solver(test["options"]["variance_type"] == "fixed_small" ? "ddpm" : "ddpm-upper");
     }
-    if (name == "unipc-2") return make_unipc();
-    return look_up("solver", solvers(), name).make({.eta = test.value("eta", 0.0)});
+    if (name == "unipc-2") return make_solver("unipc");
+    return make_solver(name, {.eta = test.value("eta", 0.0)});
 }
 
 TEST(Golden, SolversFollowDiffusersWhereTheMethodsAreTheSame) {
@@ -84,7 +83,7 @@ TEST(Golden, HeunDiffersFromDiffusersOnlyWhereItWalksTheOtherForm) {
         auto x = tensor_of(test["start"]);
         for (size_t i = 0; i + 1 < grid.size(); ++i) {
             const auto expected = tensor_of(test["trajectory"][i]);
-            const auto ours = make_heun()->step(mixture(), x, grid[i], grid[i + 1], {});
+            const auto ours = make_solver("heun")->step(mixture(), x, grid[i], grid[i + 1], {});
             const double off = (ours - expected).abs().max().item<double>();
             if (grid[i].ratio() * grid[i + 1].ratio() <= 1)
                 EXPECT_LT(off, 1e-9) << test["name"] << " step " << i;
@@ -102,7 +101,7 @@ TEST(Golden, ThreeStepDpmPlusPlusDiffersFromDiffusersByTheTermsThatMakeItThirdOr
     for (const auto& test : golden()["cases"]) {
         if (test["solver"] != "dpmpp-3m, high order to the end") continue;
         const Grid grid = grid_of(test);
-        const auto solver = make_dpmpp(3);
+        const auto solver = make_solver("dpmpp-3m");
         std::vector<torch::Tensor> x0s;
         std::vector<double> lambdas;
         auto x = tensor_of(test["start"]);

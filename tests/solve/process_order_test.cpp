@@ -38,7 +38,7 @@ double weak_error(const Schedule& schedule, const std::string& name, double eta,
     options.churn = 0;
     double variance = marginal(grid.front());
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
-        const auto solver = look_up("solver", solvers(), name).make(options);
+        const auto solver = make_solver(name, options);
         variance = variance_after(*solver, centred_gaussian(kVariance), variance, grid[i], grid[i + 1]);
     }
     return std::abs(variance - marginal(grid.back()));
@@ -97,7 +97,7 @@ TEST(ProcessOrder, OfThePathsOfEulerMaruyamaIsOne) {
         const StepNoise noise = [&](int64_t step, int64_t) {
             return increments.narrow(0, step * together, together).sum(0) / std::sqrt(double(together));
         };
-        const auto solver = make_euler_maruyama(std::make_shared<Schedule>(vp), 1);
+        const auto solver = make_solver("euler-maruyama", {.eta = 1, .schedule = std::make_shared<Schedule>(vp)});
         return integrate(*solver, centred_gaussian(kVariance), start, at_times(vp, 900, 100, steps), noise,
                          ignore_step);
     };
@@ -110,7 +110,7 @@ TEST(ProcessOrder, OfThePathsOfEulerMaruyamaIsOne) {
 
 TEST(ProcessOrder, TheExactOdeFromStandardNoiseKeepsWhatTheStartLacks) {
     const Schedule vp = make_schedule({.kind = "vp"});
-    const auto solver = make_dopri5(1e-9);
+    const auto solver = make_solver("dopri5", {.tolerance = 1e-9});
     const double variance = variance_after(*solver, centred_gaussian(kVariance), 1, vp.at(1000), NoiseLevel{}, 0);
     EXPECT_NEAR(variance, 0.2500081, 5e-8);
     EXPECT_NEAR(variance, kVariance / marginal(vp.at(1000)), 1e-7);  // deviations scale like the marginal's
@@ -123,7 +123,7 @@ TEST(ProcessOrder, TheRuleOfTheCorrectorIsTooWideByTheSquareOfItsRatio) {
     const int64_t dimensions = 40'000;
     const double snr = 0.5, v = marginal(level);
     auto x = std::sqrt(v) * normal({1, dimensions}, {12, Purpose::kSamplingNoise, 1}).to(torch::kFloat64);
-    const auto solver = make_predictor_corrector(snr);
+    const auto solver = make_solver("pc", {.snr = snr});
     for (uint64_t i = 0; i < 60; ++i) {  // (1 - h / v)^2 = 0.36 or so a step: nothing of the start is left
         const Noise noise = [&](int64_t k) {
             return normal({1, dimensions}, {12, Purpose::kSamplingNoise, 2 + 2 * i + uint64_t(k)}).to(torch::kFloat64);

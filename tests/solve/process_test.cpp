@@ -16,7 +16,7 @@ double variance_along(const std::string& name, double eta, const Schedule& sched
                       const Grid& grid) {
     double variance = 1;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
-        const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule, eta));
+        const auto solver = make_solver(name, on_schedule(schedule, eta));
         variance = variance_after(*solver, centred_gaussian(data_variance), variance, grid[i], grid[i + 1]);
     }
     return variance;
@@ -122,7 +122,7 @@ TEST(Process, StochasticSolversHaveTheVarianceOfTheDataInTheLimitOnEveryPath) {
         for (const std::string name : {"euler-maruyama", "reverse-diffusion", "ddpm"}) {
             Grid grid = make_grid(schedule, "karras", 4000);
             double variance = std::pow(scale_of(grid.front()), 2);
-            const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule, 1));
+            const auto solver = make_solver(name, on_schedule(schedule, 1));
             for (size_t i = 0; i + 1 < grid.size(); ++i) {
                 variance = variance_after(*solver, centred_gaussian(0.25), variance, grid[i], grid[i + 1]);
             }
@@ -164,7 +164,7 @@ TEST(EdmSde, VarianceFollowsAlgorithm2) {
     const NoiseLevel high{1, from}, low{1, to};
     EXPECT_NEAR(variance_after(*solver, centred_gaussian(s2), 3, high, low), heun * heun * (3 + noise * noise), 1e-12);
     const auto none = make_edm_sde({.amount = 0}, int64_t(steps));
-    const auto heuns = make_heun();
+    const auto heuns = make_solver("heun");
     EXPECT_NEAR(variance_after(*none, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}),
                 variance_after(*heuns, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}), 1e-12);
 }
@@ -177,7 +177,7 @@ TEST(PredictorCorrector, StepsByTheNormsOfEachExampleAlone) {
             const auto all = normal({5, 1, 4, 4}, {3, Purpose::kSamplingNoise, uint64_t(2 + k)}).to(torch::kFloat64);
             return all.narrow(0, first, some.size(0));
         };
-        return make_predictor_corrector(0.16)->step(centred_gaussian(0.25), some, vp.at(700), vp.at(650), noise);
+        return make_solver("pc", {.snr = 0.16})->step(centred_gaussian(0.25), some, vp.at(700), vp.at(650), noise);
     };
     EXPECT_TRUE(torch::allclose(step(x, 0).narrow(0, 2, 2), step(x.narrow(0, 2, 2), 2), 0, 1e-14));
 }
@@ -192,9 +192,9 @@ TEST(Flow, EulerInItsTimeIsDdimAndFollowsTheExactSolution) {
         const auto [x0, eps] = data(state, grid[i]);
         state = state + (grid[i + 1].sigma - grid[i].sigma) * (eps - x0);
     }
-    const auto ddim = integrate(*make_ddim(0), data, x, grid, no_noise, ignore_step);
+    const auto ddim = integrate(*make_solver("ddim", {.eta = 0}), data, x, grid, no_noise, ignore_step);
     EXPECT_TRUE(torch::allclose(ddim, state, 0, 1e-12));
-    const auto fine = integrate(*make_rk4(), data, x, make_grid(flow, "flow", 900), no_noise, ignore_step);
+    const auto fine = integrate(*make_solver("rk4"), data, x, make_grid(flow, "flow", 900), no_noise, ignore_step);
     const NoiseLevel& start = grid.front();
     const auto exact = x * (0.5 / std::hypot(0.5 * start.alpha, start.sigma));
     EXPECT_TRUE(torch::allclose(fine, exact, 0, 1e-4));  // the last step, from u = 0.001 to data, is Euler's

@@ -29,7 +29,7 @@ Denoiser of_network(Network network) {
 Denoiser random_network() { return of_network(random_unet()); }
 
 Sampler stochastic_sampler() {
-    return {.solver = [] { return make_ddim(0.7); },
+    return {.solver = [] { return make_solver("ddim", {.eta = 0.7}); },
             .denoiser = closed_form(clip_x0(random_network())),
             .grid = make_grid(make_schedule({.kind = "linear", .steps = 1000}), "uniform", 4),
             .seed = 5};
@@ -117,7 +117,7 @@ double mean_difference(const torch::Tensor& a, const torch::Tensor& b) { return 
 
 TEST(Sampler, TheReversibleSolverReturnsToTheImagesFromAFileOfLatentsAndSecondStates) {
     const auto images = start(5).clamp(-1, 1);
-    const auto returned = through_a_file(make_reversible, random_network(), 10, images);
+    const auto returned = through_a_file([] { return make_solver("reversible"); }, random_network(), 10, images);
     // The file rounds to float32, by up to 6e-8; on the way back 1 / alpha multiplies that by 157, and the network by
     // some more. A step of a byte is 8e-3.
     EXPECT_LT((returned - images).abs().max().item<double>(), 1e-3);
@@ -126,7 +126,7 @@ TEST(Sampler, TheReversibleSolverReturnsToTheImagesFromAFileOfLatentsAndSecondSt
 TEST(Sampler, DdimReturnsFromAFileOfLatentsTheCloserTheMoreSteps) {
     const auto images = start(5).clamp(-1, 1);
     const auto off = [&](int64_t steps) {
-        const auto ddim = [] { return make_ddim(0); };
+        const auto ddim = [] { return make_solver("ddim", {.eta = 0}); };
         return mean_difference(through_a_file(ddim, GaussianData{}.denoiser(), steps, images), images);
     };
     const double coarse = off(100), fine = off(200);
@@ -137,7 +137,7 @@ TEST(Sampler, DdimReturnsFromAFileOfLatentsTheCloserTheMoreSteps) {
 TEST(Sampler, CountsTheNetworkEvaluationsOfEachImage) {
     Sampler sampler = stochastic_sampler();
     EXPECT_EQ(run(sampler, start(20)).nfe, 4);
-    sampler.solver = make_heun;
+    sampler.solver = [] { return make_solver("heun"); };
     EXPECT_EQ(run(sampler, start(20)).nfe, 7);  // two a step, one for the last
 }
 

@@ -16,7 +16,7 @@ torch::Tensor noise(int64_t count, uint64_t index) {
 }
 
 torch::Tensor walk(const std::string& solver, const Grid& grid, const torch::Tensor& x) {
-    const auto method = look_up("solver", solvers(), solver).make({});
+    const auto method = make_solver(solver);
     return integrate(*method, kData.denoiser(), x, grid, no_noise, ignore_step);
 }
 
@@ -32,7 +32,7 @@ double measured_order(const Data& data, const torch::Tensor& x, const std::strin
     for (const int64_t steps : counts) {
         const Grid grid = spaced_in_ratio(3, 0.1, steps);
         const auto exact = [&](size_t i) { return i == 0 ? x : data.flow(x, grid.front(), grid[i]); };
-        const auto solver = look_up("solver", solvers(), name).make({});
+        const auto solver = make_solver(name);
         for (size_t i = 0; i < history; ++i) solver->step(data.denoiser(), exact(i), grid[i], grid[i + 1], {});
         const Grid rest(grid.begin() + ptrdiff_t(history), grid.end());
         const torch::Tensor end = integrate(*solver, data.denoiser(), exact(history), rest, no_noise, ignore_step);
@@ -91,7 +91,7 @@ TEST(Solver, DdimWithoutNoiseIsEulerInYAndR) {
 TEST(Solver, DdpmIsDdimWithEtaOne) {
     const Grid grid = make_grid(kSchedule, "quadratic", 13);
     const auto fresh = [](int64_t step, int64_t) { return noise(16, 100 + uint64_t(step)); };
-    const auto ddpm = make_ddpm(), ddim = make_ddim(1);
+    const auto ddpm = make_solver("ddpm"), ddim = make_solver("ddim", {.eta = 1});
     const auto a = integrate(*ddpm, kData.denoiser(), noise(16, 2), grid, fresh, ignore_step);
     const auto b = integrate(*ddim, kData.denoiser(), noise(16, 2), grid, fresh, ignore_step);
     EXPECT_TRUE(torch::allclose(a, b, 0, 1e-10));
@@ -122,10 +122,10 @@ struct Stochastic {
     std::string name;
     std::function<std::unique_ptr<Solver>()> make;
 };
-const std::vector<Stochastic> kStochastic = {{"ddpm", [] { return make_ddpm(); }},
-                                             {"ddpm-upper", [] { return make_ddpm(DdpmVariance::kUpper); }},
-                                             {"ddim, eta 0.5", [] { return make_ddim(0.5); }},
-                                             {"ddim, eta 1", [] { return make_ddim(1); }}};
+const std::vector<Stochastic> kStochastic = {{"ddpm", [] { return make_solver("ddpm"); }},
+                                             {"ddpm-upper", [] { return make_solver("ddpm-upper"); }},
+                                             {"ddim, eta 0.5", [] { return make_solver("ddim", {.eta = 0.5}); }},
+                                             {"ddim, eta 1", [] { return make_solver("ddim", {.eta = 1}); }}};
 
 TEST(Stochastic, SamplesOfGaussianDataHaveItsMomentsAndDistribution) {
     const int64_t count = 5000;
@@ -211,7 +211,7 @@ TEST(Solver, ReversibleReturnsExactlyAtAnyNumberOfSteps) {
     for (const int64_t steps : {1, 2, 10, 50, 200}) {
         const Grid decode = make_grid(kSchedule, "uniform", steps), encode = reversed(decode);
         const auto image = kData.mean + kData.std * noise(100, 5);
-        const auto up = make_reversible(), down = make_reversible();
+        const auto up = make_solver("reversible"), down = make_solver("reversible");
         const auto latent = integrate(*up, kData.denoiser(), image, encode, no_noise, ignore_step);
         *down->second_state() = *up->second_state();
         const auto back = integrate(*down, kData.denoiser(), latent, decode, no_noise, ignore_step);
@@ -270,7 +270,7 @@ TEST(Solver, AnErrorOfEpsStaysSmallOnEverySchedule) {
             const auto fresh = [](int64_t step, int64_t k) {
                 return noise(16, 100 + 1000 * uint64_t(k) + uint64_t(step));
             };
-            const auto solver = look_up("solver", solvers(), name).make(on_schedule(schedule));
+            const auto solver = make_solver(name, on_schedule(schedule));
             return integrate(*solver, denoiser, noise(16, 8), grid, fresh, ignore_step);
         };
         for (const auto& spacing : {"uniform", "karras"}) {

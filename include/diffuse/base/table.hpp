@@ -20,20 +20,35 @@ std::optional<std::string> nearest_name(std::string_view name, std::span<const s
 std::string unknown_name(std::string_view kind, std::string_view name, std::span<const std::string> known);
 
 /// A table per kind of thing with a name (solver, schedule, dataset, spacing): what `--help` lists and what is looked
-/// up.
+/// up. Who walks it sees each thing once.
 template <class T>
-using Table = std::vector<std::pair<std::string, T>>;
+struct Table : std::vector<std::pair<std::string, T>> {
+    using Rows = std::vector<std::pair<std::string, T>>;
+    using Rows::Rows;
+    Table(Rows rows, std::vector<std::pair<std::string, std::string>> others)
+        : Rows(std::move(rows)), aliases(std::move(others)) {}
+    std::vector<std::pair<std::string, std::string>> aliases = {};  ///< other names: {"euler", "ddim"}
+};
 
+/// Of all rows, each with its other names behind it.
 template <class T>
 std::vector<std::string> names(const Table<T>& table) {
     std::vector<std::string> result;
-    for (const auto& [name, value] : table) result.push_back(name);
+    for (const auto& [name, value] : table) {
+        result.push_back(name);
+        for (const auto& [other, of] : table.aliases) {
+            if (of == name) result.push_back(other);
+        }
+    }
     return result;
 }
 
 /// The entry called `name`, or null.
 template <class T>
 const T* find(const Table<T>& table, std::string_view name) {
+    for (const auto& [other, of] : table.aliases) {
+        if (other == name) return find(table, of);
+    }
     const auto found = std::find_if(table.begin(), table.end(), [&](const auto& row) { return row.first == name; });
     return found == table.end() ? nullptr : &found->second;
 }

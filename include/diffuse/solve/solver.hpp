@@ -30,46 +30,6 @@ public:
 
 using SolverFactory = std::function<std::unique_ptr<Solver>()>;
 
-/// Ho et al. 2020: ancestral sampling, for any pair of levels, with the variance of the posterior or its upper bound.
-enum class DdpmVariance { kPosterior, kUpper };
-std::unique_ptr<Solver> make_ddpm(DdpmVariance variance = DdpmVariance::kPosterior);
-/// Song et al. 2021: eta = 0 is Euler on the probability-flow ODE, eta = 1 is ddpm.
-std::unique_ptr<Solver> make_ddim(double eta);
-/// Heun's second-order method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
-std::unique_ptr<Solver> make_heun();
-
-/// The classical Runge-Kutta method of order 4 on the probability-flow ODE.
-std::unique_ptr<Solver> make_rk4();
-/// Zhang & Chen 2023: Adams-Bashforth of order 4 on the probability-flow ODE.
-std::unique_ptr<Solver> make_ipndm();
-/// Lu et al. 2022: DPM-Solver, one step at a time, of order 2 or 3.
-std::unique_ptr<Solver> make_dpm(int order);
-/// Lu et al. 2022: DPM-Solver++, multistep, of order 2 or 3.
-std::unique_ptr<Solver> make_dpmpp(int order);
-/// McCallum & Foster 2024: walks two states, and back over the same grid to rounding.
-std::unique_ptr<Solver> make_reversible();
-/// Zhao et al. 2023: UniPC of order 2.
-std::unique_ptr<Solver> make_unipc();
-
-/// Dormand & Prince 1980: order 5 in steps of its own between two levels, as long as the tolerance allows. What is
-/// drawn together is stepped together, so examples that are to be independent of one another go alone.
-std::unique_ptr<Solver> make_dopri5(double tolerance);
-
-/// Euler-Maruyama on Anderson's reverse SDE of a schedule's process, or by eta = 0 Euler on its ODE.
-std::unique_ptr<Solver> make_euler_maruyama(std::shared_ptr<const Schedule> schedule, double eta);
-/// Song et al. 2021: the reverse of a discretised process.
-std::unique_ptr<Solver> make_reverse_diffusion();
-/// The same, with Langevin steps at each level that correct it.
-std::unique_ptr<Solver> make_predictor_corrector(double snr);
-/// Song & Ermon 2019: annealed Langevin dynamics, so many steps a level.
-std::unique_ptr<Solver> make_langevin(int64_t steps, double step_size);
-/// Karras et al. 2022: Heun's method after noise was added.
-struct Churn {
-    double amount = 40, min = 0.05, max = 50,
-           noise = 1.003;  ///< table 5's S_churn, S_tmin, S_tmax and S_noise (ImageNet)
-};
-std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps);
-
 /// What solvers are made with: what only some take and a person may say, else what that solver does by default; and
 /// where it is to walk.
 struct SolverOptions {
@@ -95,9 +55,22 @@ struct SolverKind {
     bool adaptive = false;          ///< takes as many evaluations as an example needs, each of which goes alone
     bool pairs = false;             ///< walks two states (`Solver::second_state`)
     /// What it takes, of SolverOptions.
-    std::vector<Field> (*fields)(SolverOptions& options) = nullptr;
+    Fields (*fields)(SolverOptions& options) = nullptr;
 };
 const Table<SolverKind>& solvers();
+/// The one of this name. Throws Error for an unknown one.
+std::unique_ptr<Solver> make_solver(const std::string& name, const SolverOptions& options = {});
+
+// With more to choose than `SolverOptions` have.
+
+/// Annealed Langevin dynamics (langevin.cpp), so many steps a level.
+std::unique_ptr<Solver> make_langevin(int64_t steps, double step_size);
+/// EDM's stochastic sampler (edm_sde.cpp): S_churn, S_tmin, S_tmax and S_noise, here those of ImageNet (Karras et al.
+/// 2022, arXiv:2206.00364, table 5).
+struct Churn {
+    double amount = 40, min = 0.05, max = 50, noise = 1.003;
+};
+std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps);
 
 /// Which way a grid is walked: down to the data, or up from it (and perhaps down again).
 enum class Direction { kSampling, kEncoding };
