@@ -55,36 +55,35 @@ torch::Tensor share_above(const torch::Tensor& walk) {
 void check_walk(Findings& f, const torch::Tensor& walk) {
     const int64_t n = walk.size(1), level = 2 * std::lround(std::sqrt(double(n)) / 2);
     const auto end = walk.select(1, n - 1);
-    f.checks.push_back(check_mean(fmt::format("E|S_n| / sqrt(n) of a walk of n = {} steps", n),
-                                  end.abs() / std::sqrt(double(n)), mean_distance(n), "sqrt(n) C(n, n/2) / 2^n"));
-    f.checks.push_back({"the same formula at n = 10^6 against Brownian motion", mean_distance(1'000'000),
-                        std::sqrt(2 / pi), 1e-6, "E|B_1| = sqrt(2 / pi) (Donsker); 1 / (4 n)"});
-    f.checks.push_back(check_mean(
-        fmt::format("P(the walk reaches {})", level), (std::get<0>(walk.max(1)) >= level).to(torch::kFloat64),
-        2 * tail(n, level + 2) + tail(n, level) - tail(n, level + 2), "reflection: 2 P(S > a) + P(S = a)"));
+    f.check_mean(fmt::format("E|S_n| / sqrt(n) of a walk of n = {} steps", n), end.abs() / std::sqrt(double(n)),
+                 mean_distance(n), "sqrt(n) C(n, n/2) / 2^n");
+    f.check("the same formula at n = 10^6 against Brownian motion", mean_distance(1'000'000), std::sqrt(2 / pi), 1e-6,
+            "E|B_1| = sqrt(2 / pi) (Donsker); 1 / (4 n)");
+    f.check_mean(fmt::format("P(the walk reaches {})", level), std::get<0>(walk.max(1)) >= level,
+                 2 * tail(n, level + 2) + tail(n, level) - tail(n, level + 2), "reflection: 2 P(S > a) + P(S = a)");
     const auto above = share_above(walk);
     for (const double share : {0.1, 0.5}) {
         const auto pairs = int64_t(share * double(n) / 2);
-        f.checks.push_back(check_mean(fmt::format("P(above 0 for at most {} of the time)", share),
-                                      (above <= 2.0 * double(pairs) / double(n) + 1e-9).to(torch::kFloat64),
-                                      arcsine_walk(pairs, n / 2), "sum of u_2k u_2n-2k (Feller, chapter III)"));
+        f.check_mean(fmt::format("P(above 0 for at most {} of the time)", share),
+                     above <= 2.0 * double(pairs) / double(n) + 1e-9, arcsine_walk(pairs, n / 2),
+                     "sum of u_2k u_2n-2k (Feller, chapter III)");
     }
-    f.checks.push_back({"that law at 10^4 steps and 0.1 against the arcsine law", arcsine_walk(500, 5000),
-                        2 / pi * std::asin(std::sqrt(0.1)), 3e-4, "(2 / pi) asin sqrt(x) (Lévy); 1 / n"});
+    f.check("that law at 10^4 steps and 0.1 against the arcsine law", arcsine_walk(500, 5000),
+            2 / pi * std::asin(std::sqrt(0.1)), 3e-4, "(2 / pi) asin sqrt(x) (Lévy); 1 / n");
 }
 
 void check_motion(Findings& f, const torch::Tensor& increments) {
     const double dt = 1 / double(increments.size(1));
     const auto path = increments.cumsum(1), end = path.select(1, path.size(1) - 1);
-    f.checks.push_back(check_variance("variance of B_1", end, 0, 1, "n dt"));
-    f.checks.push_back(check_mean("E|B_1|", end.abs(), std::sqrt(2 / pi), "sqrt(2 / pi) = 0.797885"));
+    f.check_variance("variance of B_1", end, 0, 1, "n dt");
+    f.check_mean("E|B_1|", end.abs(), std::sqrt(2 / pi), "sqrt(2 / pi) = 0.797885");
     // Between two nodes below 1 a bridge stays below with probability 1 - exp(-2 (1 - a) (1 - b) / dt).
     const auto before = torch::constant_pad_nd(path.narrow(1, 0, path.size(1) - 1), {1, 0});
     const auto room = (1 - before).clamp_min(0) * (1 - path).clamp_min(0);
     const auto survives = (-torch::expm1(-2 * room / dt)).prod(1);
-    f.checks.push_back(check_mean("P(max B > 1), with a bridge between the nodes", 1 - survives,
-                                  2 * (1 - normal_cdf(1)), "reflection: 2 P(B_1 > 1) = 0.317311"));
-    f.checks.push_back(check_mean("quadratic variation", increments.square().sum(1), 1, "the sum of (dB)² tends to t"));
+    f.check_mean("P(max B > 1), with a bridge between the nodes", 1 - survives, 2 * (1 - normal_cdf(1)),
+                 "reflection: 2 P(B_1 > 1) = 0.317311");
+    f.check_mean("quadratic variation", increments.square().sum(1), 1, "the sum of (dB)² tends to t");
 }
 
 /// The variance at t = 1 where steps have the size dt^power: only 1/2 has a limit.
@@ -92,8 +91,8 @@ void check_scaling(Findings& f, const BrownianOptions& o, Draws& random) {
     const double n = double(o.steps);
     for (const double power : {0.25, 1.0}) {
         const auto end = random.normal({o.paths, o.steps}).sum(1) * std::pow(1 / n, power);
-        f.checks.push_back(check_variance(fmt::format("variance at t = 1 of steps of size dt^{}", power), end, 0,
-                                          std::pow(n, 1 - 2 * power), "n^(1 - 2 p)"));
+        f.check_variance(fmt::format("variance at t = 1 of steps of size dt^{}", power), end, 0,
+                         std::pow(n, 1 - 2 * power), "n^(1 - 2 p)");
     }
 }
 
@@ -102,15 +101,14 @@ Exhibit fan_exhibit(const torch::Tensor& normals) {
     const auto times = spaced(0, 1, n + 1);
     Figure figure{"Steps of size dt^p", {}};
     for (const double power : {0.5, 0.25, 1.0}) {
-        Panel panel{"time t", "x", {}, false, false, fmt::format("p = {}", power)};
         const auto paths =
             torch::constant_pad_nd(normals.narrow(0, 0, 30).cumsum(1) * std::pow(1 / double(n), power), {1, 0});
-        panel.curves = {paths_curve(fmt::format("30 paths of {} steps", n), times, paths)};
-        for (const double sign : {1.0, -1.0}) {
-            panel.curves.push_back({sign > 0 ? "+-2 sqrt(t)" : "", times,
-                                    at_each(times, [=](double t) { return sign * 2 * std::sqrt(t); }), Mark::kDashed});
-        }
-        figure.panels.push_back(std::move(panel));
+        const auto edge = [&](const std::string& name, double sign) -> Curve {
+            return {name, times, at_each(times, [=](double t) { return sign * 2 * std::sqrt(t); }), Mark::kDashed};
+        };
+        const auto fan = paths_curve(fmt::format("30 paths of {} steps", n), times, paths);
+        figure.panels.push_back(
+            {"time t", "x", {fan, edge("+-2 sqrt(t)", 1), edge("", -1)}, fmt::format("p = {}", power)});
     }
     return {"fan",
             "With sqrt(dt) the fan is the same however fine the steps; with other powers it explodes or is flat.",
@@ -118,31 +116,32 @@ Exhibit fan_exhibit(const torch::Tensor& normals) {
 }
 
 Exhibit laws_exhibit(const torch::Tensor& walk) {
-    Panel arcsine{"share of the time above 0", "density", {}, false, false, "arcsine law"};
-    const auto [middle, density] = histogram(share_above(walk), 0, 1, 40);
-    const auto x = spaced(0.005, 0.995, 199);
-    arcsine.curves = {{"1 / (pi sqrt(x (1 - x)))", x,
-                       at_each(x, [](double s) { return 1 / (pi * std::sqrt(s * (1 - s))); }), Mark::kLine},
-                      {"walks, measured", middle, density, Mark::kPoints}};
-    Panel donsker{"steps n", "E|S_n| / sqrt(n)", {}, true, false, "Donsker"};
-    const std::vector<double> counts = {2, 4, 8, 16, 32, 64, 128, 256};
-    Curve measured{"walks, measured", {}, {}, Mark::kPoints};
-    for (const double n : counts) {
-        if (int64_t(n) > walk.size(1)) continue;
-        measured.x.push_back(n);
-        measured.y.push_back(mean_of(walk.select(1, int64_t(n) - 1).abs()).value / std::sqrt(n));
-    }
-    donsker.curves = {{"sqrt(n) C(n, n/2) / 2^n", counts,
-                       at_each(counts, [](double n) { return mean_distance(int64_t(n)); }), Mark::kLine},
-                      measured,
-                      {"sqrt(2 / pi)", {2, 256}, {std::sqrt(2 / pi), std::sqrt(2 / pi)}, Mark::kDashed}};
+    const auto density = [](double share) { return 1 / (pi * std::sqrt(share * (1 - share))); };
+    const Panel arcsine{"share of the time above 0",
+                        "density",
+                        {formula("1 / (pi sqrt(x (1 - x)))", spaced(0.005, 0.995, 199), density),
+                         histogram("walks, measured", share_above(walk), 0, 1, 40)},
+                        "arcsine law"};
+    const auto counts = [](int64_t most) {
+        std::vector<double> powers;
+        for (int64_t n = 2; n <= std::min<int64_t>(most, 256); n *= 2) powers.push_back(double(n));
+        return powers;
+    };
+    const auto distance = [&](double n) { return mean_of(walk.select(1, int64_t(n) - 1).abs()).value / std::sqrt(n); };
+    const Panel donsker{
+        "steps n",
+        "E|S_n| / sqrt(n)",
+        {formula("sqrt(n) C(n, n/2) / 2^n", counts(256), [](double n) { return mean_distance(int64_t(n)); }),
+         measured("walks, measured", counts(walk.size(1)), distance),
+         {"sqrt(2 / pi)", {2, 256}, {std::sqrt(2 / pi), std::sqrt(2 / pi)}, Mark::kDashed}},
+        "Donsker",
+        /*log_x=*/true};
     return {"laws",
             "A walk spends nearly all or nearly none of its time above 0 more often than half of it.",
             {"Laws of random walks", {arcsine, donsker}}};
 }
 
-Findings run_brownian(const BrownianOptions& options, uint64_t seed) {
-    BrownianOptions o = options;
+Findings run_brownian(BrownianOptions o, uint64_t seed) {
     o.steps = o.steps / 2 * 2;
     Draws random(seed);
     const auto walk = random.signs({o.paths, o.steps}).cumsum(1), normals = random.normal({o.paths, o.steps});

@@ -66,8 +66,8 @@ void check_same_number(Findings& f, const DdpmDsmOptions& o, uint64_t seed, Draw
     for (const auto& row : rows) {
         const auto ddpm = ddpm_loss(parameterization, schedule, row.weighting)(model, batch).to(torch::kFloat64);
         const auto dsm = dsm_loss(batch, said, row.lambda);
-        f.checks.push_back({fmt::format("weighted DSM over the DDPM loss, weighting {}", row.weighting),
-                            (dsm.sum() / ddpm.sum()).item<double>(), 1, 1e-5, row.source + " (Vincent 2011); float32"});
+        f.check(fmt::format("weighted DSM over the DDPM loss, weighting {}", row.weighting),
+                (dsm.sum() / ddpm.sum()).item<double>(), 1, 1e-5, row.source + " (Vincent 2011); float32");
     }
 }
 
@@ -83,9 +83,8 @@ void check_constant(Findings& f, const DdpmDsmOptions& o, Draws& random) {
         const auto x0 = kStd * random.normal({o.draws}), eps = random.normal({o.draws});
         const auto x = level.alpha * x0 + level.sigma * eps, s = -share * x / v;
         const auto difference = (s + eps / level.sigma).square() - (s + x / v).square();
-        f.checks.push_back(check_mean(fmt::format("DSM less explicit score matching for s = {} times the score", share),
-                                      difference, 1 / (level.sigma * level.sigma) - 1 / v,
-                                      "E|d log q|² - E|d log p|² = 1/sigma² - 1/v"));
+        f.check_mean(fmt::format("DSM less explicit score matching for s = {} times the score", share), difference,
+                     1 / (level.sigma * level.sigma) - 1 / v, "E|d log q|² - E|d log p|² = 1/sigma² - 1/v");
     }
 }
 
@@ -100,22 +99,19 @@ double floor_at(const NoiseLevel& level) { return std::pow(level.alpha * kStd, 2
 void check_floor(Findings& f, const DdpmDsmOptions& o, Draws& random) {
     const Schedule cosine = make_schedule({.kind = "cosine"});
     for (const double t : {100.0, 500.0, 900.0}) {
-        f.checks.push_back(check_mean(fmt::format("eps loss of the exact denoiser of N(0, 1/4) at t = {}", t),
-                                      exact_losses(cosine.at(t), o.draws, random), floor_at(cosine.at(t)),
-                                      "alpha² s² / v"));
+        f.check_mean(fmt::format("eps loss of the exact denoiser of N(0, 1/4) at t = {}", t),
+                     exact_losses(cosine.at(t), o.draws, random), floor_at(cosine.at(t)), "alpha² s² / v");
     }
 }
 
 Exhibit floor_exhibit(Draws& random) {
     const Schedule cosine = make_schedule({.kind = "cosine"});
-    const auto fine = spaced(1, 1000, 200), some = spaced(1, 991, 12);
-    Curve measured{"exact denoiser, measured", some, {}, Mark::kPoints};
-    for (const double t : some) measured.y.push_back(exact_losses(cosine.at(t), 5000, random).mean().item<double>());
+    const auto floor = [&](double t) { return floor_at(cosine.at(t)); };
+    const auto loss = [&](double t) { return exact_losses(cosine.at(t), 5000, random).mean().item<double>(); };
     const Panel panel{"t",
                       "loss of eps",
-                      {{"alpha² s² / (alpha² s² + sigma²)", fine,
-                        at_each(fine, [&](double t) { return floor_at(cosine.at(t)); }), Mark::kLine},
-                       measured,
+                      {formula("alpha² s² / (alpha² s² + sigma²)", spaced(1, 1000, 200), floor),
+                       measured("exact denoiser, measured", spaced(1, 991, 12), loss),
                        {"a model that says 0", {1, 1000}, {1, 1}, Mark::kDashed}}};
     return {
         "floor",
@@ -123,7 +119,7 @@ Exhibit floor_exhibit(Draws& random) {
         {"The least DDPM loss, data N(0, 1/4), cosine schedule", {panel}}};
 }
 
-Findings run_ddpm_dsm(const DdpmDsmOptions& o, uint64_t seed) {
+Findings run_ddpm_dsm(DdpmDsmOptions o, uint64_t seed) {
     Draws random(seed);
     Findings f;
     check_same_number(f, o, seed, random);

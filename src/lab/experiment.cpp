@@ -14,6 +14,25 @@ double Check::error() const { return std::abs(measured - expected); }
 
 bool Check::holds() const { return error() <= tolerance; }
 
+void Findings::check(std::string what, double measured, double expected, double tolerance, std::string source,
+                     bool is_random) {
+    checks.push_back({std::move(what), measured, expected, tolerance, std::move(source), is_random});
+}
+
+void Findings::check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source) {
+    const auto [value, standard_error] = lab::mean_of(numbers);
+    check(std::move(what), value, expected, 4 * standard_error, std::move(source), /*is_random=*/true);
+}
+
+void Findings::check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected,
+                              std::string source) {
+    check_mean(std::move(what), (numbers - mean).square(), expected, std::move(source));
+}
+
+void Findings::check_true(std::string what, bool is_true, std::string source) {
+    check(std::move(what), double(is_true), 1, 0, std::move(source));
+}
+
 const Table<Experiment>& experiments() {
     static const Table<Experiment> table = {
         {"heat", lab::heat_experiment()},

@@ -21,7 +21,7 @@ Experiment vp_ve_experiment();
 /// An experiment of options that `fields` describes.
 template <class Options>
 Experiment experiment(std::string about, std::vector<std::string> story, std::vector<std::string> code,
-                      Findings (*run)(const Options& options, uint64_t seed)) {
+                      Findings (*run)(Options options, uint64_t seed)) {
     const auto options_of = [](const nlohmann::json& chosen) {
         Options options;
         read(fields(options), chosen, "settings");
@@ -61,12 +61,8 @@ struct Mean {
 };
 Mean mean_of(const torch::Tensor& numbers);
 
-/// That the mean of independent numbers is what it should be, to four standard errors.
-Check check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source);
-/// The same of their variance, by the squares of their distances from `mean`, which is known.
-Check check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected, std::string source);
-/// That something is true; measured and expected are 1.
-Check check_true(std::string what, bool is_true, std::string source);
+/// The size of the number that is farthest from 0.
+double largest(const torch::Tensor& numbers);
 
 torch::Tensor doubles(const std::vector<double>& values);  ///< float64 [N]
 
@@ -75,6 +71,8 @@ double double_well(double x);
 
 /// The slope of log y over log x by least squares: the order of a method from errors and step sizes.
 double slope(const std::vector<double>& x, const std::vector<double>& y);
+/// The same from its error at each step size.
+double order_of(const std::function<double(double)>& error, const std::vector<double>& steps);
 
 /// The distribution function of N(0, 1).
 double normal_cdf(double x);
@@ -89,13 +87,14 @@ double root(const std::function<double(double)>& f, double low, double high);
 std::vector<double> spaced(double low, double high, int64_t count);
 /// A function at each of these.
 std::vector<double> at_each(const std::vector<double>& x, const std::function<double(double)>& f);
-std::vector<double> numbers(const torch::Tensor& tensor);  ///< one-dimensional, or as one line
 
+/// A formula at each of these, as a line.
+Curve formula(std::string name, const std::vector<double>& x, const std::function<double(double)>& f);
+/// What is measured at each of these, as points; without a name, in the colour of the formula before.
+Curve measured(std::string name, const std::vector<double>& x, const std::function<double(double)>& f);
+/// The density of numbers as points, by a histogram of `bins` between two ends.
+Curve histogram(std::string name, const torch::Tensor& numbers, double low, double high, int64_t bins);
 /// Paths as thin lines; values: [paths, times]
 Curve paths_curve(const std::string& name, const std::vector<double>& times, const torch::Tensor& values);
-
-/// The density of numbers as a histogram of `bins` between two ends: middles and densities.
-std::pair<std::vector<double>, std::vector<double>> histogram(const torch::Tensor& numbers, double low, double high,
-                                                              int64_t bins);
 
 }  // namespace diffuse::lab

@@ -60,100 +60,89 @@ double kramers(double sigma) { return std::sqrt(32.0) / (2 * pi) * std::exp(-2 /
 double passage_time(double sigma, int64_t nodes) {
     const auto lattice = make_lattice(double_well, sigma * sigma / 2, -kEnd, 0, nodes);
     Tridiagonal backward = lattice.generator.transposed();
-    backward.lower.back() = 0, backward.diagonal.back() = 1;
+    backward.hold(lattice.x.size() - 1);
     std::vector<double> minus_one(lattice.x.size(), -1);
     minus_one.back() = 0;
-    return backward.solve(minus_one)[size_t(std::lround((kEnd - 1) / lattice.h))];
+    return backward.solve(minus_one)[lattice.node_at(-1)];
 }
 
 void check_steady(Findings& f, int64_t nodes) {
     for (const double sigma : {0.7, 1.0, 1.5}) {
         const auto lattice = lattice_of(nodes, sigma);
-        f.checks.push_back({fmt::format("steady state at sigma {}, largest relative error", sigma),
-                            relative_error(steady(lattice), boltzmann(lattice, double_well, sigma * sigma / 2)), 0,
-                            1e-9, "exp(-2 V / sigma²), exact at the nodes for Chang-Cooper; rounding"});
+        f.check(fmt::format("steady state at sigma {}, largest relative error", sigma),
+                relative_error(steady(lattice), boltzmann(lattice, double_well, sigma * sigma / 2)), 0, 1e-9,
+                "exp(-2 V / sigma²), exact at the nodes for Chang-Cooper; rounding");
     }
     const auto lattice = lattice_of(nodes, 1);
     const auto p = steady(lattice);
-    const size_t middle = p.size() / 2;
-    const auto at_well = size_t(std::lround((kEnd + 1) / lattice.h));
-    f.checks.push_back({"p(0) / p(1) at sigma 1", p[middle] / p[at_well], std::exp(-2.0), 1e-9, "exp(-2); rounding"});
-    f.checks.push_back({"1 / p(1), the partition function, at sigma 1", 1 / p[at_well], 1.410915, 2e-6,
-                        "quadrature (tests/golden/double_well.py)"});
-    f.checks.push_back(
-        {"mean of x² at sigma 1", moment(lattice, p, [](double x) { return x * x; }), 0.852136, 2e-6, "quadrature"});
+    const size_t top = lattice.node_at(0), well = lattice.node_at(1);
+    f.check("p(0) / p(1) at sigma 1", p[top] / p[well], std::exp(-2.0), 1e-9, "exp(-2); rounding");
+    f.check("1 / p(1), the partition function, at sigma 1", 1 / p[well], 1.410915, 2e-6,
+            "quadrature (tests/golden/double_well.py)");
+    f.check("mean of x² at sigma 1", moment(lattice, p, [](double x) { return x * x; }), 0.852136, 2e-6, "quadrature");
     const auto tilted = [](double x) { return double_well(x) + 0.25 * x; };
     const auto slanted = make_lattice(tilted, 0.5, -kEnd, kEnd, nodes);
     const auto weight = [&](double x) { return std::exp(-2 * tilted(x)); };
-    f.checks.push_back({"share of the right well where V is tilted by x / 4", share_right(slanted, steady(slanted)),
-                        integral(weight, 0, kEnd) / integral(weight, -kEnd, kEnd), 1e-4, "quadrature; h²"});
+    f.check("share of the right well where V is tilted by x / 4", share_right(slanted, steady(slanted)),
+            integral(weight, 0, kEnd) / integral(weight, -kEnd, kEnd), 1e-4, "quadrature; h²");
 }
 
 void check_rates(Findings& f, int64_t nodes) {
     const auto gap = [](int64_t n, double sigma, size_t k) { return decay_rate(lattice_of(n, sigma), k); };
     const double fine = std::pow(double(nodes - 1) / 500, 2);  // 2e-5 and so on are for 501 nodes; the error is h²'s
-    f.checks.push_back({"slowest rate of decay at sigma 1", gap(nodes, 1, 1), 0.2272733, 2e-5 / fine,
-                        "Hermite functions (tests/golden/double_well.py); h²"});
-    f.checks.push_back({"the next one", gap(nodes, 1, 2), 4.07828, 4e-3 / fine, "the same"});
-    f.checks.push_back({"slowest at sigma 0.7", gap(nodes, 0.7, 1), 0.0274714, 1e-5 / fine, "the same"});
-    f.checks.push_back({"order of the gap in h",
-                        slope({1 / 100.0, 1 / 200.0, 1 / 400.0},
-                              {gap(101, 1, 1) - 0.2272733, gap(201, 1, 1) - 0.2272733, gap(401, 1, 1) - 0.2272733}),
-                        2, 0.05, "the scheme's"});
+    f.check("slowest rate of decay at sigma 1", gap(nodes, 1, 1), 0.2272733, 2e-5 / fine,
+            "Hermite functions (tests/golden/double_well.py); h²");
+    f.check("the next one", gap(nodes, 1, 2), 4.07828, 4e-3 / fine, "the same");
+    f.check("slowest at sigma 0.7", gap(nodes, 0.7, 1), 0.0274714, 1e-5 / fine, "the same");
+    f.check("order of the gap in h",
+            order_of([&](double h) { return gap(std::lround(1 / h) + 1, 1, 1) - 0.2272733; },
+                     {1 / 100.0, 1 / 200.0, 1 / 400.0}),
+            2, 0.05, "the scheme's");
     for (const double sigma : {1.0, 0.7}) {
-        f.checks.push_back({fmt::format("mean time from -1 to 0 at sigma {}", sigma), passage_time(sigma, 1201),
-                            sigma == 1 ? 4.60654 : 36.7723, sigma == 1 ? 2e-3 : 2e-2,
-                            "2/sigma² int e^(2V/sigma²) int e^(-2V/sigma²), by quadrature; h²"});
+        f.check(fmt::format("mean time from -1 to 0 at sigma {}", sigma), passage_time(sigma, 1201),
+                sigma == 1 ? 4.60654 : 36.7723, sigma == 1 ? 2e-3 : 2e-2,
+                "2/sigma² int e^(2V/sigma²) int e^(-2V/sigma²), by quadrature; h²");
     }
-    f.checks.push_back({"the gap over twice Kramers's rate at sigma 0.5", gap(nodes, 0.5, 1) / (2 * kramers(0.5)),
-                        5.718689e-4 / (2 * kramers(0.5)), 5e-4 / fine + 1e-6,
-                        "0.947: Kramers is right to some per cent at a barrier of 8 D"});
+    f.check("the gap over twice Kramers's rate at sigma 0.5", gap(nodes, 0.5, 1) / (2 * kramers(0.5)),
+            5.718689e-4 / (2 * kramers(0.5)), 5e-4 / fine + 1e-6,
+            "0.947: Kramers is right to some per cent at a barrier of 8 D");
 }
 
 /// The orders of the steps in time, against the matrix exponential.
 void check_time(Findings& f) {
     const auto lattice = lattice_of(121, 1);
-    std::vector<double> start;
-    for (const double x : lattice.x) start.push_back(std::exp(-2 * (x + 1) * (x + 1)));
+    const auto start = at_each(lattice.x, [](double x) { return std::exp(-2 * (x + 1) * (x + 1)); });
     const auto exact = lattice.generator.dense().matrix_exp().matmul(doubles(start));
     const auto order = [&](double theta) {
-        std::vector<double> dt, error;
-        for (const int64_t steps : {100, 200, 400}) {
-            const auto p = doubles(evolve(lattice.generator, start, 1 / double(steps), steps, theta));
-            dt.push_back(1 / double(steps));
-            error.push_back((p - exact).abs().max().item<double>());
-        }
-        return slope(dt, error);
+        const auto error = [&](double dt) {
+            return largest(doubles(evolve(lattice.generator, start, dt, std::lround(1 / dt), theta)) - exact);
+        };
+        return order_of(error, {1 / 100.0, 1 / 200.0, 1 / 400.0});
     };
-    f.checks.push_back({"order of implicit Euler in dt", order(1), 1, 0.05, "Taylor's series; against exp(t A)"});
-    f.checks.push_back({"order of Crank-Nicolson in dt", order(0.5), 2, 0.05, "the same"});
+    f.check("order of implicit Euler in dt", order(1), 1, 0.05, "Taylor's series; against exp(t A)");
+    f.check("order of Crank-Nicolson in dt", order(0.5), 2, 0.05, "the same");
     const auto mass = [](const std::vector<double>& p) { return std::accumulate(p.begin(), p.end(), 0.0); };
-    f.checks.push_back({"mass after 1000 steps", mass(evolve(lattice.generator, start, 0.01, 1000, 1)) / mass(start), 1,
-                        1e-10, "columns of the generator add to 0; rounding"});
+    f.check("mass after 1000 steps", mass(evolve(lattice.generator, start, 0.01, 1000, 1)) / mass(start), 1, 1e-10,
+            "columns of the generator add to 0; rounding");
 }
 
 /// What a scheme makes of all the mass on the node at -1.
 std::vector<double> spread_spike(Scheme scheme, double diffusion, double dt, int64_t steps, double theta) {
     const auto lattice = make_lattice(double_well, diffusion, -2, 2, 41, scheme);
-    std::vector<double> spike(lattice.x.size(), 0);
-    spike[10] = 1;
-    return evolve(lattice.generator, spike, dt, steps, theta);
+    return evolve(lattice.generator, lattice.spike(-1), dt, steps, theta);
 }
 
 double smallest(Scheme scheme, double diffusion, double dt, int64_t steps, double theta) {
-    const auto p = spread_spike(scheme, diffusion, dt, steps, theta);
-    return *std::ranges::min_element(p);
+    return std::ranges::min(spread_spike(scheme, diffusion, dt, steps, theta));
 }
 
 void check_signs(Findings& f) {
-    f.checks.push_back(check_true("implicit Euler on Chang-Cooper stays positive in long steps",
-                                  smallest(Scheme::kChangCooper, 0.5, 10, 3, 1) >= 0,
-                                  "an M-matrix has a positive inverse"));
-    f.checks.push_back(check_true("Crank-Nicolson does not", smallest(Scheme::kChangCooper, 0.5, 1, 1, 0.5) < 0,
-                                  "1 + dt A / 2 has negative entries"));
-    f.checks.push_back(check_true("central differences do not where |V'| h > 2 D",
-                                  smallest(Scheme::kCentral, 0.02, 0.01, 100, 1) < -1e-6,
-                                  "rates D/h² (1 - dV/2D) are negative"));
+    f.check_true("implicit Euler on Chang-Cooper stays positive in long steps",
+                 smallest(Scheme::kChangCooper, 0.5, 10, 3, 1) >= 0, "an M-matrix has a positive inverse");
+    f.check_true("Crank-Nicolson does not", smallest(Scheme::kChangCooper, 0.5, 1, 1, 0.5) < 0,
+                 "1 + dt A / 2 has negative entries");
+    f.check_true("central differences do not where |V'| h > 2 D",
+                 smallest(Scheme::kCentral, 0.02, 0.01, 100, 1) < -1e-6, "rates D/h² (1 - dV/2D) are negative");
 }
 
 /// Walkers from -1 by Euler-Maruyama up to t, their places at each of `frames` times.
@@ -169,11 +158,8 @@ std::vector<torch::Tensor> walk(int64_t count, double t, int64_t frames, Draws& 
     return places;
 }
 
-std::vector<double> spike_at_well(const Lattice& lattice) {
-    std::vector<double> p(lattice.x.size(), 0);
-    p[size_t(std::lround((kEnd - 1) / lattice.h))] = 1 / lattice.h;
-    return p;
-}
+/// The density of what is all in the left well.
+std::vector<double> density_at_well(const Lattice& lattice) { return lattice.spike(-1, 1 / lattice.h); }
 
 /// All walkers together: where they are at each of some times, and their density at the last one.
 struct Crowd {
@@ -186,16 +172,14 @@ struct Crowd {
 Crowd crowd_after(double t, const FokkerPlanckOptions& o, Draws& random) {
     const auto lattice = lattice_of(o.nodes, 1);
     return {t, walk(o.walkers, t, 40, random), lattice,
-            evolve(lattice.generator, spike_at_well(lattice), t / 1000, 1000, 1)};
+            evolve(lattice.generator, density_at_well(lattice), t / 1000, 1000, 1)};
 }
 
 void check_walkers(Findings& f, const Crowd& crowd) {
     const auto& [t, places, lattice, p] = crowd;
-    f.checks.push_back(check_mean(fmt::format("share of the walkers in the right well at t = {}", t),
-                                  (places.back() > 0).to(torch::kFloat64), share_right(lattice, p),
-                                  "a second method: the density's, by Chang-Cooper"));
-    f.checks.push_back(
-        check_mean("their mean", places.back(), moment(lattice, p, [](double x) { return x; }), "the same"));
+    f.check_mean(fmt::format("share of the walkers in the right well at t = {}", t), places.back() > 0,
+                 share_right(lattice, p), "a second method: the density's, by Chang-Cooper");
+    f.check_mean("their mean", places.back(), moment(lattice, p, [](double x) { return x; }), "the same");
 }
 
 constexpr int64_t kShown = 200;  // walkers
@@ -204,7 +188,7 @@ Exhibit settling_exhibit(const Crowd& crowd) {
     const auto& [t, places, wide, now] = crowd;
     const auto lattice = lattice_of(241, 1);
     Curve map{"", {}, {}, Mark::kHeat, {}}, dots{"", {}, {}, Mark::kDots};
-    auto p = spike_at_well(lattice);
+    auto p = density_at_well(lattice);
     const auto frames = int64_t(places.size());
     for (int64_t frame = 0; frame < frames; ++frame) {
         p = evolve(lattice.generator, p, t / double(frames * 20), 20, 1);
@@ -215,17 +199,14 @@ Exhibit settling_exhibit(const Crowd& crowd) {
         const auto some = numbers(places[size_t(frame)].narrow(0, 0, kShown));
         dots.x.insert(dots.x.end(), some.size(), time), dots.y.insert(dots.y.end(), some.begin(), some.end());
     }
-    const Panel density{"time t", "x", {map}, false, false, "density (at most 1 shown)"};
-    const Panel cloud{"time t", "x", {dots}, false, false, fmt::format("{} walkers", kShown)};
+    const Panel density{"time t", "x", {map}, "density (at most 1 shown)"};
+    const Panel cloud{"time t", "x", {dots}, fmt::format("{} walkers", kShown)};
     const auto exact = boltzmann(wide, double_well, 0.5);
-    const auto [middle, measured] = histogram(places.back(), -2, 2, 50);
     const Panel end{"x",
                     "density",
                     {{fmt::format("p(x, {})", t), wide.x, now, Mark::kLine},
-                     {fmt::format("walkers at t = {}", t), middle, measured, Mark::kPoints},
+                     histogram(fmt::format("walkers at t = {}", t), places.back(), -2, 2, 50),
                      {"exp(-2 V / sigma²) / Z", wide.x, exact, Mark::kDashed}},
-                    false,
-                    false,
                     "on the way to the steady state"};
     return {"settling",
             "All begin in the left well, which fills the right one as the slowest mode decays.",
@@ -233,35 +214,30 @@ Exhibit settling_exhibit(const Crowd& crowd) {
 }
 
 Exhibit rates_exhibit() {
-    Curve measured{"gap, measured", {}, {}, Mark::kPoints};
-    for (const double sigma : {0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2}) {
-        measured.x.push_back(2 / (sigma * sigma)), measured.y.push_back(decay_rate(lattice_of(301, sigma), 1));
-    }
-    const auto barrier = spaced(1.3, 8, 60);
+    const std::vector<double> sigmas = {0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2};
+    const auto barrier = [](double sigma) { return 2 / (sigma * sigma); };
+    const auto gap = [](double sigma) { return decay_rate(lattice_of(301, sigma), 1); };
+    const auto twice_kramers = [](double b) { return 2 * kramers(std::sqrt(2 / b)); };
     const Panel gaps{"barrier / D",
                      "rate",
-                     {{"2 x Kramers's rate", barrier,
-                       at_each(barrier, [](double b) { return 2 * kramers(std::sqrt(2 / b)); }), Mark::kLine},
-                      measured},
+                     {formula("2 x Kramers's rate", spaced(1.3, 8, 60), twice_kramers),
+                      {"gap, measured", at_each(sigmas, barrier), at_each(sigmas, gap), Mark::kPoints}},
+                     "how fast the wells exchange",
                      false,
-                     true,
-                     "how fast the wells exchange"};
+                     /*log_y=*/true};
     const auto after = [](Scheme scheme) { return spread_spike(scheme, 0.02, 0.01, 100, 1); };
     const auto x = spaced(-2, 2, 41);
     const Panel signs{
         "x",
         "p",
         {{"central differences", x, after(Scheme::kCentral)}, {"Chang-Cooper", x, after(Scheme::kChangCooper)}},
-        false,
-        false,
         "a spike at t = 1, D = 0.02, h = 0.1"};
     return {"rates",
             "Kramers's formula is for high barriers. Central differences draw probabilities below zero.",
             {"Rates and signs", {gaps, signs}}};
 }
 
-Findings run_fokker_planck(const FokkerPlanckOptions& options, uint64_t seed) {
-    FokkerPlanckOptions o = options;
+Findings run_fokker_planck(FokkerPlanckOptions o, uint64_t seed) {
     o.nodes = (o.nodes - 1) / 6 * 6 + 1;  // so that the wells and the top are nodes
     Draws random(seed);
     const Crowd crowd = crowd_after(4, o, random);

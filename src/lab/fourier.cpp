@@ -101,16 +101,15 @@ void check_heat(Findings& f, const torch::Tensor& x) {
     auto later = x;
     for (int64_t i = 0; i < kSteps; ++i) later = insulated_step(later, kRatio);
     const auto factor = 1 - 4 * kRatio * added(x, [](const torch::Tensor& k) { return (k / 2).sin().square(); });
-    f.checks.push_back({"largest error of a mode after 50 steps of explicit Euler",
-                        (modes_of(later) - modes_of(x) * factor.pow(kSteps)).abs().max().item<double>(), 0, 1e-11,
-                        "(1 - 4 r (sin²(pi i/2H) + sin²(pi j/2W)))^n; rounding"});
-    f.checks.push_back(
-        {"mean brightness after it", later.mean().item<double>(), x.mean().item<double>(), 1e-12, "nothing flows out"});
-    f.checks.push_back({"power of the modes over that of the pixels",
-                        (modes_of(x).square().sum() / x.square().sum()).item<double>(), 1, 1e-12, "Parseval"});
-    f.checks.push_back({"blurring for 1 and then for 3 against for 4",
-                        (blurred(blurred(x, 1), 3) - blurred(x, 4)).abs().max().item<double>(), 0, 1e-12,
-                        "heat is a semigroup; rounding"});
+    f.check("largest error of a mode after 50 steps of explicit Euler",
+            largest(modes_of(later) - modes_of(x) * factor.pow(kSteps)), 0, 1e-11,
+            "(1 - 4 r (sin²(pi i/2H) + sin²(pi j/2W)))^n; rounding");
+    f.check("mean brightness after it", later.mean().item<double>(), x.mean().item<double>(), 1e-12,
+            "nothing flows out");
+    f.check("power of the modes over that of the pixels",
+            (modes_of(x).square().sum() / x.square().sum()).item<double>(), 1, 1e-12, "Parseval");
+    f.check("blurring for 1 and then for 3 against for 4", largest(blurred(blurred(x, 1), 3) - blurred(x, 4)), 0, 1e-12,
+            "heat is a semigroup; rounding");
 }
 
 /// x_t of a schedule's level: [draws, H, W]
@@ -137,17 +136,16 @@ void check_noise(Findings& f, const torch::Tensor& x, const FourierOptions& o, D
         const NoiseLevel level = cosine.at(t);
         const auto power = drowned_power(x, level, o.draws, random);
         for (const int64_t ring : {int64_t(0), kBins / 2, kBins - 1}) {
-            f.checks.push_back(check_mean(fmt::format("power of ring {} of x_t, cosine schedule at t = {}", ring, t),
-                                          power.select(1, ring), expected_power(x, level)[ring].item<double>(),
-                                          "alpha² S(k) + sigma²"));
+            f.check_mean(fmt::format("power of ring {} of x_t, cosine schedule at t = {}", ring, t),
+                         power.select(1, ring), expected_power(x, level)[ring].item<double>(), "alpha² S(k) + sigma²");
         }
     }
 }
 
 Exhibit spectra_exhibit(const torch::Tensor& x, Draws& random) {
     const Schedule cosine = make_schedule({.kind = "cosine"});
-    Panel noisy{"spatial frequency, ring", "power", {}, false, true, "in noise (lines: alpha² S + sigma²)"};
-    Panel smooth{"spatial frequency, ring", "power", {}, false, true, "blurred by heat"};
+    Panel noisy{"spatial frequency, ring", "power", {}, "in noise (lines: alpha² S + sigma²)", false, /*log_y=*/true};
+    Panel smooth{"spatial frequency, ring", "power", {}, "blurred by heat", false, /*log_y=*/true};
     const auto rings = spaced(0, kBins - 1, kBins);
     for (const double t : {1.0, 200.0, 500.0, 800.0}) {
         const NoiseLevel level = cosine.at(t);
@@ -179,12 +177,12 @@ Exhibit images_exhibit(const torch::Tensor& x, Draws& random) {
             {to_bytes(torch::stack(blurs).unsqueeze(1).to(torch::kFloat32)), int64_t(heat.size())}};
 }
 
-Findings run_fourier(const FourierOptions& options, uint64_t seed) {
-    const auto x = shown_image(options);
+Findings run_fourier(FourierOptions o, uint64_t seed) {
+    const auto x = shown_image(o);
     Draws random(seed);
     Findings f;
     check_heat(f, x);
-    check_noise(f, x, options, random);
+    check_noise(f, x, o, random);
     f.exhibits = {spectra_exhibit(x, random), images_exhibit(x, random)};
     return f;
 }

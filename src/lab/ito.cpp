@@ -51,19 +51,11 @@ double mean_square(const ItoOptions& o, int64_t n, Method method) {
     return std::pow(own, double(n)) - 2 * std::pow(both, double(n)) + std::exp(2 * o.mu + o.sigma * o.sigma);
 }
 
-const std::vector<int64_t> kCounts = {2, 4, 8, 16, 32, 64};  // of steps
+const std::vector<double> kStepSizes = {1 / 2.0, 1 / 4.0, 1 / 8.0, 1 / 16.0, 1 / 32.0, 1 / 64.0};
 
-std::vector<double> step_sizes() {
-    std::vector<double> dt;
-    for (const int64_t n : kCounts) dt.push_back(1 / double(n));
-    return dt;
-}
-
-/// The order of the formula by regression over these numbers of steps.
-double expected_order(const ItoOptions& o, Method method) {
-    std::vector<double> error;
-    for (const int64_t n : kCounts) error.push_back(std::sqrt(mean_square(o, n, method)));
-    return slope(step_sizes(), error);
+/// The error of paths by the formula, in steps of this size.
+std::function<double(double)> expected_error(const ItoOptions& o, Method method) {
+    return [=](double dt) { return std::sqrt(mean_square(o, std::lround(1 / dt), method)); };
 }
 
 std::string name_of(Method method) { return method == Method::kMilstein ? "Milstein" : "Euler-Maruyama"; }
@@ -72,12 +64,12 @@ std::string name_of(Method method) { return method == Method::kMilstein ? "Milst
 /// half its relative square error.
 Mean measured_order(const ItoOptions& o, const torch::Tensor& increments, Method method) {
     const auto exact = exact_end(o, increments);
-    const auto x = doubles(step_sizes()).log();
+    const auto x = doubles(kStepSizes).log();
     const auto weights = (x - x.mean()) / (x - x.mean()).square().sum();
     double order = 0;
     auto influence = torch::zeros_like(exact);
-    for (size_t i = 0; i < kCounts.size(); ++i) {
-        const auto squares = (end_of(o, coarser(increments, kCounts[i]), method) - exact).square();
+    for (size_t i = 0; i < kStepSizes.size(); ++i) {
+        const auto squares = (end_of(o, coarser(increments, std::lround(1 / kStepSizes[i])), method) - exact).square();
         const double mean = squares.mean().item<double>(), weight = weights[int64_t(i)].item<double>();
         order += weight * std::log(mean) / 2;
         influence += weight * (squares / mean - 1) / 2;
@@ -89,27 +81,24 @@ void check_strong(Findings& f, const ItoOptions& o, const torch::Tensor& increme
     const auto exact = exact_end(o, increments);
     for (const Method method : {Method::kEulerMaruyama, Method::kMilstein}) {
         for (const int64_t n : {4, 64}) {
-            f.checks.push_back(check_mean(fmt::format("{}: mean square error of paths in {} steps", name_of(method), n),
-                                          (end_of(o, coarser(increments, n), method) - exact).square(),
-                                          mean_square(o, n, method),
-                                          "(E F²)^n - 2 (E F G)^n + (E G²)^n of one step's factors"));
+            f.check_mean(fmt::format("{}: mean square error of paths in {} steps", name_of(method), n),
+                         (end_of(o, coarser(increments, n), method) - exact).square(), mean_square(o, n, method),
+                         "(E F²)^n - 2 (E F G)^n + (E G²)^n of one step's factors");
         }
         const auto [order, standard_error] = measured_order(o, increments, method);
-        f.checks.push_back(
-            {fmt::format("{}: strong order over 2 to 64 steps", name_of(method)), order, expected_order(o, method),
-             4 * standard_error,
-             fmt::format("the regression of that formula; {} as dt -> 0", method == Method::kMilstein ? "1" : "1/2"),
-             true});
+        f.check(fmt::format("{}: strong order over 2 to 64 steps", name_of(method)), order,
+                order_of(expected_error(o, method), kStepSizes), 4 * standard_error,
+                fmt::format("the regression of that formula; {} as dt -> 0", method == Method::kMilstein ? "1" : "1/2"),
+                true);
     }
 }
 
 void check_weak(Findings& f, const ItoOptions& o, const torch::Tensor& increments) {
     const auto exact = exact_end(o, increments);
     for (const int64_t n : {4, 16, 64}) {
-        f.checks.push_back(check_mean(fmt::format("Euler-Maruyama: error of the mean in {} steps", n),
-                                      end_of(o, coarser(increments, n), Method::kEulerMaruyama) - exact,
-                                      std::pow(1 + o.mu / double(n), double(n)) - std::exp(o.mu),
-                                      "(1 + mu dt)^n - e^mu: weak order 1"));
+        f.check_mean(fmt::format("Euler-Maruyama: error of the mean in {} steps", n),
+                     end_of(o, coarser(increments, n), Method::kEulerMaruyama) - exact,
+                     std::pow(1 + o.mu / double(n), double(n)) - std::exp(o.mu), "(1 + mu dt)^n - e^mu: weak order 1");
     }
 }
 
@@ -117,40 +106,39 @@ void check_weak(Findings& f, const ItoOptions& o, const torch::Tensor& increment
 void check_integrals(Findings& f, const torch::Tensor& increments) {
     const auto path = increments.cumsum(1), before = path - increments, end = path.select(1, path.size(1) - 1);
     const auto ito = (before * increments).sum(1), stratonovich = ((before + path) / 2 * increments).sum(1);
-    f.checks.push_back(check_mean("mean of Ito's int B dB", ito, 0, "a martingale"));
-    f.checks.push_back(check_mean("mean of Stratonovich's", stratonovich, 0.5, "B² / 2"));
-    f.checks.push_back(check_mean("mean square of Ito's less (B² - 1) / 2", (ito - (end.square() - 1) / 2).square(),
-                                  0.5 / double(increments.size(1)), "dt / 2: the quadratic variation's"));
+    f.check_mean("mean of Ito's int B dB", ito, 0, "a martingale");
+    f.check_mean("mean of Stratonovich's", stratonovich, 0.5, "B² / 2");
+    f.check_mean("mean square of Ito's less (B² - 1) / 2", (ito - (end.square() - 1) / 2).square(),
+                 0.5 / double(increments.size(1)), "dt / 2: the quadratic variation's");
 }
 
 Exhibit orders_exhibit(const ItoOptions& o, const torch::Tensor& increments) {
-    Panel strong{"dt", "RMS error at t = 1", {}, true, true, "strong"},
-        weak{"dt", "error of the mean", {}, true, true, "weak"};
+    Panel strong{"dt", "RMS error at t = 1", {}, "strong", true, true};
     const auto exact = exact_end(o, increments);
-    const auto dt = step_sizes();
+    const auto error = [&](double dt, Method method) {
+        return end_of(o, coarser(increments, std::lround(1 / dt)), method) - exact;
+    };
     for (const Method method : {Method::kEulerMaruyama, Method::kMilstein}) {
-        Curve formula{name_of(method), dt, {}, Mark::kLine}, measured{"", dt, {}, Mark::kPoints};
-        for (const int64_t n : kCounts) {
-            formula.y.push_back(std::sqrt(mean_square(o, n, method)));
-            measured.y.push_back(
-                (end_of(o, coarser(increments, n), method) - exact).square().mean().sqrt().item<double>());
-        }
-        strong.curves.push_back(std::move(formula)), strong.curves.push_back(std::move(measured));
+        strong.curves.push_back(formula(name_of(method), kStepSizes, expected_error(o, method)));
+        strong.curves.push_back(measured(
+            "", kStepSizes, [&](double dt) { return error(dt, method).square().mean().sqrt().item<double>(); }));
     }
-    Curve formula{"e^mu - (1 + mu dt)^n", dt, {}, Mark::kLine}, measured{"", dt, {}, Mark::kPoints};
-    for (const int64_t n : kCounts) {
-        formula.y.push_back(std::exp(o.mu) - std::pow(1 + o.mu / double(n), double(n)));
-        measured.y.push_back(
-            (exact - end_of(o, coarser(increments, n), Method::kEulerMaruyama)).mean().abs().item<double>());
-    }
-    weak.curves = {formula, measured};
+    const Panel weak{
+        "dt",
+        "error of the mean",
+        {formula("e^mu - (1 + mu dt)^n", kStepSizes,
+                 [&](double dt) { return std::exp(o.mu) - std::pow(1 + o.mu * dt, 1 / dt); }),
+         measured("", kStepSizes,
+                  [&](double dt) { return error(dt, Method::kEulerMaruyama).mean().abs().item<double>(); })},
+        "weak",
+        true,
+        true};
     return {"orders",
             "Paths come near as sqrt(dt), expectations as dt; Milstein's term makes paths come near as dt too.",
             {"Geometric Brownian motion (lines: formulas; points: measured)", {strong, weak}}};
 }
 
-Findings run_ito(const ItoOptions& options, uint64_t seed) {
-    ItoOptions o = options;
+Findings run_ito(ItoOptions o, uint64_t seed) {
     o.paths = o.paths / 64 * 64;
     Draws random(seed);
     const auto increments = random.normal({o.paths, 64}) / 8;

@@ -64,38 +64,34 @@ void check_drag(Findings& f, const JarzynskiOptions& o, Draws& random) {
         const auto work = drag(o, speed, time, random);
         const double mean = mean_work(speed, time);
         const std::string how = fmt::format("speed {}, time {}", speed, time);
-        f.checks.push_back(check_mean("mean work of dragging, " + how, work, mean, "v² (tau + e^-tau - 1)"));
-        f.checks.push_back(check_variance("its variance, " + how, work, mean, 2 * mean, "2 <W>"));
-        if (mean < 1)
-            f.checks.push_back(
-                check_mean("mean of exp(-W), " + how, (-work).exp(), 1, "exp(-dF), dF = 0 (Jarzynski 1997)"));
+        f.check_mean("mean work of dragging, " + how, work, mean, "v² (tau + e^-tau - 1)");
+        f.check_variance("its variance, " + how, work, mean, 2 * mean, "2 <W>");
+        if (mean < 1) f.check_mean("mean of exp(-W), " + how, (-work).exp(), 1, "exp(-dF), dF = 0 (Jarzynski 1997)");
     }
     // Crooks: E_F[1(W > a) exp(-W)] = exp(-dF) P_R(-W > a), of which the right side is known.
     const auto there = drag(o, 1, 1, random);
     const double gentle = mean_work(1, 1);
     for (const double a : {-0.5, 0.5}) {
-        f.checks.push_back(check_mean(fmt::format("Crooks: mean of exp(-W) where W > {}, speed 1, time 1", a),
-                                      (there > a).to(torch::kFloat64) * (-there).exp(),
-                                      normal_cdf(-(a + gentle) / std::sqrt(2 * gentle)),
-                                      "P(-W > a) of the way back (Crooks 1999)"));
+        f.check_mean(fmt::format("Crooks: mean of exp(-W) where W > {}, speed 1, time 1", a),
+                     (there > a) * (-there).exp(), normal_cdf(-(a + gentle) / std::sqrt(2 * gentle)),
+                     "P(-W > a) of the way back (Crooks 1999)");
     }
     const double speed = std::sqrt(8 / mean_work(1, 1));
     const auto work = drag(o, speed, 1, random);
-    f.checks.push_back(check_mean("share of paths with W < 0 where <W> = 8", (work < 0).to(torch::kFloat64),
-                                  normal_cdf(-2), "Phi(-<W> / sqrt(2 <W>))"));
+    f.check_mean("share of paths with W < 0 where <W> = 8", work < 0, normal_cdf(-2), "Phi(-<W> / sqrt(2 <W>))");
     const auto batches = (-work.narrow(0, 0, o.paths / 100 * 100).view({-1, 100})).exp().mean(1).log().neg();
-    f.checks.push_back(check_true("100 paths miss dF = 0 by more than 1 there, most of the time",
-                                  batches.median().item<double>() > 1, "about e^8 paths are needed (Jarzynski 2006)"));
+    f.check_true("100 paths miss dF = 0 by more than 1 there, most of the time", batches.median().item<double>() > 1,
+                 "about e^8 paths are needed (Jarzynski 2006)");
 }
 
 void check_stiffness(Findings& f, const JarzynskiOptions& o, Draws& random) {
     const double factor = std::sqrt(0.5);  // exp(-dF), dF = log(2) / 2
     const auto at_once = stiffen(o, 1, 2, 0, random), slow = stiffen(o, 1, 2, 5, random);
-    f.checks.push_back(check_mean("mean work of stiffness 1 to 2 at once", at_once, 0.5, "<x²> / 2"));
-    f.checks.push_back(check_mean("mean of exp(-W), at once", (-at_once).exp(), factor, "exp(-dF) = sqrt(1/2)"));
-    f.checks.push_back(check_mean("mean of exp(-W), in a time of 5", (-slow).exp(), factor, "exp(-dF) = sqrt(1/2)"));
-    f.checks.push_back(check_mean("mean of exp(-W) on the way back, in a time of 5",
-                                  (-stiffen(o, 2, 1, 5, random)).exp(), 1 / factor, "exp(dF) = sqrt(2)"));
+    f.check_mean("mean work of stiffness 1 to 2 at once", at_once, 0.5, "<x²> / 2");
+    f.check_mean("mean of exp(-W), at once", (-at_once).exp(), factor, "exp(-dF) = sqrt(1/2)");
+    f.check_mean("mean of exp(-W), in a time of 5", (-slow).exp(), factor, "exp(-dF) = sqrt(1/2)");
+    f.check_mean("mean of exp(-W) on the way back, in a time of 5", (-stiffen(o, 2, 1, 5, random)).exp(), 1 / factor,
+                 "exp(dF) = sqrt(2)");
 }
 
 double log_target(double x) { return -2 * double_well(x); }
@@ -125,30 +121,27 @@ double effective_share(const torch::Tensor& log_weights) {
 }
 
 void check_annealing(Findings& f, const JarzynskiOptions& o, Draws& random) {
-    f.checks.push_back({"partition function of the double well by quadrature",
-                        integral([](double x) { return std::exp(log_target(x)); }, -3, 3), kPartition, 1e-6,
-                        "tests/golden/double_well.py"});
+    f.check("partition function of the double well by quadrature",
+            integral([](double x) { return std::exp(log_target(x)); }, -3, 3), kPartition, 1e-6,
+            "tests/golden/double_well.py");
     for (const int64_t rungs : {1, 20}) {
         const auto weight = annealed_weights(o.paths / 2, rungs, random);
-        f.checks.push_back(check_mean(fmt::format("the same by annealed importance sampling, {} rungs", rungs),
-                                      std::sqrt(2 * pi) * weight.exp(), kPartition, "the same number (Neal 1998)"));
+        f.check_mean(fmt::format("the same by annealed importance sampling, {} rungs", rungs),
+                     std::sqrt(2 * pi) * weight.exp(), kPartition, "the same number (Neal 1998)");
     }
 }
 
 Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
-    Panel laws{"work W", "density", {}, false, false, "dragged at speed 1 (points: measured)"};
+    Panel laws{"work W", "density", {}, "dragged at speed 1 (points: measured)"};
     for (const double time : {1.0, 5.0}) {
-        const double mean = mean_work(1, time), std = std::sqrt(2 * mean);
-        const auto x = spaced(mean - 4 * std, mean + 4 * std, 161);
-        const auto [middle, density] = histogram(drag(o, 1, time, random), x.front(), x.back(), 40);
-        laws.curves.push_back(
-            {fmt::format("time {}: N(<W>, 2 <W>)", time), x,
-             at_each(
-                 x, [=](double w) { return std::exp(-std::pow((w - mean) / std, 2) / 2) / (std * std::sqrt(2 * pi)); }),
-             Mark::kLine});
-        laws.curves.push_back({"", middle, density, Mark::kPoints});
+        const double mean = mean_work(1, time), std = std::sqrt(2 * mean), low = mean - 4 * std, high = mean + 4 * std;
+        const auto normal = [=](double w) {
+            return std::exp(-std::pow((w - mean) / std, 2) / 2) / (std * std::sqrt(2 * pi));
+        };
+        laws.curves.push_back(formula(fmt::format("time {}: N(<W>, 2 <W>)", time), spaced(low, high, 161), normal));
+        laws.curves.push_back(histogram("", drag(o, 1, time, random), low, high, 40));
     }
-    Panel estimates{"paths", "estimate of dF (0 is right)", {}, true, false, "-log mean exp(-W)"};
+    Panel estimates{"paths", "estimate of dF (0 is right)", {}, "-log mean exp(-W)", /*log_x=*/true};
     for (const double mean : {0.5, 2.0, 8.0}) {
         const auto work = drag(o, std::sqrt(mean / mean_work(1, 1)), 1, random);
         Curve curve{fmt::format("<W> = {}", mean), {}, {}};
@@ -158,12 +151,13 @@ Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
         }
         estimates.curves.push_back(std::move(curve));
     }
-    Panel rungs{"rungs of the ladder", "effective share of the paths", {}, true, false, "annealed importance sampling"};
-    Curve share{"N(0, 1) to the double well", {}, {}};
-    for (const int64_t count : {1, 2, 5, 10, 20, 50, 100}) {
-        share.x.push_back(double(count)), share.y.push_back(effective_share(annealed_weights(4000, count, random)));
-    }
-    rungs.curves = {share};
+    const auto share = [&](double rungs) { return effective_share(annealed_weights(4000, int64_t(rungs), random)); };
+    const std::vector<double> counts = {1, 2, 5, 10, 20, 50, 100};
+    const Panel rungs{"rungs of the ladder",
+                      "effective share of the paths",
+                      {{"N(0, 1) to the double well", counts, at_each(counts, share)}},
+                      "annealed importance sampling",
+                      /*log_x=*/true};
     return {
         "work",
         "Fast work is wide; the mean of exp(-W) then hangs on paths that are hardly ever seen. Many small steps, as in "
@@ -171,7 +165,7 @@ Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
         {"Work and free energy", {laws, estimates, rungs}}};
 }
 
-Findings run_jarzynski(const JarzynskiOptions& o, uint64_t seed) {
+Findings run_jarzynski(JarzynskiOptions o, uint64_t seed) {
     Draws random(seed);
     Findings f;
     check_drag(f, o, random);

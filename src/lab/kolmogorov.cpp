@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "lab/experiments.hpp"
 #include "lab/lattice.hpp"
@@ -25,29 +26,17 @@ double flat(double) { return 0; }
 std::vector<double> backward(const Lattice& lattice, const std::function<double(double)>& end,
                              const std::function<double(double)>& kill, double t, int64_t steps) {
     Tridiagonal generator = lattice.generator.transposed();
-    std::vector<double> u;
-    for (size_t i = 0; i < lattice.x.size(); ++i) {
-        generator.diagonal[i] -= kill(lattice.x[i]);
-        u.push_back(end(lattice.x[i]));
-    }
-    return evolve(generator, u, t / double(steps), steps, 0.5);
-}
-
-double at(const Lattice& lattice, const std::vector<double>& u, double x) {
-    return u[size_t(std::lround((x - lattice.x.front()) / lattice.h))];
+    for (size_t i = 0; i < lattice.x.size(); ++i) generator.diagonal[i] -= kill(lattice.x[i]);
+    return evolve(generator, at_each(lattice.x, end), t / double(steps), steps, 0.5);
 }
 
 /// <u(T - t), p(t)> at ten times on the way, each equation by its own steps of implicit Euler.
 void check_duality(Findings& f) {
     const auto lattice = make_lattice(double_well, 0.5, -3, 3, 301);
     const auto inner = [](const std::vector<double>& u, const std::vector<double>& p) {
-        double sum = 0;
-        for (size_t i = 0; i < u.size(); ++i) sum += u[i] * p[i];
-        return sum;
+        return std::inner_product(u.begin(), u.end(), p.begin(), 0.0);
     };
-    std::vector<double> p(lattice.x.size(), 0), u;
-    p[100] = 1;
-    for (const double x : lattice.x) u.push_back(std::sin(x) + (x > 0 ? 1 : 0));
+    const auto p = lattice.spike(-1), u = at_each(lattice.x, [](double x) { return std::sin(x) + (x > 0 ? 1 : 0); });
     constexpr int64_t kSteps = 100;
     const double first = inner(evolve(lattice.generator.transposed(), u, 0.02, kSteps, 1), p);
     double largest = 0;
@@ -56,22 +45,19 @@ void check_duality(Findings& f) {
         const auto rest = evolve(lattice.generator.transposed(), u, 0.02, kSteps - i * kSteps / 10, 1);
         largest = std::max(largest, std::abs(inner(rest, now) - first));
     }
-    f.checks.push_back({"largest change of <u(T - t), p(t)> on the way", largest, 0, 1e-12,
-                        "d/dt <u, p> = <u, A p> - <A^T u, p> = 0; rounding"});
+    f.check("largest change of <u(T - t), p(t)> on the way", largest, 0, 1e-12,
+            "d/dt <u, p> = <u, A p> - <A^T u, p> = 0; rounding");
 }
 
 void check_committor(Findings& f) {
     const auto lattice = make_lattice(double_well, 0.5, -1, 1, 401);
     Tridiagonal generator = lattice.generator.transposed();
-    std::vector<double> ends(lattice.x.size(), 0);
-    generator.upper.front() = 0, generator.diagonal.front() = 1;
-    generator.lower.back() = 0, generator.diagonal.back() = 1;
-    ends.back() = 1;
-    const auto u = generator.solve(ends);
+    generator.hold(lattice.node_at(-1));
+    generator.hold(lattice.node_at(1));
+    const auto u = generator.solve(lattice.spike(1));
     const auto weight = [](double x) { return std::exp(2 * double_well(x)); };
-    f.checks.push_back({"P(1 before -1) from -1/2 in the double well, sigma 1", at(lattice, u, -0.5),
-                        integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5,
-                        "int e^(2V/sigma²), quadrature; h²"});
+    f.check("P(1 before -1) from -1/2 in the double well, sigma 1", u[lattice.node_at(-0.5)],
+            integral(weight, -1, -0.5) / integral(weight, -1, 1), 1e-5, "int e^(2V/sigma²), quadrature; h²");
 }
 
 /// E cos X_t of dX = -X dt + dW from x.
@@ -83,13 +69,13 @@ void check_cosine(Findings& f, const KolmogorovOptions& o, Draws& random) {
         lattice, [](double x) { return std::cos(x); }, flat, 1, 400);
     const double h2 = lattice.h * lattice.h;
     for (const double x : {0.0, 1.0}) {
-        f.checks.push_back({fmt::format("E cos X_1 from {} of dX = -X dt + dW, by the equation", x), at(lattice, u, x),
-                            exact_cosine(x, 1), 0.5 * h2, "cos(x e^-t) exp(-v/2), v = (1 - e^-2t) / 2; h²"});
+        f.check(fmt::format("E cos X_1 from {} of dX = -X dt + dW, by the equation", x), u[lattice.node_at(x)],
+                exact_cosine(x, 1), 0.5 * h2, "cos(x e^-t) exp(-v/2), v = (1 - e^-2t) / 2; h²");
     }
     const double decay = std::exp(-0.01), std = std::sqrt((1 - decay * decay) / 2);
     auto x = torch::ones({o.paths}, torch::kFloat64);
     for (int i = 0; i < 100; ++i) x = decay * x + std * random.normal({o.paths});
-    f.checks.push_back(check_mean("the same from 1, by paths", x.cos(), exact_cosine(1, 1), "the same formula"));
+    f.check_mean("the same from 1, by paths", x.cos(), exact_cosine(1, 1), "the same formula");
 }
 
 /// E exp(-w^2 / 2 int_0^1 B^2 dt): paths that die at a rate (w x)^2 / 2.
@@ -104,41 +90,36 @@ void check_feynman_kac(Findings& f, const KolmogorovOptions& o, Draws& random) {
         const double expected = 1 / std::sqrt(std::cosh(w));
         const auto u = backward(
             lattice, [](double) { return 1.0; }, [=](double x) { return w * w * x * x / 2; }, 1, 400);
-        f.checks.push_back({fmt::format("E exp(-w²/2 int B²) for w = {}, by the equation", w), at(lattice, u, 0),
-                            expected, 0.5 * lattice.h * lattice.h, "1 / sqrt(cosh w) (Cameron & Martin); h²"});
-        f.checks.push_back(check_mean(fmt::format("the same, by paths, for w = {}", w), (-w * w / 2 * area).exp(),
-                                      expected, "the same formula"));
+        f.check(fmt::format("E exp(-w²/2 int B²) for w = {}, by the equation", w), u[lattice.node_at(0)], expected,
+                0.5 * lattice.h * lattice.h, "1 / sqrt(cosh w) (Cameron & Martin); h²");
+        f.check_mean(fmt::format("the same, by paths, for w = {}", w), (-w * w / 2 * area).exp(), expected,
+                     "the same formula");
     }
 }
 
 Exhibit cosine_exhibit() {
-    const auto lattice = make_lattice(bowl, 0.5, -8, 8, 801);
-    Panel panel{"x at the beginning", "E cos X_t", {}};
-    const auto x = spaced(-6, 6, 25), fine = spaced(-6, 6, 241);
+    const auto lattice = make_lattice(bowl, 0.5, -8, 8, 801), middle = make_lattice(double_well, 0.5, -3, 3, 601);
+    const auto cosine = [](double x) { return std::cos(x); };
+    const auto is_right = [](double x) { return x > 0 ? 1.0 : 0.0; };
+    Panel waves{"x at the beginning", "E cos X_t", {}, "dX = -X dt + dW (lines: formula)"};
+    Panel chances{"x at the beginning", "P(X_t > 0)", {}, "double well, sigma = 1"};
     for (const double t : {0.1, 0.5, 1.0, 3.0}) {
-        const auto u = backward(
-            lattice, [](double at) { return std::cos(at); }, flat, t, 400);
-        panel.curves.push_back({fmt::format("t = {}", t), fine,
-                                at_each(fine, [=](double at) { return exact_cosine(at, t); }), Mark::kLine});
-        panel.curves.push_back({"", x, at_each(x, [&](double start) { return at(lattice, u, start); }), Mark::kPoints});
+        const auto u = backward(lattice, cosine, flat, t, 400);
+        waves.curves.push_back(
+            formula(fmt::format("t = {}", t), spaced(-6, 6, 241), [=](double x) { return exact_cosine(x, t); }));
+        waves.curves.push_back(measured("", spaced(-6, 6, 25), [&](double x) { return u[lattice.node_at(x)]; }));
     }
-    const auto middle = make_lattice(double_well, 0.5, -3, 3, 601);
-    Panel chances{"x at the beginning", "P(X_t > 0)", {}, false, false, "double well, sigma = 1"};
     for (const double t : {0.1, 1.0, 5.0, 20.0}) {
-        chances.curves.push_back({fmt::format("t = {}", t), middle.x,
-                                  backward(
-                                      middle, [](double at) { return at > 0 ? 1.0 : 0.0; }, flat, t, 2000),
-                                  Mark::kLine});
+        chances.curves.push_back(
+            {fmt::format("t = {}", t), middle.x, backward(middle, is_right, flat, t, 2000), Mark::kLine});
     }
-    panel.title = "dX = -X dt + dW (lines: formula)";
     return {"expectations",
             "The backward equation carries what is expected at the end back to the beginning, until it "
             "forgets where one began.",
-            {"The backward equation", {panel, chances}}};
+            {"The backward equation", {waves, chances}}};
 }
 
-Findings run_kolmogorov(const KolmogorovOptions& options, uint64_t seed) {
-    KolmogorovOptions o = options;
+Findings run_kolmogorov(KolmogorovOptions o, uint64_t seed) {
     o.nodes = (o.nodes - 1) / 16 * 16 + 1;  // so that whole numbers are nodes
     Draws random(seed);
     Findings f;

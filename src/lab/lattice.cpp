@@ -61,6 +61,8 @@ std::vector<double> Tridiagonal::solve(const std::vector<double>& x) const {
     return y;
 }
 
+void Tridiagonal::hold(size_t row) { lower[row] = upper[row] = 0, diagonal[row] = 1; }
+
 torch::Tensor Tridiagonal::dense() const {
     const auto n = int64_t(size());
     auto matrix = torch::zeros({n, n}, torch::kFloat64);
@@ -71,6 +73,14 @@ torch::Tensor Tridiagonal::dense() const {
         if (i + 1 < n) at[i][i + 1] = upper[size_t(i)];
     }
     return matrix;
+}
+
+size_t Lattice::node_at(double place) const { return size_t(std::lround((place - x.front()) / h)); }
+
+std::vector<double> Lattice::spike(double place, double mass) const {
+    std::vector<double> p(x.size(), 0);
+    p[node_at(place)] = mass;
+    return p;
 }
 
 Lattice make_lattice(const std::function<double(double)>& potential, double diffusion, double low, double high,

@@ -18,6 +18,8 @@ struct Tridiagonal {
     std::vector<double> times(const std::vector<double>& x) const;
     /// The y with this times y = x (Thomas's algorithm).
     std::vector<double> solve(const std::vector<double>& x) const;
+    /// Makes a row that of the identity, so that the value there is given.
+    void hold(size_t row);
     torch::Tensor dense() const;  ///< float64 [n, n]
 };
 
@@ -28,6 +30,10 @@ struct Lattice {
     double h = 0;
     /// dp/dt = generator p: the Fokker-Planck equation; its transpose is the backward equation's.
     Tridiagonal generator;
+
+    size_t node_at(double place) const;  ///< the nearest
+    /// Nothing but this mass at the node nearest to a place.
+    std::vector<double> spike(double place, double mass = 1) const;
 };
 
 /// chang_cooper: rates D / h^2 B(+-dV / D), B(z) = z / (e^z - 1) (Chang & Cooper 1970, J. Comput. Phys. 6, 1;

@@ -27,18 +27,7 @@ Mean mean_of(const torch::Tensor& numbers) {
     return {x.mean().item<double>(), x.std().item<double>() / std::sqrt(double(x.numel()))};
 }
 
-Check check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source) {
-    const auto [value, standard_error] = mean_of(numbers);
-    return {std::move(what), value, expected, 4 * standard_error, std::move(source), /*is_random=*/true};
-}
-
-Check check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected, std::string source) {
-    return check_mean(std::move(what), (numbers - mean).square(), expected, std::move(source));
-}
-
-Check check_true(std::string what, bool is_true, std::string source) {
-    return {std::move(what), double(is_true), 1, 0, std::move(source)};
-}
+double largest(const torch::Tensor& numbers) { return numbers.abs().max().item<double>(); }
 
 torch::Tensor doubles(const std::vector<double>& values) { return torch::tensor(values, torch::kFloat64); }
 
@@ -52,6 +41,10 @@ double slope(const std::vector<double>& x, const std::vector<double>& y) {
     }
     const double n = double(x.size());
     return (n * sum_xy - sum_x * sum_y) / (n * sum_xx - sum_x * sum_x);
+}
+
+double order_of(const std::function<double(double)>& error, const std::vector<double>& steps) {
+    return slope(steps, at_each(steps, error));
 }
 
 double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
@@ -84,9 +77,18 @@ std::vector<double> at_each(const std::vector<double>& x, const std::function<do
     return result;
 }
 
-std::vector<double> numbers(const torch::Tensor& tensor) {
-    const auto flat = tensor.to(torch::kFloat64).contiguous();
-    return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+Curve formula(std::string name, const std::vector<double>& x, const std::function<double(double)>& f) {
+    return {std::move(name), x, at_each(x, f), Mark::kLine};
+}
+
+Curve measured(std::string name, const std::vector<double>& x, const std::function<double(double)>& f) {
+    return {std::move(name), x, at_each(x, f), Mark::kPoints};
+}
+
+Curve histogram(std::string name, const torch::Tensor& numbers, double low, double high, int64_t bins) {
+    const double width = (high - low) / double(bins);
+    const auto density = torch::histc(numbers, bins, low, high) / (double(numbers.numel()) * width);
+    return {std::move(name), spaced(low + width / 2, high - width / 2, bins), diffuse::numbers(density), Mark::kPoints};
 }
 
 Curve paths_curve(const std::string& name, const std::vector<double>& times, const torch::Tensor& values) {
@@ -98,13 +100,6 @@ Curve paths_curve(const std::string& name, const std::vector<double>& times, con
         curve.y.insert(curve.y.end(), y.begin(), y.end()), curve.y.push_back(gap);
     }
     return curve;
-}
-
-std::pair<std::vector<double>, std::vector<double>> histogram(const torch::Tensor& numbers, double low, double high,
-                                                              int64_t bins) {
-    const double width = (high - low) / double(bins);
-    const auto counts = torch::histc(numbers, bins, low, high);
-    return {spaced(low + width / 2, high - width / 2, bins), lab::numbers(counts / (double(numbers.numel()) * width))};
 }
 
 }  // namespace diffuse::lab

@@ -33,14 +33,12 @@ void check_forward(Findings& f, const OuOptions& o, Draws& random) {
     const auto x = euler_maruyama(o, kStart, dt, 100, random);
     const double mean = kStart * std::pow(1 - o.theta * dt, 100);
     const double own = o.sigma * o.sigma / (2 * o.theta - o.theta * o.theta * dt);
-    f.checks.push_back(
-        check_mean("mean at theta t = 1, from X = 2", x, mean, "x (1 - theta dt)^n, near x exp(-theta t)"));
-    f.checks.push_back(check_variance("variance there", x, mean, own * (1 - std::pow(1 - o.theta * dt, 200)),
-                                      "sigma² / (2 theta - theta² dt) (1 - (1 - theta dt)^2n)"));
+    f.check_mean("mean at theta t = 1, from X = 2", x, mean, "x (1 - theta dt)^n, near x exp(-theta t)");
+    f.check_variance("variance there", x, mean, own * (1 - std::pow(1 - o.theta * dt, 200)),
+                     "sigma² / (2 theta - theta² dt) (1 - (1 - theta dt)^2n)");
     const double limit = o.sigma * o.sigma / (2 * o.theta - o.theta * o.theta * long_dt);
-    f.checks.push_back(check_variance("stationary variance of Euler-Maruyama at theta dt = 0.2",
-                                      euler_maruyama(o, 0, long_dt, 100, random), 0, limit,
-                                      "sigma² / (2 theta - theta² dt)"));
+    f.check_variance("stationary variance of Euler-Maruyama at theta dt = 0.2",
+                     euler_maruyama(o, 0, long_dt, 100, random), 0, limit, "sigma² / (2 theta - theta² dt)");
 }
 
 /// Data in one dimension, of two modes.
@@ -73,10 +71,9 @@ std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch
 
 void check_reverse(Findings& f, const torch::Tensor& x) {
     const double mean = 0.4, variance = 0.0625 + 0.3 * 0.7 * 4;
-    f.checks.push_back(check_mean("mean of the reverse SDE's end", x, mean, "0.7 - 0.3, the data's"));
-    f.checks.push_back(check_variance("its variance", x, mean, variance, "s² + 4 w (1 - w), the data's"));
-    f.checks.push_back(check_mean("share of it above 0", (x > 0).to(torch::kFloat64),
-                                  0.7 * normal_cdf(4) + 0.3 * normal_cdf(-4), "the data's"));
+    f.check_mean("mean of the reverse SDE's end", x, mean, "0.7 - 0.3, the data's");
+    f.check_variance("its variance", x, mean, variance, "s² + 4 w (1 - w), the data's");
+    f.check_mean("share of it above 0", x > 0, 0.7 * normal_cdf(4) + 0.3 * normal_cdf(-4), "the data's");
 }
 
 /// In one dimension the flow ODE keeps the order of points, so that each stays at its quantile.
@@ -84,9 +81,9 @@ void check_flow(Findings& f, const Schedule& vp) {
     const auto x = torch::linspace(-2, 2, 41, torch::kFloat64).unsqueeze(1);
     const auto start = vp.at(1000);
     const auto end = make_solver("dopri5", {.tolerance = 1e-9})->step(mixture_denoiser(two_modes()), x, start, {}, {});
-    f.checks.push_back({"largest change of a quantile along the flow ODE, from t = 1 to data",
-                        (cdf(two_modes(), end, {}) - cdf(two_modes(), x, start)).abs().max().item<double>(), 0, 1e-6,
-                        "F_0(x_0) = F_1(x_1): no flow passes itself; dopri5's tolerance"});
+    f.check("largest change of a quantile along the flow ODE, from t = 1 to data",
+            largest(cdf(two_modes(), end, {}) - cdf(two_modes(), x, start)), 0, 1e-6,
+            "F_0(x_0) = F_1(x_1): no flow passes itself; dopri5's tolerance");
 }
 
 /// The first paths of states from t = 1 to 0.
@@ -99,19 +96,15 @@ Curve first_paths(const std::string& name, const std::vector<torch::Tensor>& sta
 Exhibit reverse_exhibit(const Schedule& vp, const std::vector<torch::Tensor>& states, Draws& random) {
     const auto ends = torch::linspace(-2, 2, 33, torch::kFloat64).unsqueeze(1);
     const auto flow = walk_back(vp, 0, ends, int64_t(states.size()) - 1, random);
-    const Panel sde{
-        "time t (noise at 1, data at 0)", "x", {first_paths("40 paths", states, 40)}, false, false, "reverse SDE"};
-    const Panel ode{
-        "time t (noise at 1, data at 0)", "x", {first_paths("33 points", flow, 33)}, false, false, "flow ODE"};
+    const std::string time = "time t (noise at 1, data at 0)";
+    const Panel sde{time, "x", {first_paths("40 paths", states, 40)}, "reverse SDE"};
+    const Panel ode{time, "x", {first_paths("33 points", flow, 33)}, "flow ODE"};
     const auto x = spaced(-2, 2, 201);
-    const auto at = doubles(x).unsqueeze(1);
-    const auto [middle, density] = histogram(states.back(), -2, 2, 80);
+    const auto density = mixture_log_density(two_modes(), doubles(x).unsqueeze(1)).exp();
     const Panel end{"x",
                     "density",
-                    {{"the data's density", x, numbers(mixture_log_density(two_modes(), at).exp()), Mark::kLine},
-                     {"ends of the reverse SDE", middle, density, Mark::kPoints}},
-                    false,
-                    false,
+                    {{"the data's density", x, numbers(density), Mark::kLine},
+                     histogram("ends of the reverse SDE", states.back(), -2, 2, 80)},
                     "what comes out"};
     return {
         "reverse",
@@ -121,22 +114,19 @@ Exhibit reverse_exhibit(const Schedule& vp, const std::vector<torch::Tensor>& st
 }
 
 Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
-    Curve measured{"measured", {}, {}, Mark::kPoints};
-    const auto steps = spaced(0.05, 1.2, 47);
-    for (const double step : {0.1, 0.3, 0.5, 0.7, 0.9, 1.1}) {
-        measured.x.push_back(step);
+    const auto ratio = [&](double step) {
         const auto x = euler_maruyama(o, 0, step / o.theta, 120, random);
-        measured.y.push_back(x.square().mean().item<double>() * 2 * o.theta / (o.sigma * o.sigma));
-    }
+        return x.square().mean().item<double>() * 2 * o.theta / (o.sigma * o.sigma);
+    };
     const Panel panel{
         "theta dt",
         "variance / exact variance",
-        {{"1 / (1 - theta dt / 2)", steps, at_each(steps, [](double s) { return 1 / (1 - s / 2); }), Mark::kLine},
-         measured}};
+        {formula("1 / (1 - theta dt / 2)", spaced(0.05, 1.2, 47), [](double step) { return 1 / (1 - step / 2); }),
+         measured("measured", {0.1, 0.3, 0.5, 0.7, 0.9, 1.1}, ratio)}};
     return {"bias", "Long steps of Euler-Maruyama end in a law that is too wide.", {"Euler-Maruyama's bias", {panel}}};
 }
 
-Findings run_ou(const OuOptions& o, uint64_t seed) {
+Findings run_ou(OuOptions o, uint64_t seed) {
     Draws random(seed);
     const Schedule vp = make_schedule({.kind = "vp"});
     Findings f;

@@ -1,6 +1,7 @@
 #include "diffuse/lab/report.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,14 +16,15 @@ namespace {
 
 constexpr uintmax_t kMaxBytes = 64 << 20;
 constexpr const char* kTitle = "diffuse lab: experiments with diffusion, each checked against its formula";
+constexpr const char* kTolerances =
+    "A tolerance is that of rounding or of the scheme's next term, as the source says, or four standard errors (s.e.) "
+    "of what was drawn.";
+
+const Experiment& experiment_of(const Outcome& outcome) { return look_up("experiment", experiments(), outcome.name); }
 
 /// The number of letters, of which some take several bytes.
 size_t width(const std::string& text) {
     return size_t(std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
-std::string padded(const std::string& text, size_t columns) {
-    return text + std::string(columns > width(text) ? columns - width(text) : 0, ' ');
 }
 
 std::string tolerance_text(const Check& check) {
@@ -46,11 +48,12 @@ std::string summary(const std::vector<Check>& checks) {
                        failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
 }
 
-/// "`nodes=64`, `ratio=0.4`, `--seed 0`"
-std::string settings_text(const Outcome& outcome) {
-    std::string text;
-    for (const auto& [key, value] : outcome.settings.items()) text += fmt::format("`{}={}`, ", key, value.dump());
-    return text + fmt::format("`--seed {}`", outcome.seed);
+/// "In the code: `src/lab/heat.cpp`. Done with `nodes=64`, `ratio=0.4`, `--seed 0`."
+std::string origin_text(const Outcome& outcome) {
+    std::string settings;
+    for (const auto& [key, value] : outcome.settings.items()) settings += fmt::format("`{}={}`, ", key, value.dump());
+    return fmt::format("In the code: `{}`. Done with {}`--seed {}`.", fmt::join(experiment_of(outcome).code, "`, `"),
+                       settings, outcome.seed);
 }
 
 /// A paragraph's words in backticks as code.
@@ -58,12 +61,8 @@ std::string with_code(const std::string& text) {
     std::string result;
     bool inside = false;
     for (const char c : html_text(text)) {
-        if (c != '`') {
-            result += c;
-            continue;
-        }
-        result += inside ? "</code>" : "<code>";
-        inside = !inside;
+        if (c == '`') inside = !inside;
+        result += c != '`' ? std::string(1, c) : inside ? "<code>" : "</code>";
     }
     return result;
 }
@@ -99,17 +98,13 @@ std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, 
 }
 
 std::string html_section(const Outcome& outcome, const std::filesystem::path& folder) {
-    const Experiment& experiment = look_up("experiment", experiments(), outcome.name);
+    const Experiment& experiment = experiment_of(outcome);
     std::string text =
         fmt::format("<h2 id=\"{0}\">{0}</h2>\n<p><em>{1}</em></p>\n", outcome.name, html_text(experiment.about));
     for (const auto& paragraph : experiment.story) text += fmt::format("<p>{}</p>\n", with_code(paragraph));
     for (const auto& exhibit : outcome.findings.exhibits) text += html_exhibit(outcome.name, exhibit, folder);
     text += html_table(outcome.findings.checks);
-    std::string code;
-    for (const auto& file : experiment.code)
-        code += fmt::format("{}<code>{}</code>", code.empty() ? "" : ", ", html_text(file));
-    return text + fmt::format("<p>{}. In the code: {}. Done with {}.</p>\n", summary(outcome.findings.checks), code,
-                              with_code(settings_text(outcome)));
+    return text + fmt::format("<p>{}. {}</p>\n", summary(outcome.findings.checks), with_code(origin_text(outcome)));
 }
 
 /// A paragraph on lines of at most 118 columns.
@@ -134,11 +129,10 @@ std::string cell(const std::string& text) {
 }
 
 std::string markdown_section(const Outcome& outcome) {
-    const Experiment& experiment = look_up("experiment", experiments(), outcome.name);
-    std::string text = fmt::format("## {}\n\n", outcome.name), code;
+    const Experiment& experiment = experiment_of(outcome);
+    std::string text = fmt::format("## {}\n\n", outcome.name);
     for (const auto& paragraph : experiment.story) text += wrapped(paragraph) + "\n";
-    for (const auto& file : experiment.code) code += fmt::format("{}`{}`", code.empty() ? "" : ", ", file);
-    text += wrapped(fmt::format("In the code: {}. Done with {}.", code, settings_text(outcome))) + "\n";
+    text += wrapped(origin_text(outcome)) + "\n";
     for (const auto& setting : experiment.settings) {
         text += wrapped(fmt::format("* `{}`: {} ({})", setting.key, setting.meaning, setting.expected));
     }
@@ -172,10 +166,9 @@ std::vector<std::string> save_exhibits(const std::filesystem::path& folder, cons
 }
 
 nlohmann::ordered_json to_json(const Outcome& outcome) {
-    nlohmann::ordered_json json = {
-        {"name", outcome.name},         {"about", look_up("experiment", experiments(), outcome.name).about},
-        {"settings", outcome.settings}, {"seed", outcome.seed},
-        {"seconds", outcome.seconds},   {"checks", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json json = {{"name", outcome.name},         {"about", experiment_of(outcome).about},
+                                   {"settings", outcome.settings}, {"seed", outcome.seed},
+                                   {"seconds", outcome.seconds},   {"checks", nlohmann::ordered_json::array()}};
     for (const auto& check : outcome.findings.checks) {
         json["checks"].push_back({{"what", check.what},
                                   {"measured", number(check.measured)},
@@ -193,24 +186,23 @@ nlohmann::ordered_json to_json(const Outcome& outcome) {
 std::string to_table(const Outcome& outcome) {
     size_t columns = 4;
     for (const auto& check : outcome.findings.checks) columns = std::max(columns, width(check.what));
-    std::string text = fmt::format("{}: {}, {:.1f} s\n       {}  {:>12}  {:>12}  {:>8}  {:<18}  {}\n", outcome.name,
-                                   summary(outcome.findings.checks), outcome.seconds, padded("what", columns),
-                                   "measured", "expected", "error", "tolerance", "source");
+    std::string text = fmt::format("{}: {}, {:.1f} s\n       {:<{}}  {:>12}  {:>12}  {:>8}  {:<18}  {}\n", outcome.name,
+                                   summary(outcome.findings.checks), outcome.seconds, "what", columns, "measured",
+                                   "expected", "error", "tolerance", "source");
     for (const auto& check : outcome.findings.checks) {
-        text += fmt::format("{}  {}  {:>12.6g}  {:>12.6g}  {:>8.1e}  {:<18}  {}\n", check.holds() ? "holds" : "FAILS",
-                            padded(check.what, columns), check.measured, check.expected, check.error(),
-                            tolerance_text(check), check.source);
+        text += fmt::format("{}  {:<{}}  {:>12.6g}  {:>12.6g}  {:>8.1e}  {:<18}  {}\n",
+                            check.holds() ? "holds" : "FAILS", check.what, columns, check.measured, check.expected,
+                            check.error(), tolerance_text(check), check.source);
     }
     return text;
 }
 
 std::string to_markdown(const std::vector<Outcome>& outcomes) {
     std::string text = "# The lab\n\n";
-    text += wrapped(
+    text += wrapped(fmt::format(
         "Written by `diffuse lab --markdown`: what each experiment measures, beside what a formula, a quadrature, a "
-        "publication or a second method says. A tolerance is that of rounding or of the scheme's next term, as the "
-        "source says, or four "
-        "standard errors (s.e.) of what was drawn.");
+        "publication or a second method says. {}",
+        kTolerances));
     for (const auto& outcome : outcomes) text += fmt::format("\n{}", markdown_section(outcome));
     return text;
 }
@@ -222,16 +214,14 @@ std::string to_html(const std::vector<Outcome>& outcomes, const std::filesystem:
         const auto& checks = outcome.findings.checks;
         all.insert(all.end(), checks.begin(), checks.end());
         contents += fmt::format("<li><a href=\"#{0}\">{0}</a>: {1}; {2}</li>\n", outcome.name,
-                                html_text(look_up("experiment", experiments(), outcome.name).about), summary(checks));
+                                html_text(experiment_of(outcome).about), summary(checks));
         sections += html_section(outcome, folder);
     }
     return html_page(
         "diffuse lab",
-        fmt::format("<h1>{}</h1>\n<p>{}. A tolerance is that of rounding or of the scheme's next term, as the "
-                    "source says, or four standard errors (s.e.) of what was drawn. Where a line and points have one "
-                    "colour, the line is the formula and what was "
-                    "measured is points.</p>\n<ul>\n{}</ul>\n{}",
-                    html_text(kTitle), summary(all), contents, sections));
+        fmt::format("<h1>{}</h1>\n<p>{}. {} Where a line and points have one colour, the line is the formula and what "
+                    "was measured is points.</p>\n<ul>\n{}</ul>\n{}",
+                    html_text(kTitle), summary(all), kTolerances, contents, sections));
 }
 
 }  // namespace diffuse

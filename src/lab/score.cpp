@@ -55,10 +55,9 @@ void check_score(Findings& f, const ScoreOptions& o) {
     for (const NoiseLevel& level : {noisy(0.2), NoiseLevel{0.6, 0.8, 0}}) {
         const auto by_hand = doubles(at_each(x, [&](double at) { return score_by_hand(o, at, level); }));
         const auto found = score(data, on_axis(x), level).select(1, 0);
-        f.checks.push_back(
-            {fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
-             (found - by_hand).abs().max().item<double>(), 0, 1e-11 * by_hand.abs().max().item<double>(),
-             "(-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v; rounding"});
+        f.check(fmt::format("score by the denoiser against the formula, alpha {} sigma {}", level.alpha, level.sigma),
+                largest(found - by_hand), 0, 1e-11 * largest(by_hand),
+                "(-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v; rounding");
     }
     const auto points = on_axis(x);
     constexpr double kH = 1e-5;
@@ -66,9 +65,8 @@ void check_score(Findings& f, const ScoreOptions& o) {
     const auto slope =
         (mixture_log_density(data, points + step, noisy(0.3)) - mixture_log_density(data, points - step, noisy(0.3))) /
         (2 * kH);
-    f.checks.push_back({"score against differences of log p",
-                        (slope - score(data, points, noisy(0.3)).select(1, 0)).abs().max().item<double>(), 0, 1e-5,
-                        "the score is the gradient of log p; differences lose h² and rounding / h"});
+    f.check("score against differences of log p", largest(slope - score(data, points, noisy(0.3)).select(1, 0)), 0,
+            1e-5, "the score is the gradient of log p; differences lose h² and rounding / h");
 }
 
 /// The noise above which two equal modes are one: the curvature of log p between them changes its sign.
@@ -78,8 +76,8 @@ void check_speciation(Findings& f, double std) {
         const auto near = torch::tensor({{1e-4, 0.0}}, torch::kFloat64);
         return score(data, near, noisy(sigma)).index({0, 0}).item<double>();
     };
-    f.checks.push_back({"sigma / alpha at which two equal modes merge", root(slope_between, 0.1, 3),
-                        std::sqrt(1 - std * std), 1e-6, "sqrt(m² - s²)"});
+    f.check("sigma / alpha at which two equal modes merge", root(slope_between, 0.1, 3), std::sqrt(1 - std * std), 1e-6,
+            "sqrt(m² - s²)");
 }
 
 /// The library's Langevin steps at one noise level, from the left mode. Returns the states after `steps`.
@@ -118,10 +116,9 @@ void check_mixing(Findings& f, const ScoreOptions& o, Draws& random) {
         if (double(o.samples) * std::min(expected, 1 - expected) < 50) continue;  // too few for a standard error
         const auto x = at_one_level(o, sigma, step_size, kSteps, random);
         const double share = (x.select(1, 0) > 0).to(torch::kFloat64).mean().item<double>();
-        f.checks.push_back(
-            {fmt::format("share that reached the right mode in a time of {:.1f} at sigma {}", h * kSteps, sigma), share,
-             expected, 4 * std::sqrt(expected * (1 - expected) / double(o.samples)),
-             "a second method: Fokker-Planck in -log p, by Chang-Cooper", true});
+        f.check(fmt::format("share that reached the right mode in a time of {:.1f} at sigma {}", h * kSteps, sigma),
+                share, expected, 4 * std::sqrt(expected * (1 - expected) / double(o.samples)),
+                "a second method: Fokker-Planck in -log p, by Chang-Cooper", true);
     }
 }
 
@@ -163,9 +160,9 @@ void check_learned(Findings& f, const ScoreOptions& o, const Denoiser& learned, 
     const auto data = draw(o, 5000, random);
     for (const double sigma : {0.3, 1.2}) {
         const auto found = fisher_divergence(learned, mixture_denoiser(modes(o.std, o.right)), data, sigma, /*seed=*/1);
-        f.checks.push_back({fmt::format("a learned score's Fisher divergence at sigma {}, relative", sigma),
-                            found.divergence / found.exact_square, 0, 0.05,
-                            "E|s - s*|² / E|s*|²; what a network of 32 numbers a layer leaves after 1,500 steps"});
+        f.check(fmt::format("a learned score's Fisher divergence at sigma {}, relative", sigma),
+                found.divergence / found.exact_square, 0, 0.05,
+                "E|s - s*|² / E|s*|²; what a network of 32 numbers a layer leaves after 1,500 steps");
     }
 }
 
@@ -192,10 +189,9 @@ Annealed anneal(const ScoreOptions& o, int64_t levels, Draws& random) {
 
 void check_annealed(Findings& f, const ScoreOptions& o, const torch::Tensor& x) {
     const double std = std::hypot(o.std, kLastSigma);
-    f.checks.push_back(check_mean("share of the right mode after annealed Langevin dynamics",
-                                  (x.select(1, 0) > 0).to(torch::kFloat64),
-                                  o.right * normal_cdf(1 / std) + (1 - o.right) * normal_cdf(-1 / std), "its weight"));
-    f.checks.push_back(check_mean("mean of the other coordinate", x.select(1, 1), 0, "the data's"));
+    f.check_mean("share of the right mode after annealed Langevin dynamics", x.select(1, 0) > 0,
+                 o.right * normal_cdf(1 / std) + (1 - o.right) * normal_cdf(-1 / std), "its weight");
+    f.check_mean("mean of the other coordinate", x.select(1, 1), 0, "the data's");
 }
 
 Curve cloud(const std::string& name, const torch::Tensor& x) {
@@ -222,7 +218,7 @@ Panel field_panel(const ScoreOptions& o, double sigma, const Denoiser& denoiser,
     const auto level = noisy(sigma);
     const double between = root([&](double x) { return score_by_hand(o, x, level); }, -0.7, 0.7);
     if (sigma < 0.6) zero.x = {between, between}, zero.y = {-1.5, 1.5};
-    Panel panel{"x", "y", {map, arrows}, false, false, title};
+    Panel panel{"x", "y", {map, arrows}, title};
     if (!zero.x.empty()) panel.curves.push_back(zero);
     return panel;
 }
@@ -243,11 +239,11 @@ Exhibit langevin_exhibit(const torch::Tensor& stuck, const torch::Tensor& free) 
             "At one low noise level samples stay where they began: the way between the modes leads through "
             "where there are hardly any. Levels from high to low first share out the modes, then sharpen them.",
             {"Langevin dynamics",
-             {{"x", "y", {cloud("begun in the left mode, sigma = 0.1", stuck)}, false, false, "one level"},
-              {"x", "y", {cloud("begun in noise", free)}, false, false, "annealed"}}}};
+             {{"x", "y", {cloud("begun in the left mode, sigma = 0.1", stuck)}, "one level"},
+              {"x", "y", {cloud("begun in noise", free)}, "annealed"}}}};
 }
 
-Findings run_score(const ScoreOptions& o, uint64_t seed) {
+Findings run_score(ScoreOptions o, uint64_t seed) {
     Draws random(seed);
     Findings f;
     check_score(f, o);

@@ -45,8 +45,8 @@ void check_marginals(Findings& f) {
             const NoiseLevel found = schedule.at(t), exact = by_formula(kKinds[i], t / 1000);
             largest = std::max({largest, std::abs(found.alpha - exact.alpha), std::abs(found.sigma / exact.sigma - 1)});
         }
-        f.checks.push_back({fmt::format("{}: largest error of alpha and relative one of sigma", kKinds[i]), largest, 0,
-                            1e-12, sources[i] + "; rounding"});
+        f.check(fmt::format("{}: largest error of alpha and relative one of sigma", kKinds[i]), largest, 0, 1e-12,
+                sources[i] + "; rounding");
     }
 }
 
@@ -74,10 +74,8 @@ void check_forward(Findings& f, const VpVeOptions& o, Draws& random) {
         constexpr double kTime = 400;
         const auto x = forward(make_schedule({.kind = kind}), kTime, o, random);
         const NoiseLevel exact = by_formula(kind, kTime / 1000);
-        f.checks.push_back(check_mean(fmt::format("{}: mean of the forward SDE at u = 0.4 from x = 1", kind), x,
-                                      exact.alpha, "alpha"));
-        f.checks.push_back(
-            check_variance(fmt::format("{}: its variance", kind), x, exact.alpha, exact.sigma * exact.sigma, "sigma²"));
+        f.check_mean(fmt::format("{}: mean of the forward SDE at u = 0.4 from x = 1", kind), x, exact.alpha, "alpha");
+        f.check_variance(fmt::format("{}: its variance", kind), x, exact.alpha, exact.sigma * exact.sigma, "sigma²");
     }
 }
 
@@ -91,35 +89,27 @@ double log_alpha_of_chain(int64_t steps) {
 }
 
 void check_chain(Findings& f) {
-    std::vector<double> beta, local, counts, global;
-    for (const double b : {0.1, 0.05, 0.025, 0.0125}) {
-        beta.push_back(b);
-        local.push_back(std::abs(Schedule({b}).at(1).alpha - (1 - b / 2)));
-    }
-    f.checks.push_back({"order in beta of DDPM's sqrt(1 - beta) against Euler-Maruyama's 1 - beta / 2",
-                        slope(beta, local), 2, 0.05, "Taylor's series: beta² / 8"});
+    f.check("order in beta of DDPM's sqrt(1 - beta) against Euler-Maruyama's 1 - beta / 2",
+            order_of([](double b) { return std::abs(Schedule({b}).at(1).alpha - (1 - b / 2)); },
+                     {0.1, 0.05, 0.025, 0.0125}),
+            2, 0.05, "Taylor's series: beta² / 8");
     const double exact = -beta_integral(1) / 2;
-    for (const int64_t steps : {500, 1000, 2000, 4000}) {
-        counts.push_back(1 / double(steps));
-        global.push_back(std::abs(log_alpha_of_chain(steps) - exact));
-    }
-    f.checks.push_back(
-        {"order in 1 / T of DDPM's chain against vp", slope(counts, global), 1, 0.05, "Taylor's series"});
+    const auto error = [=](double dt) { return std::abs(log_alpha_of_chain(std::lround(1 / dt)) - exact); };
+    f.check("order in 1 / T of DDPM's chain against vp",
+            order_of(error, {1 / 500.0, 1 / 1000.0, 1 / 2000.0, 1 / 4000.0}), 1, 0.05, "Taylor's series");
     const double d = kHighBeta - kLowBeta, square = kLowBeta * kLowBeta + kLowBeta * d + d * d / 3;
-    f.checks.push_back({"T times the difference of log alpha at T = 8000", 8000 * (exact - log_alpha_of_chain(8000)),
-                        square / 4, 0.01 * square / 4, "int beta² / 4; the next term"});
+    f.check("T times the difference of log alpha at T = 8000", 8000 * (exact - log_alpha_of_chain(8000)), square / 4,
+            0.01 * square / 4, "int beta² / 4; the next term");
 }
 
 Exhibit paths_exhibit() {
-    Panel alpha{"t / T", "alpha", {}}, sigma{"t / T", "sigma", {}, false, true}, snr{"t / T", "log SNR", {}};
+    Panel alpha{"t / T", "alpha", {}}, sigma{"t / T", "sigma", {}, "", false, true}, snr{"t / T", "log SNR", {}};
     const auto u = spaced(0.001, 0.999, 100), some = spaced(0.05, 0.95, 10);
     for (const auto& kind : kKinds) {
         const Schedule schedule = make_schedule({.kind = kind});
         const auto curve = [&](Panel& panel, const std::function<double(const NoiseLevel&)>& of) {
-            panel.curves.push_back(
-                {kind, u, at_each(u, [&](double at) { return of(by_formula(kind, at)); }), Mark::kLine});
-            panel.curves.push_back(
-                {"", some, at_each(some, [&](double at) { return of(schedule.at(1000 * at)); }), Mark::kPoints});
+            panel.curves.push_back(formula(kind, u, [&](double at) { return of(by_formula(kind, at)); }));
+            panel.curves.push_back(measured("", some, [&](double at) { return of(schedule.at(1000 * at)); }));
         };
         curve(alpha, [](const NoiseLevel& level) { return level.alpha; });
         curve(sigma, [](const NoiseLevel& level) { return level.sigma; });
@@ -154,14 +144,12 @@ Exhibit forward_exhibit(Draws& random) {
                                  {paths_curve("30 paths", t, torch::stack(places, 1)),
                                   {"+-(alpha + 2 sigma)", t, high, Mark::kDashed},
                                   {"", t, low, Mark::kDashed}},
-                                 false,
-                                 false,
                                  kind});
     }
     return {"forward", "VP ends in N(0, 1), sub-VP has less noise on the way, VE only adds noise.", std::move(figure)};
 }
 
-Findings run_vp_ve(const VpVeOptions& o, uint64_t seed) {
+Findings run_vp_ve(VpVeOptions o, uint64_t seed) {
     Draws random(seed);
     Findings f;
     check_marginals(f);

@@ -12,30 +12,11 @@
 
 namespace diffuse {
 
-FisherDivergence fisher_divergence(const Denoiser& learned, const Denoiser& exact, const torch::Tensor& data,
-                                   double sigma, uint64_t seed) {
-    constexpr int64_t kGroup = 4096;
-    const SingleThreaded guard;  // so that the digits do not depend on the number of threads
-    const NoiseLevel level = level_of_ratio(sigma, /*alpha=*/1);
-    const auto noise = normal_images(seed, Purpose::kBoundNoise, 0, data.size(0), data.sizes().slice(1), /*draw=*/0);
-    const auto noisy = data.to(torch::kFloat64) + sigma * noise.to(torch::kFloat64);
-    std::vector<torch::Tensor> errors, squares;
-    for (const auto& x : noisy.split(kGroup)) {
-        const auto best = exact(x, level).eps, said = learned(x, level).eps;  // s = -eps / sigma
-        errors.push_back((said - best).square().flatten(1).sum(1) / (sigma * sigma));
-        squares.push_back(best.square().flatten(1).sum(1) / (sigma * sigma));
-    }
-    const auto each = torch::cat(errors), square = torch::cat(squares);
-    const double count = double(data.size(0)), exact_square = square.mean().item<double>();
-    return {sigma, each.mean().item<double>(), each.std().item<double>() / std::sqrt(count), exact_square,
-            1 - sigma * sigma * exact_square / double(data[0].numel())};
-}
-
 namespace {
 
 /// Curves of columns over sigma, by their names in the rows.
 Panel panel_over_sigma(const Json& rows, const std::vector<std::string>& columns) {
-    Panel panel{"sigma", columns.front(), {}, /*log_x=*/true, /*log_y=*/true};
+    Panel panel{"sigma", columns.front(), {}, "", /*log_x=*/true, /*log_y=*/true};
     for (const auto& column : columns) {
         Curve curve{.name = column};
         for (const auto& row : rows) {
@@ -70,24 +51,21 @@ Denoiser learned_denoiser(const Model& model) {
 }
 
 Json row_of_level(const FisherDivergence& found) {
-    Json row;
-    row["sigma"] = found.sigma;
-    row["fisher"] = found.divergence;
-    row["error"] = found.standard_error;
-    row["exact_square"] = found.exact_square;
-    row["relative"] = found.divergence / found.exact_square;
-    row["floor"] = found.floor;
-    return row;
+    return {{"sigma", found.sigma},
+            {"fisher", found.divergence},
+            {"error", found.standard_error},
+            {"exact_square", found.exact_square},
+            {"relative", found.divergence / found.exact_square},
+            {"floor", found.floor}};
 }
 
 Report report_fisher(const Model& model, const MeasureOptions& options) {
     const Denoiser exact = exact_denoiser(options.dataset), learned = learned_denoiser(model);
     const Dataset test = test_examples(model, options, kDefaultPoints);
-    Report report;
-    report.head["metric"] =
-        "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at sigma, alpha = 1; "
-        "floor: of denoising score matching";
-    report.head["points"] = test.size();
+    Report report{.head = {{"metric",
+                            "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at "
+                            "sigma, alpha = 1; floor: of denoising score matching"},
+                           {"points", test.size()}}};
     for (const double sigma : sigmas_of(options)) {
         const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
         add(report, row_of_level(found), options);
@@ -99,6 +77,25 @@ Report report_fisher(const Model& model, const MeasureOptions& options) {
 }
 
 }  // namespace
+
+FisherDivergence fisher_divergence(const Denoiser& learned, const Denoiser& exact, const torch::Tensor& data,
+                                   double sigma, uint64_t seed) {
+    constexpr int64_t kGroup = 4096;
+    const SingleThreaded guard;  // so that the digits do not depend on the number of threads
+    const NoiseLevel level = level_of_ratio(sigma, /*alpha=*/1);
+    const auto noise = normal_images(seed, Purpose::kBoundNoise, 0, data.size(0), data.sizes().slice(1), /*draw=*/0);
+    const auto noisy = data.to(torch::kFloat64) + sigma * noise.to(torch::kFloat64);
+    std::vector<torch::Tensor> errors, squares;
+    for (const auto& x : noisy.split(kGroup)) {
+        const auto best = exact(x, level).eps, said = learned(x, level).eps;  // s = -eps / sigma
+        errors.push_back((said - best).square().flatten(1).sum(1) / (sigma * sigma));
+        squares.push_back(best.square().flatten(1).sum(1) / (sigma * sigma));
+    }
+    const auto each = torch::cat(errors), square = torch::cat(squares);
+    const double count = double(data.size(0)), exact_square = square.mean().item<double>();
+    return {sigma, each.mean().item<double>(), each.std().item<double>() / std::sqrt(count), exact_square,
+            1 - sigma * sigma * exact_square / double(data[0].numel())};
+}
 
 Measure fisher_measure() {
     return {.about = "error of the score, of points whose distribution is known",

@@ -9,7 +9,6 @@
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
-#include "diffuse/base/torch.hpp"
 
 namespace diffuse {
 namespace {
@@ -125,6 +124,11 @@ void draw(const std::filesystem::path& folder, const std::string& name) {
 }
 
 }  // namespace
+
+std::vector<double> numbers(const torch::Tensor& tensor) {
+    const auto flat = tensor.to(torch::kFloat64).contiguous();
+    return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+}
 
 std::string figure_csv(const Figure& figure) {
     std::string text = "panel,curve,x,y,u,v\n";

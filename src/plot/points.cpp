@@ -8,11 +8,6 @@ namespace {
 
 constexpr int64_t kMaxPanels = 4, kMaxDots = 20'000, kBins = 100;
 
-std::vector<double> numbers(const torch::Tensor& x) {
-    const auto flat = x.to(torch::kFloat64).contiguous().flatten();
-    return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
-}
-
 /// All but the farthest thousandth on either side, and a little more.
 struct Range {
     double low, high;
@@ -70,7 +65,7 @@ std::vector<Panel> point_panels(const torch::Tensor& values, const std::vector<s
     for (int64_t i = 0; i + 1 < values.size(1) && i < kMaxPanels; ++i) {
         const auto x = values.select(1, i), y = values.select(1, i + 1);
         const Curve curve = style == PointStyle::kScatter ? dots(x, y) : density(x, y);
-        panels.push_back({names[size_t(i)], names[size_t(i) + 1], {curve}, false, false, {}, values.size(1) == 2});
+        panels.push_back({names[size_t(i)], names[size_t(i) + 1], {curve}, "", false, false, values.size(1) == 2});
     }
     return panels;
 }
@@ -87,7 +82,7 @@ Panel field_panel(const torch::Tensor& values, const std::vector<std::string>& n
     const auto arrows = field(at);
     const auto length = arrows.square().sum(1, /*keepdim=*/true).sqrt().clamp_min(1e-30);
     const auto scaled = arrows / length * (length / length.max()).sqrt() * ((across.high - across.low) / 12);
-    Panel panel{names[0], names[1], {dots(x, y)}, false, false, title, /*equal_axes=*/true};
+    Panel panel{names[0], names[1], {dots(x, y)}, title, false, false, /*equal_axes=*/true};
     panel.curves.push_back({"", numbers(at.select(1, 0)), numbers(at.select(1, 1)), Mark::kArrows,
                             numbers(scaled.select(1, 0)), numbers(scaled.select(1, 1))});
     return panel;

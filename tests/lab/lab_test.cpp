@@ -52,7 +52,9 @@ TEST(Lab, AFailedCheckIsOneThatIsNotWithinItsToleranceOrNoNumber) {
 
 TEST(Lab, AMeansToleranceIsFourOfItsStandardErrors) {
     const auto numbers = torch::tensor({1.0, 2.0, 3.0, 4.0}, torch::kFloat64);
-    const Check check = lab::check_mean("", numbers, 2.5, "");
+    Findings findings;
+    findings.check_mean("", numbers, 2.5, "");
+    const Check& check = findings.checks.at(0);
     EXPECT_EQ(check.measured, 2.5);
     EXPECT_NEAR(check.tolerance, 4 * std::sqrt(5.0 / 3) / 2, 1e-12);  // variance 5/3 of four numbers
     EXPECT_TRUE(check.is_random);

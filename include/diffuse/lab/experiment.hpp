@@ -37,9 +37,21 @@ struct Exhibit {
     Sheet sheet = {};    ///< where there are images
 };
 
+/// What an experiment found.
 struct Findings {
     std::vector<Check> checks;
     std::vector<Exhibit> exhibits;
+
+    void check(std::string what, double measured, double expected, double tolerance, std::string source,
+               bool is_random = false);
+    /// That the mean of independent numbers is what it should be, to four standard errors; of what is true or false,
+    /// the share that is true.
+    void check_mean(std::string what, const torch::Tensor& numbers, double expected, std::string source);
+    /// The same of their variance, by the squares of their distances from `mean`, which is known.
+    void check_variance(std::string what, const torch::Tensor& numbers, double mean, double expected,
+                        std::string source);
+    /// That something is true; measured and expected are 1.
+    void check_true(std::string what, bool is_true, std::string source);
 };
 
 /// What may be changed of an experiment.

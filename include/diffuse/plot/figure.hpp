@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "diffuse/base/torch.hpp"
+
 namespace diffuse {
 
 /// How numbers are drawn: lines through marked points, bare or thin lines, points, dots; a map of colours; arrows.
@@ -18,12 +20,15 @@ struct Curve {
     std::vector<double> u = {}, v = {};  ///< of a map, u: its values; of arrows: how far they go in x and in y
 };
 
+/// The numbers of a tensor of any shape, row by row, as curves have them.
+std::vector<double> numbers(const torch::Tensor& tensor);
+
 /// One pair of axes.
 struct Panel {
     std::string x_label, y_label;
     std::vector<Curve> curves;
-    bool log_x = false, log_y = false;
     std::string title = {};
+    bool log_x = false, log_y = false;
     bool equal_axes = false;  ///< a unit is as long in x as in y
 };
 
