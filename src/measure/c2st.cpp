@@ -29,14 +29,14 @@ void add_against_data(Report& report, const PointSource& source, const MeasureOp
     const auto drawn = source.draw(condition, count, seed, "samples");
     const auto some = [&](const torch::Tensor& x) { return x.narrow(0, 0, std::min(count, kEnergyPoints)); };
     const EnergyTest energy = energy_test(some(drawn.x), some(test.examples), kPermutations, seed);
-    Json row;
-    row["against"] = "test points";
-    row["c2st"] = classifier_two_sample_test(test.examples, drawn.x, seed);
-    row["energy"] = energy.distance;
-    row["p_value"] = energy.p_value;
-    row["nfe"] = drawn.nfe;
-    row["seconds"] = drawn.seconds;
-    add(report, row, options);
+    add(report,
+        {{"against", "test points"},
+         {"c2st", classifier_two_sample_test(test.examples, drawn.x, seed)},
+         {"energy", energy.distance},
+         {"p_value", energy.p_value},
+         {"nfe", drawn.nfe},
+         {"seconds", drawn.seconds}},
+        options);
 }
 
 /// Samples for the i-th observation against the exact posterior's; `seen`: the observation, one row.
@@ -46,12 +46,10 @@ Json row_of_posterior(const PointSource& source, const Simulator& simulator, con
     const auto exact = simulator.posterior(restored(seen.numbers, data.condition.numbers)[0], seed, count);
     const auto drawn =
         source.draw(seen.rows(torch::zeros({count}, torch::kInt64)), count, seed, fmt::format("observation {}", i + 1));
-    Json row;
-    row["against"] = fmt::format("posterior {}", i + 1);
-    row["c2st"] = classifier_two_sample_test(exact, data.codec.decode(drawn.x), seed);
-    row["nfe"] = drawn.nfe;
-    row["seconds"] = drawn.seconds;
-    return row;
+    return {{"against", fmt::format("posterior {}", i + 1)},
+            {"c2st", classifier_two_sample_test(exact, data.codec.decode(drawn.x), seed)},
+            {"nfe", drawn.nfe},
+            {"seconds", drawn.seconds}};
 }
 
 /// Of a network whose condition is numbers: a row for each of several observations, and their mean.
@@ -70,17 +68,13 @@ void add_against_posteriors(Report& report, const PointSource& source, const Mea
         sum += row["c2st"].get<double>();
         add(report, row, options);
     }
-    Json mean;
-    mean["against"] = "all, mean";
-    mean["c2st"] = sum / double(observations);
-    add(report, mean, options);
+    add(report, {{"against", "all, mean"}, {"c2st", sum / double(observations)}}, options);
 }
 
 Report report_c2st(const Model& model, const MeasureOptions& options) {
-    require_points(model, "c2st");
     const PointSource source = only_source(model, options, "c2st");
-    Report report;
-    report.head["metric"] = "classifier two-sample test: share of points that a network tells right; 0.5 is ideal";
+    Report report{
+        .head = {{"metric", "classifier two-sample test: share of points that a network tells right; 0.5 is ideal"}}};
     const bool is_posterior = !model.data.condition.numbers.empty();
     if (!is_posterior && options.observations) {
         throw Error("observations are of a network whose condition is numbers");

@@ -46,17 +46,14 @@ Report report_features(const Model&, const MeasureOptions& options) {
                                 features.size(1), options.reference, reference.size(1)));
     }
     const auto [precision, recall] = precision_and_recall(reference, features, kNeighbours);
-    Report report;
-    report.head["metric"] = "Frechet distance, precision and recall of features from anywhere";
-    report.head["k"] = kNeighbours;
-    Json row;
-    row["samples"] = features.size(0);
-    row["reference"] = reference.size(0);
-    row["features"] = features.size(1);
-    row["frechet"] = frechet_distance(fit_gaussian(features), fit_gaussian(reference));
-    row["precision"] = precision;
-    row["recall"] = recall;
-    report.rows.push_back(row);
+    Report report{
+        .head = {{"metric", "Frechet distance, precision and recall of features from anywhere"}, {"k", kNeighbours}}};
+    report.rows.push_back({{"samples", features.size(0)},
+                           {"reference", reference.size(0)},
+                           {"features", features.size(1)},
+                           {"frechet", frechet_distance(fit_gaussian(features), fit_gaussian(reference))},
+                           {"precision", precision},
+                           {"recall", recall}});
     return report;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "diffuse/measure/measure.hpp"
+#include "diffuse/nets/classifier.hpp"
 #include "diffuse/run/sampling.hpp"
 
 /// What the files of measures share.
@@ -18,10 +19,10 @@ Measure pr_measure();
 Measure roundtrip_measure();
 Measure sbc_measure();
 
-/// The keys of the options by which points are drawn, and these.
-std::set<std::string> point_keys(const std::set<std::string>& more);
-/// The same of images of classes.
+/// The keys of the options by which images are drawn, and these.
 std::set<std::string> image_keys(const std::set<std::string>& more);
+/// The same of points.
+std::set<std::string> point_keys(const std::set<std::string>& more);
 
 /// Adds a row and tells of it.
 void add(Report& report, const Json& row, const MeasureOptions& options);
@@ -29,23 +30,31 @@ void add(Report& report, const Json& row, const MeasureOptions& options);
 /// not the same in all.
 Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all, const Samples& result, int64_t steps);
 
-/// Throw Error where the data are none that the classifier of MNIST could say anything of, or no points; `measure` is
-/// the name of what is refused.
+/// Throws Error, naming the measure, where the data are none that the classifier of MNIST could say anything of.
 void require_digits(const MeasureOptions& options, const std::string& measure);
-void require_points(const Model& model, const std::string& measure);
 
 /// The first test examples as the model sees them: options.num, or `by_default` of them where there are so many. Throws
 /// Error where there are not options.num.
 Dataset test_examples(const Model& model, const MeasureOptions& options, int64_t by_default);
 
-/// `count` training examples (all, if there are fewer) drawn at random, with a warning where the model was trained on
-/// others.
-Dataset some_training_examples(const Model& model, const MeasureOptions& options, const Dataset& train, int64_t count);
-
 /// Samples of images for fid and pr, where options.num does not say.
 inline constexpr int64_t kDefaultSamples = 1000;
 /// Points for c2st and fisher, likewise.
 inline constexpr int64_t kDefaultPoints = 10'000;
+
+/// What samples are held against: real images, and the classifier of MNIST in whose features they are compared. Warns
+/// where the model was trained on others.
+struct RealImages {
+    RealImages(const Model& model, const MeasureOptions& options);
+
+    int64_t count;  ///< samples that are to be drawn
+    Dataset train, test;
+    Dataset some;  ///< as many training images (all, if there are fewer), drawn at random
+    Classifier classifier = Classifier::pretrained();
+
+    std::string features() const;           ///< "the features of ..."
+    std::string some_against_test() const;  ///< "1000 random training images against ..."
+};
 
 /// Rows of what can be said of samples that were drawn of a condition.
 using MeasureSamples = std::function<std::vector<Json>(const TimedSamples& drawn, const Condition& condition)>;
@@ -62,7 +71,7 @@ struct PointSource {
     /// `count` samples, with a progress line called `what`; condition: of each, where it is defined.
     TimedSamples draw(const Condition& condition, int64_t count, uint64_t seed, const std::string& what) const;
 };
-/// Throws Error, naming the measure, where options.samplings are several.
+/// Throws Error, naming the measure, where the model draws no points and where options.samplings are several.
 PointSource only_source(const Model& model, const MeasureOptions& options, const std::string& measure);
 
 }  // namespace diffuse

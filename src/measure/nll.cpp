@@ -1,5 +1,3 @@
-#include "diffuse/measure/nll.hpp"
-
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -17,27 +15,31 @@ namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kGroup = 16;
-
 /// What is measured of some examples: of the first, by its index, all draws are functions.
 using MeasureSome = std::function<Tensor(const Denoiser& estimate, const Tensor& some, int64_t first)>;
 
-/// A number for each example, by groups of one size, with a progress line called `what`; and the mean of the network
-/// evaluations that an example took.
+/// A number for each example, float64 [N], and the mean of the network evaluations that an example took.
 struct Measured {
     Tensor each;
     int64_t nfe;
+
+    double mean() const { return each.mean().item<double>(); }
+    double standard_error() const { return each.std().item<double>() / std::sqrt(double(each.size(0))); }
 };
-Measured over_groups(const std::string& what, const Model& model, const Tensor& examples, const Condition& condition,
-                     int64_t group, const MeasureSome& measure) {
-    const int64_t count = examples.size(0);
+
+/// Measures examples by groups of one size, each on one thread, so that an example's figures depend on its index and
+/// the seed alone; with a progress line called `what`.
+Measured over_groups(const std::string& what, const Model& model, const Dataset& examples, int64_t group,
+                     const MeasureSome& measure) {
+    const int64_t count = examples.size();
     Measured result{torch::empty({count}, torch::kFloat64), 0};
     const Counter evaluations;
     std::atomic<int64_t> done{0};
     Progress progress(what, count);
     for_each_group(count, group, model.device, at::get_num_threads(), [&](int64_t first, int64_t size) {
-        const Denoiser estimate = model.denoiser(group_of(condition, first, group).to(model.device), evaluations);
-        const auto measured = measure(estimate, group_of(examples, first, group).to(model.device), first);
+        const auto condition = group_of(examples.condition, first, group).to(model.device);
+        const Denoiser estimate = model.denoiser(condition, evaluations);
+        const auto measured = measure(estimate, group_of(examples.examples, first, group).to(model.device), first);
         result.each.narrow(0, first, size).copy_(measured.narrow(0, 0, size));
         progress.update(done += size);
     });
@@ -49,119 +51,103 @@ Measured over_groups(const std::string& what, const Model& model, const Tensor& 
     return result;
 }
 
+/// How many examples are stepped together: one alone where they would depend on one another.
+int64_t group_size(const NllOptions& options, int64_t at_once) { return options.tolerance ? 1 : at_once; }
+
+/// The levels that the ODE takes: from the lowest trained one, whose noise the distribution has in it.
+Grid ode_grid(const Model& model, const NllOptions& options) {
+    return normalised(likelihood_grid(model.schedule, options.tolerance ? 1 : options.ode_steps, options.max_ratio));
+}
+
+/// How the ODE is solved, in words.
+std::string ode_words(const NllOptions& options, const Grid& grid) {
+    return options.tolerance ? fmt::format("dopri5 with a tolerance of {}", *options.tolerance)
+                             : fmt::format("heun in {} steps", std::ssize(grid) - 1);
+}
+
+/// log p of points by the ODE, in nats of what the network sees (see `Codec::log_slope`). The divergence is exact.
+Measured log_density_of_points(const Model& model, const Dataset& points, const MeasureOptions& options,
+                               const Grid& grid) {
+    constexpr int64_t kAtOnce = 1024, kExactTrace = 0;
+    return over_groups("ODE: point", model, points, group_size(options.nll, kAtOnce),
+                       [&](const Denoiser& estimate, const Tensor& some, int64_t first) {
+                           return ode_log_density(estimate, grid, some.to(torch::kFloat64), kExactTrace,
+                                                  Draws{uint64_t(options.seed), first}, options.nll.tolerance);
+                       });
+}
+
+Report report_of_points(const Model& model, const MeasureOptions& options) {
+    const Dataset test = test_examples(model, options, 1000);
+    const Grid grid = ode_grid(model, options.nll);
+    Measured nats = log_density_of_points(model, test, options, grid);
+    nats.each = model.data.codec.log_slope(test.examples) - nats.each;
+    Report report{.head = {{"metric", "nats per point, -log p of the test points in their own units, by the ODE"},
+                           {"points", test.size()},
+                           {"ode", fmt::format("from t = 1 to {}, exact divergence, {}",
+                                               grid_start(model.schedule, options.nll.max_ratio),
+                                               ode_words(options.nll, grid))}}};
+    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test points";
+    add(report, {{"nats", nats.mean()}, {"standard_error", nats.standard_error()}, {"nfe", nats.nfe}}, options);
+    return report;
+}
+
+/// Adds bits per dimension by three measures (likelihood.hpp): the ODE from the dequantised images on, as if they were
+/// x_1; the bound by the ODE from x_1 on; the variational bound along the chain of all levels.
+void add_bits(Report& report, const Model& model, const Dataset& images, const MeasureOptions& options,
+              const Grid& chain, const Grid& grid) {
+    const NllOptions& nll = options.nll;
+    const auto draws = [&](int64_t first) { return Draws{uint64_t(options.seed), first}; };
+    const auto add_bound = [&](const std::string& name, const std::string& what, const MeasureSome& measure) {
+        const Measured bits = over_groups(what, model, images, group_size(nll, 16), measure);
+        add(report,
+            {{"bound", name},
+             {"bits_per_dim", bits.mean()},
+             {"standard_error", bits.standard_error()},
+             {"nfe", bits.nfe}},
+            options);
+    };
+    add_bound("ode-uniform", "ODE, dequantised: image", [&](const auto& estimate, const Tensor& some, int64_t first) {
+        const auto x = dequantised(some, draws(first));
+        const auto log_density = ode_log_density(estimate, grid, x, nll.probes, draws(first), nll.tolerance);
+        return bits_per_dim(log_density, some[0].numel());
+    });
+    add_bound("ode", "ODE from x_1: image", [&](const auto& estimate, const Tensor& some, int64_t first) {
+        return ode_bound(estimate, chain, grid, some, nll.probes, draws(first), nll.tolerance);
+    });
+    add_bound("variational", "variational bound: image", [&](const auto& estimate, const Tensor& some, int64_t first) {
+        return variational_bound(estimate, chain, some, draws(first)).total();
+    });
+}
+
+Report report_of_images(const Model& model, const MeasureOptions& options) {
+    const NllOptions& nll = options.nll;
+    const Dataset test = test_examples(model, options, 128);
+    const int64_t start = grid_start(model.schedule, nll.max_ratio);
+    const Grid chain = normalised(make_grid(model.schedule, "uniform", start, nll.max_ratio));
+    const Grid grid = ode_grid(model, nll);
+    Report report{
+        .head = {{"metric", "bits per dimension of the test images, 256 grey values"}, {"images", test.size()}}};
+    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test images";
+    report.head["ode"] = fmt::format(
+        "from t = 1 to {}, {} Hutchinson probes of signs, {}; once from the dequantised "
+        "image, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
+        start, nll.probes, ode_words(nll, grid));
+    report.head["variational"] =
+        fmt::format("all {} terms from t = {} on, one draw each, discrete decoder", start + 1, start);
+    add_bits(report, model, test, options, chain, grid);
+    return report;
+}
+
+Report report_nll(const Model& model, const MeasureOptions& options) {
+    return (model.data.shape.points ? report_of_points : report_of_images)(model, options);
+}
+
 }  // namespace
 
 Fields fields(NllOptions& options) {
     return {{"ode_steps", Number<int64_t>{&options.ode_steps, 1, 100'000}, "nll: steps of heun along the ODE"},
             {"probes", Number<int64_t>{&options.probes, 1, 10'000}, "nll: vectors of the trace estimate"}};
 }
-
-Nll measure_nll(const Model& model, const Tensor& bytes, const Condition& condition, const NllOptions& options) {
-    const int64_t start = grid_start(model.schedule, options.max_ratio);
-    const Grid chain = normalised(make_grid(model.schedule, "uniform", start, options.max_ratio));
-    const int64_t steps = options.tolerance ? 1 : options.ode_steps;
-    const Grid grid = normalised(likelihood_grid(model.schedule, steps, options.max_ratio));
-    // Examples that are stepped together depend on one another.
-    const int64_t group = options.tolerance ? 1 : kGroup;
-    const auto measured = [&](const std::string& what, const MeasureSome& measure) {
-        return over_groups(what, model, bytes, condition, group, measure);
-    };
-    const auto draws = [&](int64_t first) { return Draws{options.seed, first}; };
-    const Measured dequantised_ode =
-        measured("ODE, dequantised: image", [&](const Denoiser& estimate, const Tensor& some, int64_t first) {
-            const auto x = dequantised(some, draws(first));
-            const auto log_density =
-                ode_log_density(estimate, grid, x, options.probes, draws(first), options.tolerance);
-            return bits_per_dim(log_density, some[0].numel());
-        });
-    const Measured ode =
-        measured("ODE from x_1: image", [&](const Denoiser& estimate, const Tensor& some, int64_t first) {
-            return ode_bound(estimate, chain, grid, some, options.probes, draws(first), options.tolerance);
-        });
-    const Measured variational =
-        measured("variational bound: image", [&](const Denoiser& estimate, const Tensor& some, int64_t first) {
-            return variational_bound(estimate, chain, some, draws(first)).total();
-        });
-    return {dequantised_ode.each, ode.each, variational.each, start, std::ssize(grid) - 1,
-            dequantised_ode.nfe,  ode.nfe,  variational.nfe};
-}
-
-PointDensity measure_point_density(const Model& model, const Tensor& z, const Condition& condition,
-                                   const NllOptions& options) {
-    constexpr int64_t kPointsAtOnce = 1024, kExactTrace = 0;
-    const int64_t steps = options.tolerance ? 1 : options.ode_steps;
-    const Grid grid = normalised(likelihood_grid(model.schedule, steps, options.max_ratio));
-    const int64_t group = options.tolerance ? 1 : kPointsAtOnce;
-    const Measured density = over_groups(
-        "ODE: point", model, z, condition, group, [&](const Denoiser& estimate, const Tensor& some, int64_t first) {
-            return ode_log_density(estimate, grid, some.to(torch::kFloat64), kExactTrace, Draws{options.seed, first},
-                                   options.tolerance);
-        });
-    return {density.each, grid_start(model.schedule, options.max_ratio), std::ssize(grid) - 1, density.nfe};
-}
-
-namespace {
-
-/// How the ODE is solved, in words.
-std::string ode_words(const NllOptions& options, int64_t steps) {
-    return options.tolerance ? fmt::format("dopri5 with a tolerance of {}", *options.tolerance)
-                             : fmt::format("heun in {} steps", steps);
-}
-
-double standard_error(const Tensor& each) { return each.std().item<double>() / std::sqrt(double(each.size(0))); }
-
-Json row_of_bits(const std::string& what, const Tensor& bits, int64_t nfe) {
-    Json row;
-    row["bound"] = what;
-    row["bits_per_dim"] = bits.mean().item<double>();
-    row["standard_error"] = standard_error(bits);
-    row["nfe"] = nfe;
-    return row;
-}
-
-Report report_of_points(const Model& model, const MeasureOptions& options, const NllOptions& nll) {
-    const Dataset test = test_examples(model, options, 1000);
-    const auto [in_z, start, steps, nfe] = measure_point_density(model, test.examples, test.condition, nll);
-    const auto nats = model.data.codec.log_slope(test.examples) - in_z;
-    Report report;
-    report.head["metric"] = "nats per point, -log p of the test points in their own units, by the ODE";
-    report.head["points"] = test.size();
-    report.head["ode"] = fmt::format("from t = 1 to {}, exact divergence, {}", start, ode_words(nll, steps));
-    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test points";
-    Json row;
-    row["nats"] = nats.mean().item<double>();
-    row["standard_error"] = standard_error(nats);
-    row["nfe"] = nfe;
-    add(report, row, options);
-    return report;
-}
-
-Report report_of_images(const Model& model, const MeasureOptions& options, const NllOptions& nll) {
-    const Dataset test = test_examples(model, options, 128);
-    const Nll bits = measure_nll(model, test.examples, test.condition, nll);
-    Report report;
-    report.head["metric"] = "bits per dimension of the test images, 256 grey values";
-    report.head["images"] = test.size();
-    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test images";
-    report.head["ode"] = fmt::format(
-        "from t = 1 to {}, {} Hutchinson probes of signs, {}; once from the dequantised "
-        "image, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",
-        bits.start, nll.probes, ode_words(nll, bits.ode_steps));
-    report.head["variational"] =
-        fmt::format("all {} terms from t = {} on, one draw each, discrete decoder", bits.start + 1, bits.start);
-    add(report, row_of_bits("ode-uniform", bits.dequantised_ode, bits.dequantised_nfe), options);
-    add(report, row_of_bits("ode", bits.ode, bits.ode_nfe), options);
-    add(report, row_of_bits("variational", bits.variational, bits.variational_nfe), options);
-    return report;
-}
-
-Report report_nll(const Model& model, const MeasureOptions& options) {
-    NllOptions nll = options.nll;
-    nll.seed = uint64_t(options.seed);
-    return (model.data.shape.points ? report_of_points : report_of_images)(model, options, nll);
-}
-
-}  // namespace
 
 Measure nll_measure() {
     return {.about = "likelihood of test examples: bits per dimension of images, nats of points",

@@ -27,10 +27,9 @@ Report report_roundtrip(const Model& model, const MeasureOptions& options) {
     const Dataset examples = test_examples(model, options, 64);
     const auto x = to_network(examples.examples);
     const ExampleShape& shape = model.data.shape;
-    Report report;
-    report.head["metric"] = fmt::format("mean squared error per {} after encoding and decoding",
-                                        shape.points ? "standardised number" : "pixel in [0, 1]");
-    report.head[noun(shape) + "s"] = x.size(0);
+    Report report{.head = {{"metric", fmt::format("mean squared error per {} after encoding and decoding",
+                                                  shape.points ? "standardised number" : "pixel in [0, 1]")},
+                           {noun(shape) + "s", x.size(0)}}};
     for (const auto& sampling : options.samplings) {
         Sampler decode = make_sampler(sampling, model);
         decode.condition = examples.condition;

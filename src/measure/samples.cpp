@@ -10,102 +10,9 @@
 
 namespace diffuse {
 
-std::set<std::string> point_keys(const std::set<std::string>& more) {
-    std::set<std::string> keys = {"num",
-                                  "seed",
-                                  "data",
-                                  "weights",
-                                  "solver",
-                                  "steps",
-                                  "nfe",
-                                  "spacing",
-                                  "shift",
-                                  "eta",
-                                  "snr",
-                                  "churn",
-                                  "batch",
-                                  "guidance",
-                                  "guide",
-                                  "guidance_interval",
-                                  "guidance_rescale",
-                                  "max_ratio",
-                                  "vary",
-                                  "tolerance"};
-    keys.insert(more.begin(), more.end());
-    return keys;
-}
-
-std::set<std::string> image_keys(const std::set<std::string>& more) {
-    std::set<std::string> keys = point_keys({"clip_x0", "threshold", "class", "negative_class"});
-    keys.insert(more.begin(), more.end());
-    return keys;
-}
-
-void add(Report& report, const Json& row, const MeasureOptions& options) {
-    report.rows.push_back(row);
-    options.on_row(row);
-}
-
 namespace {
 
 Json values_of(SampleOptions sampling) { return to_json(fields(sampling)); }
-
-}  // namespace
-
-Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all, const Samples& result,
-            int64_t steps) {
-    static const std::set<std::string> told = {"solver",   "spacing",           "steps", "nfe",
-                                               "guidance", "guidance_interval", "batch"};
-    Json row;
-    row["solver"] = sampling.solver;
-    row["spacing"] = sampling.spacing;
-    row["steps"] = steps;
-    row["nfe"] = result.nfe;
-    const Json own = values_of(sampling);
-    for (const auto& [key, value] : own.items()) {
-        const auto differs = [&, &name = key, &mine = value](const SampleOptions& other) {
-            const Json values = values_of(other);
-            return !values.contains(name) || values[name] != mine;
-        };
-        if (!told.contains(key) && std::ranges::any_of(all, differs)) row[key] = value.is_null() ? Json("-") : value;
-    }
-    return row;
-}
-
-void require_digits(const MeasureOptions& options, const std::string& measure) {
-    const std::string& kind = options.dataset.kind;
-    if (kind == "mnist" || kind == "digits") return;
-    throw Error(
-        fmt::format("{} takes the features of a classifier of MNIST, which says nothing of data of kind {}; "
-                    "take features of your own, from files, by the measure features",
-                    measure, kind));
-}
-
-void require_points(const Model& model, const std::string& measure) {
-    if (model.data.shape.points) return;
-    throw Error(fmt::format("{} is of points, and this network draws images", measure));
-}
-
-Dataset test_examples(const Model& model, const MeasureOptions& options, int64_t by_default) {
-    const Dataset test = in_terms_of(model.data, load_dataset(options.dataset, Split::kTest), "the data set");
-    const int64_t count = options.num.value_or(std::min(by_default, test.size()));
-    if (count > test.size()) {
-        throw Error(fmt::format("num {}: there are {} test {}s", count, test.size(), noun(test.spec.shape)));
-    }
-    return test.part(0, count);
-}
-
-Dataset some_training_examples(const Model& model, const MeasureOptions& options, const Dataset& train, int64_t count) {
-    const auto found = fingerprint(train, model.data.condition.classes.count > 0);
-    if (const auto& known = options.fingerprint; !known.empty() && found != known) {
-        log::warn(fmt::format("the network was trained on other data ({}) than these ({})", known, found));
-    }
-    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
-    const int64_t some = std::min(count, train.size());
-    return train.rows(DataOrder(/*seed=*/0, train.size()).indices(0, some));
-}
-
-namespace {
 
 /// "0.3,3": where guidance holds; "-" where there is none.
 std::string interval_words(const SampleOptions& sampling) {
@@ -130,6 +37,80 @@ std::optional<Model> guide_of(const std::vector<SampleOptions>& samplings, torch
 }
 
 }  // namespace
+
+std::set<std::string> image_keys(const std::set<std::string>& more) {
+    std::set<std::string> keys = {"num", "seed", "data", "vary"};
+    SampleOptions sampling;
+    for (const auto& field : fields(sampling)) keys.insert(field.key);
+    keys.insert(more.begin(), more.end());
+    return keys;
+}
+
+std::set<std::string> point_keys(const std::set<std::string>& more) {
+    std::set<std::string> keys = image_keys(more);
+    for (const std::string key : {"clip_x0", "threshold", "class", "negative_class"}) keys.erase(key);
+    return keys;
+}
+
+void add(Report& report, const Json& row, const MeasureOptions& options) {
+    report.rows.push_back(row);
+    options.on_row(row);
+}
+
+Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all, const Samples& result,
+            int64_t steps) {
+    static const std::set<std::string> told = {"solver",   "spacing",           "steps", "nfe",
+                                               "guidance", "guidance_interval", "batch"};
+    Json row = {{"solver", sampling.solver}, {"spacing", sampling.spacing}, {"steps", steps}, {"nfe", result.nfe}};
+    const Json own = values_of(sampling);
+    for (const auto& [key, value] : own.items()) {
+        const auto differs = [&, &name = key, &mine = value](const SampleOptions& other) {
+            const Json values = values_of(other);
+            return !values.contains(name) || values[name] != mine;
+        };
+        if (!told.contains(key) && std::ranges::any_of(all, differs)) row[key] = value.is_null() ? Json("-") : value;
+    }
+    return row;
+}
+
+void require_digits(const MeasureOptions& options, const std::string& measure) {
+    const std::string& kind = options.dataset.kind;
+    if (kind == "mnist" || kind == "digits") return;
+    throw Error(
+        fmt::format("{} takes the features of a classifier of MNIST, which says nothing of data of kind {}; "
+                    "take features of your own, from files, by the measure features",
+                    measure, kind));
+}
+
+Dataset test_examples(const Model& model, const MeasureOptions& options, int64_t by_default) {
+    const Dataset test = in_terms_of(model.data, load_dataset(options.dataset, Split::kTest), "the data set");
+    const int64_t count = options.num.value_or(std::min(by_default, test.size()));
+    if (count > test.size()) {
+        throw Error(fmt::format("num {}: there are {} test {}s", count, test.size(), noun(test.spec.shape)));
+    }
+    return test.part(0, count);
+}
+
+RealImages::RealImages(const Model& model, const MeasureOptions& options)
+    : count(options.num.value_or(kDefaultSamples)),
+      train(load_dataset(options.dataset, Split::kTrain)),
+      test(load_dataset(options.dataset, Split::kTest)) {
+    const auto found = fingerprint(train, model.data.condition.classes.count > 0);
+    if (const auto& known = options.fingerprint; !known.empty() && found != known) {
+        log::warn(fmt::format("the network was trained on other data ({}) than these ({})", known, found));
+    }
+    // Drawn at random: MNIST's file goes from writer to writer, and its first images are few people's.
+    some = train.rows(DataOrder(/*seed=*/0, train.size()).indices(0, std::min(count, train.size())));
+}
+
+std::string RealImages::features() const {
+    return fmt::format("the features of {}, a classifier of MNIST (accuracy {:.2f}%)", kClassifierName,
+                       100 * classifier.test_accuracy());
+}
+
+std::string RealImages::some_against_test() const {
+    return fmt::format("{} random training images against the {} test images", some.size(), test.size());
+}
 
 void add_samples(Report& report, const Model& model, const MeasureOptions& options, const MeasureSamples& measure) {
     const auto& all = options.samplings;
@@ -164,6 +145,7 @@ TimedSamples PointSource::draw(const Condition& condition, int64_t count, uint64
 
 PointSource only_source(const Model& model, const MeasureOptions& options, const std::string& measure) {
     const auto& all = options.samplings;
+    if (!model.data.shape.points) throw Error(fmt::format("{} is of points, and this network draws images", measure));
     if (all.size() == 1) return {model, all.front(), load_guide(all.front(), model.device)};
     throw Error(fmt::format("{} takes one way of sampling; give one solver, spacing and number of steps", measure));
 }

@@ -41,27 +41,20 @@ Figure figure_of_ranks(const Json& rows, int64_t trials) {
 
 Json row_of_ranks(const std::string& column, const torch::Tensor& ranks) {
     const RankTest found = rank_test(ranks, kDraws, kRankBins);
-    Json row;
-    row["column"] = column;
-    row["chi_square"] = found.chi_square;
-    row["p_value"] = found.p_value;
-    row["counts"] = found.counts;
-    return row;
+    return {{"column", column}, {"chi_square", found.chi_square}, {"p_value", found.p_value}, {"counts", found.counts}};
 }
 
 Report report_sbc(const Model& model, const MeasureOptions& options) {
-    require_points(model, "sbc");
     if (model.data.condition.numbers.empty()) throw Error("sbc is of a network whose condition is numbers");
     const PointSource source = only_source(model, options, "sbc");
     const Dataset test = test_examples(model, options, kDefaultTrials);
     const auto ranks = ranks_among_samples(source, test, uint64_t(options.seed));
-    Report report;
-    report.head["metric"] =
-        "simulation-based calibration: ranks of true values among posterior samples, which are uniform where the "
-        "posteriors are right; p_value by chi-square";
-    report.head["trials"] = test.size();
-    report.head["draws"] = kDraws;
-    report.head["bins"] = kRankBins;
+    Report report{.head = {{"metric",
+                            "simulation-based calibration: ranks of true values among posterior samples, which are "
+                            "uniform where the posteriors are right; p_value by chi-square"},
+                           {"trials", test.size()},
+                           {"draws", kDraws},
+                           {"bins", kRankBins}}};
     const Columns& columns = model.data.codec.columns;
     for (size_t i = 0; i < columns.size(); ++i) {
         add(report, row_of_ranks(columns[i].name, ranks.select(1, int64_t(i)).contiguous()), options);

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "diffuse/base/table.hpp"
-#include "diffuse/measure/nll.hpp"
 #include "diffuse/plot/figure.hpp"
+#include "diffuse/run/model.hpp"
 #include "diffuse/run/sample_options.hpp"
 
 /// Measures: what can be said of a model in numbers, by a table of them.
@@ -22,6 +22,15 @@ struct Report {
     std::optional<Figure> figure = {};  ///< where it is not curves over what the rows vary in (`Measure::plotted`)
 };
 
+/// How likelihoods are computed, beside what the options of sampling say of grids.
+struct NllOptions {
+    int64_t ode_steps = 50, probes = 1;
+    std::optional<double> max_ratio;  ///< see grid.hpp
+    std::optional<double> tolerance;  ///< of dopri5, instead of ode_steps of heun
+};
+/// Those that the options of sampling have not.
+Fields fields(NllOptions& options);
+
 /// What is measured, and of what. Each measure takes notice of some (`Measure::options`).
 struct MeasureOptions {
     std::optional<int64_t> num;  ///< examples, samples or trials; each measure has its own default
@@ -33,8 +42,8 @@ struct MeasureOptions {
     bool per_class = false;               ///< fid: rows for each class too
     std::optional<int64_t> observations;  ///< c2st: of a simulator's test split, a row for each
     std::vector<double> sigmas;           ///< fisher: noise levels sigma / alpha, a row for each
-    NllOptions nll;                       ///< all but its seed
-    std::string features, reference;      ///< features: files
+    NllOptions nll;
+    std::string features, reference;  ///< features: files
     /// Called with each row as soon as it is known, so that a long table cut short is not lost.
     std::function<void(const nlohmann::ordered_json& row)> on_row = [](const auto&) {};
 };
