@@ -11,7 +11,8 @@
 namespace diffuse {
 namespace {
 
-constexpr size_t kBytesPerLetter = 512;  ///< stb asks for 270 on average
+constexpr size_t kBytesPerLetter = 512;             ///< stb asks for 270 on average
+constexpr int64_t kPixelsPerDot = kTextHeight / 8;  ///< stb's letters are 8 dots high
 
 /// stb's corner of a rectangle.
 struct Vertex {
@@ -30,22 +31,21 @@ std::vector<Vertex> rectangles(std::string text) {
 
 }  // namespace
 
-TextSize text_size(const std::string& text, int64_t scale) {
+int64_t text_width(const std::string& text) {
     std::string copy = text;
-    return {scale * stb_easy_font_width(copy.data()), 8 * scale};
+    return kPixelsPerDot * stb_easy_font_width(copy.data());
 }
 
-void draw_text(const torch::Tensor& image, const std::string& text, int64_t top, int64_t left, int64_t scale,
-               uint8_t grey) {
-    const auto inside = [](int64_t value, int64_t size) { return std::clamp<int64_t>(value, 0, size); };
+void draw_text(const torch::Tensor& image, const std::string& text, int64_t top, int64_t left) {
+    const auto inside = [&](int64_t start, float dots, int64_t size) {
+        return std::clamp<int64_t>(start + kPixelsPerDot * int64_t(dots), 0, size);
+    };
     const auto corners = rectangles(text);
     for (size_t i = 0; i < corners.size(); i += 4) {
         const Vertex &first = corners[i], &last = corners[i + 2];
-        const int64_t x0 = inside(left + scale * int64_t(first.x), image.size(2));
-        const int64_t x1 = inside(left + scale * int64_t(last.x), image.size(2));
-        const int64_t y0 = inside(top + scale * int64_t(first.y), image.size(1));
-        const int64_t y1 = inside(top + scale * int64_t(last.y), image.size(1));
-        image.narrow(1, y0, y1 - y0).narrow(2, x0, x1 - x0).fill_(grey);
+        const int64_t x0 = inside(left, first.x, image.size(2)), x1 = inside(left, last.x, image.size(2));
+        const int64_t y0 = inside(top, first.y, image.size(1)), y1 = inside(top, last.y, image.size(1));
+        image.narrow(1, y0, y1 - y0).narrow(2, x0, x1 - x0).fill_(/*black*/ 0);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <map>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
@@ -23,70 +24,63 @@ constexpr const char* kColours =
     "set linetype cycle 8\n"
     "set palette defined (0 '#440154', 1 '#3b528b', 2 '#21918c', 3 '#5ec962', 4 '#fde725')\n";  // viridis
 
-/// A text as gnuplot reads it.
-std::string quoted(const std::string& text) {
-    std::string result = "'";
-    for (const char c : text) result += c == '\'' ? std::string("''") : std::string(1, c == '\n' ? ' ' : c);
-    return result + "'";
+/// A text on one line within quotes, which are doubled inside, as gnuplot and CSV want it.
+std::string quoted(const std::string& text, char quote) {
+    std::string result(1, quote);
+    for (const char c : text) result += c == quote ? std::string(2, quote) : std::string(1, c == '\n' ? ' ' : c);
+    return result + quote;
 }
+
+/// A text as gnuplot reads it.
+std::string quoted(const std::string& text) { return quoted(text, '\''); }
 
 /// A text as a field of a CSV file.
 std::string csv_field(const std::string& text) {
-    if (text.find_first_of(",\"\n") == std::string::npos) return text;
-    std::string result = "\"";
-    for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c == '\n' ? ' ' : c);
-    return result + "\"";
+    return text.find_first_of(",\"\n") == std::string::npos ? text : quoted(text, '"');
 }
 
-/// Columns and style; a linetype sets width and point, so it stands before what says otherwise.
+/// Columns and style; a linetype, the colour, sets width and point, so it stands before what says otherwise.
 std::string with_clause(Mark mark, const std::string& colour) {
-    switch (mark) {
-        case Mark::kLine:
-            return fmt::format("3:4 with lines {}", colour);
-        case Mark::kThin:
-            return fmt::format("3:4 with lines {} linewidth 0.7", colour);
-        case Mark::kDashed:
-            return fmt::format("3:4 with lines {} dashtype 2", colour);
-        case Mark::kPoints:
-            return fmt::format("3:4 with points {}", colour);
-        case Mark::kDots:
-            return fmt::format("3:4 with points {} pointsize 0.25", colour);
-        case Mark::kHeat:
-            return "3:4:5 with image";
-        case Mark::kArrows:
-            return fmt::format("3:4:5:6 with vectors head size graph 0.012,25 filled linewidth 1.2 {}", colour);
-        case Mark::kLinePoints:
-            break;
-    }
-    return fmt::format("3:4 with linespoints {}", colour);
+    static const std::map<Mark, const char*> styles = {
+        {Mark::kLinePoints, "3:4 with linespoints {}"},
+        {Mark::kLine, "3:4 with lines {}"},
+        {Mark::kThin, "3:4 with lines {} linewidth 0.7"},
+        {Mark::kDashed, "3:4 with lines {} dashtype 2"},
+        {Mark::kPoints, "3:4 with points {}"},
+        {Mark::kDots, "3:4 with points {} pointsize 0.25"},
+        {Mark::kHeat, "3:4:5 with image"},
+        {Mark::kArrows, "3:4:5:6 with vectors head size graph 0.012,25 filled linewidth 1.2 {}"}};
+    return fmt::format(fmt::runtime(styles.at(mark)), colour);
 }
 
-std::string title_clause(const Curve& curve) { return curve.name.empty() ? "notitle" : "title " + quoted(curve.name); }
+bool has_map(const Panel& panel) {
+    return std::ranges::any_of(panel.curves, [](const Curve& curve) { return curve.mark == Mark::kHeat; });
+}
 
 /// A map fills its axes to the edge; curves keep away from it.
 std::string axes(const Panel& panel) {
-    const bool has_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
     return fmt::format(
         "set xlabel {}\nset ylabel {}\nset title {}\n{} logscale x\n{} logscale y\nset offsets {}\nset size {}\n",
         quoted(panel.x_label), quoted(panel.y_label), quoted(panel.title), panel.log_x ? "set" : "unset",
-        panel.log_y ? "set" : "unset", has_map ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.05, graph 0.05",
+        panel.log_y ? "set" : "unset", has_map(panel) ? "0, 0, 0, 0" : "graph 0.03, graph 0.03, graph 0.05, graph 0.05",
         panel.equal_axes ? "ratio -1" : "noratio");
+}
+
+/// Arrows are seen on whatever lies behind them; a curve without a name has the colour of the one before.
+std::string colour_clause(const Curve& curve, int colour, bool on_map) {
+    if (curve.mark == Mark::kArrows) return fmt::format("linecolor rgb '{}'", on_map ? "#ffffff" : "#000000");
+    return fmt::format("linetype {}", std::max(1, colour));
 }
 
 /// `first`: the index of its first curve in the file.
 std::string panel_script(const Panel& panel, size_t first) {
     std::vector<std::string> curves;
-    const bool on_map = std::ranges::any_of(panel.curves, [](const Curve& c) { return c.mark == Mark::kHeat; });
     int colour = 0;
-    for (size_t i = 0; i < panel.curves.size(); ++i) {
-        const Curve& curve = panel.curves[i];
+    for (const auto& curve : panel.curves) {
         if (!curve.name.empty()) ++colour;
-        const std::string colour_clause = curve.mark == Mark::kHeat ? ""
-                                          : curve.mark == Mark::kArrows
-                                              ? fmt::format("linecolor rgb '{}'", on_map ? "#ffffff" : "#000000")
-                                              : fmt::format("linetype {}", std::max(1, colour));
-        curves.push_back(fmt::format("data index {} using {} {}", first + i, with_clause(curve.mark, colour_clause),
-                                     title_clause(curve)));
+        curves.push_back(fmt::format("data index {} using {} {}", first + curves.size(),
+                                     with_clause(curve.mark, colour_clause(curve, colour, has_map(panel))),
+                                     curve.name.empty() ? "notitle" : "title " + quoted(curve.name)));
     }
     return axes(panel) + fmt::format("plot {}\n", fmt::join(curves, ", \\\n     "));
 }
@@ -131,16 +125,15 @@ std::vector<double> numbers(const torch::Tensor& tensor) {
 }
 
 std::string figure_csv(const Figure& figure) {
-    std::string text = "panel,curve,x,y,u,v\n";
-    bool is_first = true;
+    const std::string head = "panel,curve,x,y,u,v\n";
+    std::string text = head;
+    const auto extra = [](const std::vector<double>& numbers, size_t i) {
+        return i < numbers.size() ? fmt::format("{:.9g}", numbers[i]) : std::string();
+    };
     for (size_t p = 0; p < figure.panels.size(); ++p) {
         for (const auto& curve : figure.panels[p].curves) {
             TORCH_INTERNAL_ASSERT(!curve.x.empty(), "a curve without points would shift the index of those behind it");
-            if (!is_first) text += "\n\n";
-            is_first = false;
-            const auto extra = [](const std::vector<double>& numbers, size_t i) {
-                return i < numbers.size() ? fmt::format("{:.9g}", numbers[i]) : std::string();
-            };
+            if (text != head) text += "\n\n";
             for (size_t i = 0; i < curve.x.size(); ++i) {
                 text += fmt::format("{},{},{:.9g},{:.9g},{},{}\n", p + 1, csv_field(curve.name), curve.x[i], curve.y[i],
                                     extra(curve.u, i), extra(curve.v, i));

@@ -26,24 +26,12 @@ figure img.pixels { min-width: 0; image-rendering: pixelated; } figcaption { mar
 }  // namespace
 
 std::string html_text(std::string_view text) {
+    constexpr std::string_view kSpecial = "&<>\"";
+    constexpr std::string_view kShown[] = {"&amp;", "&lt;", "&gt;", "&quot;"};
     std::string result;
     for (const char c : text) {
-        switch (c) {
-            case '&':
-                result += "&amp;";
-                break;
-            case '<':
-                result += "&lt;";
-                break;
-            case '>':
-                result += "&gt;";
-                break;
-            case '"':
-                result += "&quot;";
-                break;
-            default:
-                result += c;
-        }
+        const size_t which = kSpecial.find(c);
+        result += which == kSpecial.npos ? std::string_view(&c, 1) : kShown[which];
     }
     return result;
 }

@@ -16,25 +16,25 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t kGap = 2, kMaxFrames = 12, kMaxColumns = 16, kMaxPixels = int64_t{1} << 28;
-constexpr int64_t kSmallSide = 64, kTextScale = 2, kTextMargin = 4;
-constexpr uint8_t kGapGrey = 128, kInk = 0;
+constexpr int64_t kSmallSide = 64, kTextMargin = 4;
+constexpr uint8_t kGapGrey = 128;
 
-/// An image with each pixel shown as `scale` x `scale` of them.
-Tensor enlarged(const Tensor& image, int64_t scale) {
-    return image.repeat_interleave(scale, 1).repeat_interleave(scale, 2);
-}
+/// The pixels of `count` cells of a side and of the gaps around them.
+int64_t tiled_side(int64_t count, int64_t side) { return count * (side + kGap) + kGap; }
+
+int64_t rows_of(int64_t count, int64_t columns) { return (count + columns - 1) / columns; }
 
 /// Room on the left of a sheet for the names of its rows, of which it has names.size() again and again.
 Tensor with_captions(const Tensor& image, const std::vector<std::string>& names, int64_t row_height) {
     int64_t room = 0;
-    for (const auto& name : names) room = std::max(room, text_size(name, kTextScale).width + 2 * kTextMargin);
+    for (const auto& name : names) room = std::max(room, text_width(name) + 2 * kTextMargin);
     const int64_t channels = image.size(0), height = image.size(1), width = image.size(2);
     const auto result = torch::full({channels, height, room + width}, kGapGrey, torch::kUInt8);
     result.narrow(2, room, width).copy_(image);
     for (int64_t row = 0; (row + 1) * row_height <= height; ++row) {
         const auto& name = names[size_t(row) % names.size()];
-        const int64_t centre = row * row_height + (row_height - text_size(name, kTextScale).height) / 2;
-        draw_text(result, name, centre, kTextMargin, kTextScale, kInk);
+        const int64_t centre = row * row_height + (row_height - kTextHeight) / 2;
+        draw_text(result, name, centre, kTextMargin);
     }
     return result;
 }
@@ -72,9 +72,8 @@ std::vector<Frame> some_of(const std::vector<Frame>& frames) {
 Tensor tile(const Tensor& images, int64_t columns) {
     const int64_t count = images.size(0), channels = images.size(1), height = images.size(2), width = images.size(3);
     columns = std::min(columns, count);
-    const int64_t rows = (count + columns - 1) / columns;
-    auto result = torch::full({channels, rows * (height + kGap) + kGap, columns * (width + kGap) + kGap}, kGapGrey,
-                              torch::kUInt8);
+    auto result = torch::full({channels, tiled_side(rows_of(count, columns), height), tiled_side(columns, width)},
+                              kGapGrey, torch::kUInt8);
     for (int64_t i = 0; i < count; ++i) {
         const int64_t top = kGap + i / columns * (height + kGap), left = kGap + i % columns * (width + kGap);
         result.narrow(1, top, height).narrow(2, left, width).copy_(images[i]);
@@ -86,7 +85,9 @@ int64_t sheet_scale(const std::optional<int64_t>& asked, int64_t height, int64_t
     return asked.value_or(std::max(height, width) < kSmallSide ? 2 : 1);
 }
 
-Tensor sheet(const Tensor& images, int64_t columns, int64_t scale) { return enlarged(tile(images, columns), scale); }
+Tensor sheet(const Tensor& images, int64_t columns, int64_t scale) {
+    return tile(images, columns).repeat_interleave(scale, 1).repeat_interleave(scale, 2);
+}
 
 Tensor captioned_sheet(const std::vector<Tensor>& rows, const std::vector<std::string>& names, int64_t scale) {
     const int64_t columns = std::min(rows[0].size(0), kMaxColumns);
@@ -96,8 +97,8 @@ Tensor captioned_sheet(const std::vector<Tensor>& rows, const std::vector<std::s
 
 void require_sheet(int64_t count, int64_t columns, int64_t height, int64_t width, int64_t scale) {
     columns = std::min(columns, count);
-    const int64_t rows = (count + columns - 1) / columns;
-    const int64_t across = scale * (columns * (width + kGap) + kGap), down = scale * (rows * (height + kGap) + kGap);
+    const int64_t across = scale * tiled_side(columns, width);
+    const int64_t down = scale * tiled_side(rows_of(count, columns), height);
     if (across <= kMaxPixels / down) return;
     throw Error(
         fmt::format("a grid of {} images would have {}x{} pixels, more than others open; take a smaller "
