@@ -50,7 +50,7 @@ torch::Tensor augmented(const torch::Tensor& images, int64_t first_position) {
 
 double accuracy(const Classifier& classifier, const Dataset& dataset) {
     const auto digits = classifier.classify(to_signed(dataset.examples)).probabilities.argmax(1);
-    return digits.eq(dataset.labels).to(torch::kFloat64).mean().item<double>();
+    return digits.eq(dataset.condition.classes).to(torch::kFloat64).mean().item<double>();
 }
 
 /// One of several copies that share their weights, each working on its part of a batch.
@@ -64,14 +64,18 @@ void backward(Replica& replica, const Dataset& dataset, const torch::Tensor& ind
     const auto images = augmented(to_signed(dataset.examples.index_select(0, indices)), first);
     const auto [features, logits] = replica.network.forward(images);
     const auto loss =
-        torch::nll_loss(logits.log_softmax(1), dataset.labels.index_select(0, indices)) / double(kReplicas);
+        torch::nll_loss(logits.log_softmax(1), dataset.condition.classes.index_select(0, indices)) / double(kReplicas);
     replica.gradient.zero_();
     loss.backward();
     replica.loss = loss.detach();
 }
 
 Classifier train(const Dataset& dataset) {
-    TrainOptions config{.batch_size = 128, .learning_rate = 3e-3, .weight_decay = 0.01, .ema_decay = 0.998};
+    TrainOptions config;
+    config.batch_size = 128;
+    config.learning_rate = 3e-3;
+    config.weight_decay = 0.01;
+    config.ema_decay = 0.998;
     config.steps = kEpochs * dataset.size() / config.batch_size;
     config.warmup_steps = config.steps / 20;
     const int64_t share = config.batch_size / kReplicas, threads = at::get_num_threads();

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/random.hpp"
+#include "diffuse/train/optimizer.hpp"
 
 namespace diffuse {
 namespace {
@@ -16,6 +18,7 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t kFolds = 5, kPointsPerStep = 200, kPatience = 10;
+constexpr double kRate = 1e-3;
 constexpr double kLeastFall = 1e-4;                       // of the loss in an epoch
 constexpr double kWeightPenalty = 1e-4;                   // scikit-learn's alpha
 constexpr uint64_t kRelabellings = uint64_t(1) << 32;     // the first index of their random numbers, after the folds'
@@ -44,18 +47,13 @@ struct DenseLayer {
 class SmallNetwork {
 public:
     SmallNetwork(int64_t dimensions, const Key& key)
-        : widths_{dimensions, 10 * dimensions, 10 * dimensions, 1}, weight_count_(0) {
-        int64_t biases = 0;
-        for (size_t i = 0; i + 1 < widths_.size(); ++i) {
-            weight_count_ += widths_[i] * widths_[i + 1];
-            biases += widths_[i + 1];
-        }
-        numbers_ = torch::empty({weight_count_ + biases});
-        gradient_ = torch::zeros_like(numbers_);
-        mean_ = torch::zeros_like(numbers_);
-        square_ = torch::zeros_like(numbers_);
-        layers_ = layers_of(numbers_);
-        gradient_layers_ = layers_of(gradient_);
+        : widths_{dimensions, 10 * dimensions, 10 * dimensions, 1},
+          weight_count_(std::inner_product(widths_.begin(), widths_.end() - 1, widths_.begin() + 1, int64_t{0})),
+          numbers_(torch::zeros({std::accumulate(widths_.begin() + 1, widths_.end(), weight_count_)})),
+          gradient_(torch::zeros_like(numbers_)),
+          layers_(layers_of(numbers_)),
+          gradient_layers_(layers_of(gradient_)),
+          adam_(numbers_, /*ema=*/torch::zeros_like(numbers_), /*beta2=*/0.999, /*weight_decay=*/0) {
         initialise(Random(key));
     }
 
@@ -77,12 +75,12 @@ private:
     void initialise(Random random);
     std::vector<Tensor> activations(const Tensor& points) const;
     void differentiate(const std::vector<Tensor>& values, const Tensor& is_y);
-    void descend();
 
     std::vector<int64_t> widths_;
-    int64_t weight_count_, steps_ = 0;
-    Tensor numbers_, gradient_, mean_, square_;
+    int64_t weight_count_;
+    Tensor numbers_, gradient_;
     std::vector<DenseLayer> layers_, gradient_layers_;
+    AdamW adam_;
 };
 
 /// Each layer's part of a vector of numbers_'s layout.
@@ -132,21 +130,11 @@ void SmallNetwork::differentiate(const std::vector<Tensor>& values, const Tensor
     gradient_.narrow(0, 0, weight_count_).add_(numbers_.narrow(0, 0, weight_count_), kWeightPenalty / count);
 }
 
-/// Kingma & Ba 2015, arXiv:1412.6980, in the form at the end of section 2.
-void SmallNetwork::descend() {
-    constexpr double kRate = 1e-3, kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
-    const double step = double(++steps_);
-    mean_.lerp_(gradient_, 1 - kBeta1);
-    square_.mul_(kBeta2).addcmul_(gradient_, gradient_, 1 - kBeta2);
-    const double rate = kRate * std::sqrt(1 - std::pow(kBeta2, step)) / (1 - std::pow(kBeta1, step));
-    numbers_.addcdiv_(mean_, square_.sqrt().add_(kEpsilon), -rate);
-}
-
 void SmallNetwork::step(const Tensor& points, const Tensor& is_y, const Tensor& log_odds) {
     const auto all = activations(points);
     log_odds.copy_(all.back());
     differentiate(all, is_y);
-    descend();
+    adam_.step(gradient_, /*factor=*/1, kRate, /*ema_decay=*/1);  // the average is not asked for
 }
 
 /// Points and whose they are: float [n, D] and [n, 1], 1 for y's.
