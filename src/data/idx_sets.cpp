@@ -33,9 +33,7 @@ std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name
 std::string no_file(const std::string& name, const fs::path& folder, const DatasetOptions& options) {
     const std::string what = fmt::format("no {0} or {0}.gz in {1}", name, display_path(folder));
     if (!options.dir.empty()) {
-        return what +
-               "; say where it is (--set dataset.dir=DIR for train, --data DIR for eval and encode), or run "
-               "scripts/get-mnist";
+        return what + "; say where it is by dataset.dir, or run scripts/get-mnist";
     }
     return what +
            "; run scripts/get-mnist, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take "

@@ -81,7 +81,10 @@ std::vector<std::string> assign_classes(std::vector<Entry>& entries) {
         class_names.push_back(name);
         const bool is_word = name == "all" || name == "none" || name == "own" || name.find(',') != std::string::npos;
         if (is_word)
-            throw Error(fmt::format("the sub-folder '{}' is a class that --class could not name; rename it", name));
+            throw Error(
+                fmt::format("the sub-folder '{}' cannot be the name of a class: all, none, own and commas mean "
+                            "something else there; rename it",
+                            name));
     }
     for (auto& entry : entries) {
         entry.label = classes.at(class_of(entry));

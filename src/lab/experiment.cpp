@@ -55,10 +55,10 @@ nlohmann::json lab_settings(const Experiment& experiment, const std::vector<std:
     for (const auto& setting : settings) {
         const size_t equals = setting.find('=');
         if (equals == std::string::npos || equals == 0) {
-            throw Error(fmt::format("--set {}: expected key=value, e.g. paths=1000", setting));
+            throw Error(fmt::format("setting '{}': expected key=value, e.g. paths=1000", setting));
         }
         const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
-        if (result.contains(key)) throw Error(fmt::format("--set {} is given twice; once is enough", key));
+        if (result.contains(key)) throw Error(fmt::format("setting '{}' is given twice; once is enough", key));
         const bool wants_text = std::ranges::any_of(
             experiment.settings, [&](const Setting& known) { return known.key == key && known.value.is_string(); });
         result[key] = json_or_text(text, wants_text);

@@ -102,7 +102,7 @@ void require_sheet(int64_t count, int64_t columns, int64_t height, int64_t width
     if (across <= kMaxPixels / down) return;
     throw Error(
         fmt::format("a grid of {} images would have {}x{} pixels, more than others open; take a smaller "
-                    "--scale, or fewer images (--num; another --seed draws others)",
+                    "scale, or fewer images (another seed draws others)",
                     count, across, down));
 }
 

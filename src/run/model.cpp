@@ -65,7 +65,7 @@ Net new_network(const Config& config, const DataSpec& data, torch::Device device
 Net make_network(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
     const NamedTensors& stored = checkpoint.*look_up("weights", kinds_of_weights(), weights);
     if (stored.empty()) {
-        throw Error(fmt::format("{}: it has no {} weights; take others by --weights ({} are known)", checkpoint.name,
+        throw Error(fmt::format("{}: it has no {} weights; take other sample.weights ({} are known)", checkpoint.name,
                                 weights, fmt::join(weights_names(), " and ")));
     }
     require_enough(checkpoint, stored);

@@ -220,7 +220,7 @@ TEST_F(ImageFolder, HasAClassForEachSubfolder) {
     expect_contains(error(), "3.png: lies beside sub-folders");
     std::filesystem::remove(folder / "3.png");
     put("none/4.png", some_bytes({1, 4, 4}, 3));
-    expect_contains(error(), "'none' is a class that --class could not name");
+    expect_contains(error(), "'none' cannot be the name of a class");
 }
 
 TEST_F(ImageFolder, OfSeveralSizesNeedsOneAndSaysWhatItDid) {
