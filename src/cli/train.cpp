@@ -76,17 +76,27 @@ Result estimate(const Config& config, const Dataset& dataset, torch::Device devi
                     config.train.steps, double(config.train.batch_size) / a_step, steps));
 }
 
-/// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it diverges, the error says how
-/// to go on.
+/// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it fails, the error says how to
+/// go on.
 int64_t train_into(const RunFolder& folder, const Config& config, const Dataset& dataset, torch::Device device,
                    const std::optional<Checkpoint>& start) {
+    std::optional<int64_t> saved;
+    if (start) saved = start->step;
+    const TrainingObserver after_writing{.on_checkpoint = [&](const Checkpoint& last) { saved = last.step; }};
     try {
-        return train(config, dataset, device, {run_writer(folder)}, start, [] { return received_signal != 0; });
+        return train(config, dataset, device, {run_writer(folder), after_writing}, start,
+                     [] { return received_signal != 0; });
     } catch (const Diverged& error) {
-        throw Error(fmt::format("{}; the checkpoint of step {} is kept; resume it with a lower learning rate: diffuse "
-                                "train --resume {} --set train.learning_rate={}",
-                                error.what(), error.checkpoint_step, shell_word(display_path(folder.path())),
-                                config.train.learning_rate / 10),
+        throw Error(
+            fmt::format("{}; the checkpoint of step {} is kept; resume it with a lower learning rate: diffuse "
+                        "train --resume {} --set train.learning_rate={}",
+                        error.what(), *saved, shell_word(display_path(folder.path())), config.train.learning_rate / 10),
+            error.exit_code);
+    } catch (const Error& error) {
+        if (!saved || error.exit_code != kRunFailed) throw;
+        throw Error(fmt::format("{}; step {} is the last that is saved; when that is mended, diffuse train --resume "
+                                "goes on from there",
+                                error.what(), *saved),
                     error.exit_code);
     }
 }
@@ -109,10 +119,11 @@ Result run_training(const Config& config, const Dataset& dataset, torch::Device 
     return result_of(/*as_json=*/false, {}, path);
 }
 
-/// So that the run finds its data, and its guide, from everywhere.
-Config with_absolute_paths(Config config) {
-    config.dataset = located(config.dataset);
-    if (!config.sample.guide.empty()) config.sample.guide = display_path(config.sample.guide);
+/// What --config, --set and --seed say; without --config on top of `before`.
+Config asked_config(const TrainCommand& options, const Config& before) {
+    Config config = options.config.empty() ? with_settings(before, options.settings)
+                                           : load_config(options.config, options.settings);
+    if (options.seed) config.seed = *options.seed;
     return config;
 }
 
@@ -123,13 +134,11 @@ std::filesystem::path out_of(const TrainCommand& options) {
 }
 
 Result start_run(const TrainCommand& options, torch::Device device) {
-    Config config = load_config(options.config, options.settings);
-    if (options.seed) config.seed = *options.seed;
+    const Config asked = asked_config(options, {});
     const std::filesystem::path out = out_of(options);
     if (!options.estimate) RunFolder::check_new(out, options.force);
-    const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
-    config = with_absolute_paths(config);
-    config = with_classes(config, dataset);
+    const Dataset dataset = load_dataset(asked.dataset, Split::kTrain);
+    const Config config = resolved(asked, dataset);
     // Refuses a config that does not fit the images before anything is written.
     const Net network = new_network(config, seen_by_network(config, dataset.spec), torch::kCPU);
     if (options.dry_run) return plan(config, dataset, network);
@@ -160,16 +169,10 @@ void warn_of_other_config(const std::filesystem::path& file, const Config& confi
                     display_path(file), shell_word(display_path(file))));
 }
 
-/// The config that a run goes on by: its own, but for what --config, --set and --seed say.
+/// The config that a run goes on by: its own, but for what is asked for.
 Config resumed_config(const TrainCommand& options, const Config& before) {
-    Config config = !options.config.empty()     ? load_config(options.config, options.settings)
-                    : !options.settings.empty() ? with_settings(before, options.settings)
-                                                : before;
-    if (options.seed) config.seed = *options.seed;
-    config = with_absolute_paths(config);
-    if (!config.net.classes) config.net.classes = before.net.classes;  // the data cannot change
-    if (!config.parameterization.sigma_data) config.parameterization.sigma_data = before.parameterization.sigma_data;
-    for (const auto& change : allowed_changes(before, config)) {
+    const Config config = resumed(before, asked_config(options, before));
+    for (const auto& change : changes(before, config)) {
         log::info(fmt::format("{}: {}, was {}", change.path, change.after, change.before));
     }
     return config;
@@ -204,7 +207,7 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
     const std::string path = display_path(folder.path());
     const auto start = folder.checkpoint_to_resume(options.resume);
     if (start) warn_of_other_config(folder.path() / kConfigName, start->config);
-    const Config config = resumed_config(options, start ? start->config : load_config(folder.path() / kConfigName));
+    Config config = resumed_config(options, start ? start->config : load_config(folder.path() / kConfigName));
     if (start && start->step >= config.train.steps) {
         folder.go_back_to(*start);  // where it came from a copy
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
@@ -212,8 +215,9 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
         return result_of(/*as_json=*/false, {}, path);
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
+    if (start) require_data_of(*start, dataset);
+    config = resolved(config, dataset);
     if (start) {
-        require_data_of(*start, dataset);
         const auto abandoned = folder.go_back_to(*start);
         if (!abandoned.empty()) {
             log::info(fmt::format("going back to step {}; what came after it is kept in {}", start->step,
@@ -231,7 +235,15 @@ Result run(const TrainCommand& options) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
     const auto device = options.runtime.apply();
-    return !options.resume.empty() ? resume_run(options, device) : start_run(options, device);
+    if (!options.resume.empty()) return resume_run(options, device);
+    try {
+        return start_run(options, device);
+    } catch (const RunExists& error) {
+        throw Error(
+            fmt::format("{}; resume it by diffuse train --resume {}, give another folder with --out, or "
+                        "--force to replace it",
+                        error.what(), shell_word(display_path(out_of(options)))));
+    }
 }
 
 std::vector<Option> what_is_trained(TrainCommand& o) {

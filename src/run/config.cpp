@@ -64,7 +64,7 @@ Json parse_value(const std::string& path, const std::string& text) {
 void apply_setting(Json& json, const std::string& setting) {
     const size_t equals = setting.find('=');
     if (equals == std::string::npos || equals == 0) {
-        throw Error(fmt::format("--set {}: expected key.path=value, e.g. train.steps=100", setting));
+        throw Error(fmt::format("setting '{}': expected key.path=value, e.g. train.steps=100", setting));
     }
     Json* target = &json;
     const std::string path = setting.substr(0, equals);
@@ -97,6 +97,42 @@ Fields fields_of_sample(SampleOptions& options) {
     return all;
 }
 
+/// So that the run finds its data, and its guide, from everywhere.
+Config with_absolute_paths(Config config) {
+    config.dataset = located(config.dataset);
+    if (!config.sample.guide.empty()) config.sample.guide = display_path(config.sample.guide);
+    return config;
+}
+
+/// Of the examples as the network sees them, to four digits, so that it is the same on every machine.
+double root_mean_square(const torch::Tensor& examples) {
+    const auto mean = [&] {
+        if (examples.scalar_type() != torch::kUInt8) return examples.to(torch::kFloat64).square().mean().item<double>();
+        const auto counts = torch::bincount(examples.flatten(), {}, 256).to(torch::kFloat64);
+        const auto values = torch::arange(256, torch::kFloat64) / 127.5 - 1;
+        return (counts * values.square()).sum().item<double>() / double(examples.numel());
+    };
+    return std::round(1e4 * std::sqrt(mean())) / 1e4;
+}
+
+/// How many classes the network knows.
+int64_t resolved_classes(const std::optional<int64_t>& asked, const Dataset& dataset) {
+    const bool has_numbers = dataset.condition.numbers.defined();  // instead of classes
+    const int64_t labels = dataset.spec.condition.classes.count;
+    const int64_t classes = asked.value_or(has_numbers ? 0 : labels);
+    const auto refuse = [&](const std::string& why) {
+        throw Error(fmt::format("config: model.classes is {}, but {}", classes, why));
+    };
+    if (classes > 0 && has_numbers) refuse("the condition of the data is numbers; set it to 0");
+    if (classes > 0 && labels == 0) {
+        refuse(fmt::format("there are no labels beside the {}s; set it to 0", noun(dataset.spec.shape)));
+    }
+    if (classes > 0 && classes < labels) {
+        refuse(fmt::format("the labels go up to {}; set it to {}, or to 0 for none", labels - 1, labels));
+    }
+    return classes;
+}
+
 }  // namespace
 
 Fields fields(Config& config) {
@@ -127,47 +163,16 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 }
 
 Config with_settings(const Config& config, const std::vector<std::string>& settings) {
-    return apply_settings(to_json(config), settings);
+    return settings.empty() ? config : apply_settings(to_json(config), settings);
 }
 
-namespace {
-
-/// As the network sees them, to four digits, so that it is the same on every machine.
-double root_mean_square(const torch::Tensor& examples) {
-    const auto mean = [&] {
-        if (examples.scalar_type() != torch::kUInt8) return examples.to(torch::kFloat64).square().mean().item<double>();
-        const auto counts = torch::bincount(examples.flatten(), {}, 256).to(torch::kFloat64);
-        const auto values = torch::arange(256, torch::kFloat64) / 127.5 - 1;
-        return (counts * values.square()).sum().item<double>() / double(examples.numel());
-    };
-    return std::round(1e4 * std::sqrt(mean())) / 1e4;
-}
-
-}  // namespace
-
-Config with_classes(Config config, const Dataset& dataset) {
-    const ExampleShape& shape = dataset.spec.shape;
-    check_bounds(config.sample, shape);
-    if (config.dataset.flip && shape.points) {
+Config resolved(Config config, const Dataset& dataset) {
+    check_bounds(config.sample, dataset.spec.shape);
+    if (config.dataset.flip && dataset.spec.shape.points) {
         throw Error("config: dataset.flip mirrors images, and the data are points; set it to false");
     }
-    const bool has_numbers = dataset.condition.numbers.defined();  // instead of classes
-    const int64_t labels = dataset.spec.condition.classes.count;
-    const int64_t classes = config.net.classes.value_or(has_numbers ? 0 : labels);
-    if (classes > 0 && has_numbers) {
-        throw Error(
-            fmt::format("config: model.classes is {}, but the condition of the data is numbers; set it to 0", classes));
-    }
-    if (classes > 0 && labels == 0) {
-        throw Error(fmt::format("config: model.classes is {}, but there are no labels beside the {}s; set it to 0",
-                                classes, noun(shape)));
-    }
-    if (classes > 0 && classes < labels) {
-        throw Error(
-            fmt::format("config: model.classes is {}, but the labels go up to {}; set it to {}, or to 0 for none",
-                        classes, labels - 1, labels));
-    }
-    config.net.classes = classes;
+    config = with_absolute_paths(config);
+    config.net.classes = resolved_classes(config.net.classes, dataset);
     if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
         config.parameterization.sigma_data = root_mean_square(dataset.examples);
     }
@@ -176,22 +181,28 @@ Config with_classes(Config config, const Dataset& dataset) {
     return config;
 }
 
+Config resumed(const Config& before, Config asked) {
+    asked = with_absolute_paths(asked);
+    if (!asked.net.classes) asked.net.classes = before.net.classes;  // the data cannot change
+    if (!asked.parameterization.sigma_data) asked.parameterization.sigma_data = before.parameterization.sigma_data;
+    for (const auto& change : changes(before, asked)) {
+        if (change.may_change) continue;
+        throw Error(fmt::format("{} is {} in this run and cannot become {}; start another run for that", change.path,
+                                change.before, change.after));
+    }
+    return asked;
+}
+
+std::vector<Change> changes(const Config& before, const Config& after) {
+    Config a = before, b = after;
+    return changes(fields(a), fields(b));
+}
+
 DataSpec seen_by_network(const Config& config, DataSpec data) {
     Classes& classes = data.condition.classes;
     classes.count = config.net.classes.value();
     if (classes.count == 0) classes.names.clear();
     return data;
-}
-
-std::vector<Change> allowed_changes(const Config& before, const Config& after) {
-    Config a = before, b = after;
-    const auto all = changes(fields(a), fields(b));
-    for (const auto& change : all) {
-        if (change.may_change) continue;
-        throw Error(fmt::format("{} is {} in this run and cannot become {}; start another run for that", change.path,
-                                change.before, change.after));
-    }
-    return all;
 }
 
 }  // namespace diffuse

@@ -127,14 +127,11 @@ std::string step_name(int64_t step, const std::string& ending) { return fmt::for
 
 void RunFolder::check_new(const fs::path& path, bool replace) {
     if (has_run(path) && !replace) {
-        throw Error(
-            fmt::format("{} already holds a run; resume it by diffuse train --resume {}, give another "
-                        "folder with --out, or --force to replace it",
-                        display_path(path), shell_word(display_path(path))));
+        throw RunExists(fmt::format("{} already holds a run", display_path(path)));
     }
     for (const auto& file : files_of_run(path)) {
         if (!is_folder(file)) continue;
-        throw Error(fmt::format("{} is a folder, where a file of the run would be; give another folder with --out",
+        throw Error(fmt::format("{} is a folder, where a file of the run would be; give the run another folder",
                                 display_path(file)));
     }
     fs::path above = fs::absolute(path).lexically_normal();
@@ -195,8 +192,8 @@ std::optional<Checkpoint> RunFolder::checkpoint_to_resume(const fs::path& given)
     const bool has_begun = fs::file_size(path() / kMetricsName, error) > 0 && !error;
     if (!is_there && !has_begun && copies.empty()) return std::nullopt;
     throw Error(
-        fmt::format("{}, and no whole copy was kept (train.keep_checkpoints); begin anew with --config, --out "
-                    "and --force",
+        fmt::format("{}, and no whole copy was kept (train.keep_checkpoints); begin a new run, in its place "
+                    "or elsewhere",
                     own.problem));
 }
 

@@ -82,7 +82,6 @@ public:
 
     void start(const Config& config, const std::optional<Checkpoint>& start) {
         steps_ = config.train.steps;
-        if (start) saved_step_ = start->step;
         seconds_before_ = folder_.trim_metrics(start ? start->step : 0);
         // First of all files, so that whatever is killed from here on can be resumed.
         write_file(folder_.path() / kConfigName, to_text(to_json(config), 2) + "\n");
@@ -114,18 +113,8 @@ public:
     }
 
     void save(const Checkpoint& checkpoint) {
-        try {
-            metrics_->flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
-            folder_.save(checkpoint, checkpoint.config.train.keep_checkpoints);
-        } catch (const Error& error) {
-            if (!saved_step_) throw;
-            throw Error(
-                fmt::format("{}; step {} is the last that is saved; when that is mended, diffuse train --resume "
-                            "goes on from there",
-                            error.what(), *saved_step_),
-                error.exit_code);
-        }
-        saved_step_ = checkpoint.step;
+        metrics_->flush_to_disk();  // first, so that the lines up to a checkpoint are there whenever it is
+        folder_.save(checkpoint, checkpoint.config.train.keep_checkpoints);
         const auto path = folder_.path() / kCheckpointName;
         log::debug(fmt::format("saved {} of step {}", display_path(path), checkpoint.step));
     }
@@ -139,7 +128,6 @@ private:
     const RunFolder& folder_;
     const int64_t threads_;
     int64_t steps_ = 0;
-    std::optional<int64_t> saved_step_;
     double seconds_before_ = 0;  // of training, before it was resumed
     std::optional<LineFile> metrics_;
     std::optional<Progress> progress_;

@@ -32,13 +32,13 @@ struct Speed {
 /// The weights of a training, and the loop over its steps.
 class Trainer {
 public:
-    Trainer(const Config& config, const Dataset& dataset, const std::string& fingerprint, torch::Device device,
+    Trainer(const Config& config, const Dataset& dataset, torch::Device device,
             const std::vector<TrainingObserver>& observers)
         : config_(config),
           data_(seen_by_network(config, dataset.spec)),
           device_(device),
           observers_(observers),
-          fingerprint_(fingerprint),
+          fingerprint_(fingerprint(dataset, data_.condition.classes.count > 0)),
           machine_(describe(device)),
           seed_(uint64_t(config.seed)),
           examples_(dataset.examples.to(device)),
@@ -166,8 +166,7 @@ private:
         if (bad_in_a_row_ == 0) log::warn(fmt::format("step {}: loss or gradient is not finite; skipped", step_));
         if (++bad_in_a_row_ < config_.train.max_bad_steps && step_ < config_.train.steps) return;
         throw Diverged(fmt::format("neither loss nor gradient was finite in the last {} steps, up to step {}",
-                                   bad_in_a_row_, step_),
-                       saved_step_);
+                                   bad_in_a_row_, step_));
     }
 
     double images_per_second() const {
@@ -247,26 +246,21 @@ private:
     Stopwatch watch_;
 };
 
-void require_same_data(const Checkpoint& checkpoint, const std::string& found) {
+}  // namespace
+
+void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
+    const std::string found = fingerprint(dataset, checkpoint.config.net.classes.value_or(0) > 0);
     if (checkpoint.training.fingerprint == found) return;
     throw Error(fmt::format("the data set is not the one this run was trained on: it is {}, it was {}", found,
                             checkpoint.training.fingerprint));
 }
 
-}  // namespace
-
-void require_data_of(const Checkpoint& checkpoint, const Dataset& dataset) {
-    require_same_data(checkpoint, fingerprint(dataset, checkpoint.config.net.classes.value_or(0) > 0));
-}
-
-int64_t train(const Config& asked, const Dataset& dataset, torch::Device device,
+int64_t train(const Config& config, const Dataset& dataset, torch::Device device,
               const std::vector<TrainingObserver>& observers, const std::optional<Checkpoint>& start,
               const std::function<bool()>& stop) {
-    const Config config = with_classes(asked, dataset);
-    const std::string data = fingerprint(dataset, *config.net.classes > 0);
-    if (start) require_same_data(*start, data);
+    if (start) require_data_of(*start, dataset);
     for (const auto& observer : observers) observer.on_start(config, start);
-    Trainer trainer(config, dataset, data, device, observers);
+    Trainer trainer(config, dataset, device, observers);
     if (start) trainer.resume_from(*start);
     return trainer.run(stop);
 }

@@ -87,7 +87,7 @@ logged interrupted "error +interrupted; step .*resume it by: diffuse train --res
 mkdir -p blocked/log.txt
 code=0
 train --out blocked >out.txt 2>err.txt || code=$?
-[ $code = 2 ] && [ "$(cat err.txt)" = "error: $folder/blocked/log.txt is a folder, where a file of the run would be; give another folder with --out" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
+[ $code = 2 ] && [ "$(cat err.txt)" = "error: $folder/blocked/log.txt is a folder, where a file of the run would be; give the run another folder" ] || fail "a log.txt that cannot be opened: $(cat err.txt)"
 
 # on a terminal: colours unless NO_COLOR is set, a progress line unless --quiet
 on_terminal() { python3 -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)' "$@"; }

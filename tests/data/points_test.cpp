@@ -184,7 +184,8 @@ int64_t train_in(const Config& config, const std::filesystem::path& path, int st
     const bool is_new = !path_exists(path);
     const auto folder = is_new ? RunFolder::create(path, false) : RunFolder::open(path);
     const auto start = is_new ? std::nullopt : std::optional(load_checkpoint(path));
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)}, start,
+    const Dataset data = load_dataset(config.dataset, Split::kTrain);
+    return train(resolved(config, data), data, torch::kCPU, {run_writer(folder)}, start,
                  [steps, asked = 0]() mutable { return ++asked > steps; });
 }
 

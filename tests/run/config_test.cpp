@@ -69,7 +69,7 @@ TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
     labelled.condition.classes = torch::tensor({0, 9}, torch::kInt64);
     labelled.spec.condition.classes = 10;
     const auto classes = [](const std::string& asked, const Dataset& dataset) {
-        return with_classes(with_settings(Config{}, {"model.classes=" + asked}), dataset).net.classes;
+        return resolved(with_settings(Config{}, {"model.classes=" + asked}), dataset).net.classes;
     };
     EXPECT_EQ(classes("auto", labelled), 10);
     EXPECT_EQ(classes("auto", unlabelled), 0);
@@ -78,6 +78,21 @@ TEST(Config, ClassesAreThoseOfTheDataUnlessANumberSaysMore) {
     EXPECT_EQ(error_of([&] { classes("9", labelled); }),
               "config: model.classes is 9, but the labels go up to 9; set it to 10, or to 0 for none");
     expect_contains(error_of([&] { classes("10", unlabelled); }), "there are no labels");
+}
+
+TEST(Config, OneThatIsResolvedStaysAsItIsAndARunGoesOnByWhatItResolved) {
+    Dataset data = image_dataset(torch::arange(32, torch::kUInt8).view({2, 1, 4, 4}));
+    data.condition.classes = torch::tensor({0, 9}, torch::kInt64);
+    data.spec.condition.classes = 10;
+    const std::vector<std::string> open = {"model.prediction=edm", "train.weighting=edm", "sample.guidance=2",
+                                           "sample.guide=there"};
+    const Config once = resolved(with_settings(Config{}, open), data);
+    EXPECT_EQ(to_json(resolved(once, data)), to_json(once));
+    EXPECT_EQ(once.sample.guide, std::filesystem::current_path() / "there");
+    const Config after = resumed(once, with_settings(Config{}, open));
+    EXPECT_EQ(after.net.classes, 10);
+    EXPECT_EQ(after.parameterization.sigma_data, once.parameterization.sigma_data);
+    EXPECT_EQ(to_json(after), to_json(once));
 }
 
 TEST(Config, AnUnknownNameListsTheKnownOnes) {

@@ -71,7 +71,8 @@ Config small(int64_t steps) {
 Checkpoint trained(const Config& config, torch::Device device, const std::filesystem::path& path,
                    const std::optional<Checkpoint>& start = {}) {
     const auto folder = RunFolder::create(path, false);
-    train(config, load_dataset(config.dataset, Split::kTrain), device, {run_writer(folder)}, start);
+    const Dataset data = load_dataset(config.dataset, Split::kTrain);
+    train(resolved(config, data), data, device, {run_writer(folder)}, start);
     return load_checkpoint(path);
 }
 

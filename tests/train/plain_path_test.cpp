@@ -54,7 +54,7 @@ TEST_P(PlainPath, AnEpsNetworksSamplesLookLikeTheData) {
     const Dataset data = load_dataset(config.dataset, Split::kTrain);
     set_threads(2);
     std::optional<Model> model;
-    train(config, data, torch::kCPU,
+    train(resolved(config, data), data, torch::kCPU,
           {{.on_checkpoint = [&](const Checkpoint& last) { model = make_model(last, "ema", torch::kCPU); }}});
     const auto noise = sampling_noise(0, 0, 64, {1, 28, 28}, 0);
     const Statistics real = statistics_of(to_signed(data.examples));

@@ -30,15 +30,21 @@ Config small() {
 
 bool never() { return false; }
 
+/// On the data set of the config.
+int64_t train_on_own(const Config& config, const std::vector<TrainingObserver>& observers,
+                     const std::optional<Checkpoint>& start = {}, const std::function<bool()>& stop = never) {
+    const Dataset data = load_dataset(config.dataset, Split::kTrain);
+    return train(resolved(config, data), data, torch::kCPU, observers, start, stop);
+}
+
 int64_t run(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
     const auto folder = RunFolder::create(path, /*replace=*/false);
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)}, {}, stop);
+    return train_on_own(config, {run_writer(folder)}, {}, stop);
 }
 
 int64_t resume(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
     const auto folder = RunFolder::open(path);
-    return train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {run_writer(folder)},
-                 load_checkpoint(path), stop);
+    return train_on_own(config, {run_writer(folder)}, load_checkpoint(path), stop);
 }
 
 std::function<bool()> after(int steps) {
@@ -150,9 +156,9 @@ TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
     run(config, folder / "asked");
     EXPECT_FALSE(labels_of(load_checkpoint(folder / "asked")).defined());
     config.net.classes = {};
-    const Dataset digits = load_dataset(config.dataset, Split::kTrain);
+    const Dataset unlabelled{load_dataset(config.dataset, Split::kTrain).examples};
     const auto none = RunFolder::create(folder / "none", false);
-    train(config, {digits.examples, {}}, torch::kCPU, {run_writer(none)});
+    train(resolved(config, unlabelled), unlabelled, torch::kCPU, {run_writer(none)});
     EXPECT_TRUE(checkpoint_bytes(folder / "none") == checkpoint_bytes(folder / "asked"));
 }
 
@@ -251,7 +257,7 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
 TEST(Trainer, WhatMustNotChangeInARunIsRefusedByKey) {
     const Config before = small();
     const auto refused = [&](const std::string& setting) {
-        return error_of([&] { allowed_changes(before, with_settings(before, {setting})); });
+        return error_of([&] { resumed(before, with_settings(before, {setting})); });
     };
     for (const char* setting :
          {"seed=1", "dataset.limit=99", "dataset.kind=mnist", "dataset.seed=1", "schedule.kind=cosine",
@@ -260,9 +266,9 @@ TEST(Trainer, WhatMustNotChangeInARunIsRefusedByKey) {
         const std::string key = setting;
         expect_contains(refused(setting), key.substr(0, key.find('=')) + " is ");
     }
-    const auto allowed =
-        allowed_changes(before, with_settings(before, {"train.steps=90", "train.sample_every=0", "dataset.dir=/data"}));
-    EXPECT_EQ(allowed.size(), 3u);
+    const Config after =
+        resumed(before, with_settings(before, {"train.steps=90", "train.sample_every=0", "dataset.dir=/data"}));
+    EXPECT_EQ(changes(before, after).size(), 3u);
 }
 
 TEST(Trainer, KeepsAsManyCheckpointsAsAskedEachUnderItsStep) {
@@ -343,7 +349,7 @@ TEST(Trainer, CallsItsObserversInOrderAndNeedsNoFolder) {
         .on_preview = [&](const Preview& preview) { happened("preview", preview.checkpoint.step); },
         .on_checkpoint = [&](const Checkpoint& checkpoint) { happened("checkpoint", checkpoint.step); }};
     const TrainingObserver idle;
-    EXPECT_EQ(train(config, load_dataset(config.dataset, Split::kTrain), torch::kCPU, {idle, own}), 60);
+    EXPECT_EQ(train_on_own(config, {idle, own}), 60);
     EXPECT_EQ(events, (std::vector<std::string>{"checkpoint 0", "metrics 10", "metrics 20", "metrics 30", "preview 30",
                                                 "checkpoint 30", "metrics 40", "metrics 50", "metrics 60", "preview 60",
                                                 "checkpoint 60"}));

@@ -36,19 +36,23 @@ nlohmann::ordered_json to_json(const Config& config);
 /// Error as above, and for values that do not go together.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
-/// A config with such settings applied to it.
+/// A config with such settings applied to it; without any as it is, since checkpoints may have what these refuse.
 Config with_settings(const Config& config, const std::vector<std::string>& settings);
 
-/// With what is left to the data set: model.classes where that is "auto", model.sigma_data of prediction edm. Throws
-/// Error where it is too few for the data's labels, or above 0 for data without.
-Config with_classes(Config config, const Dataset& dataset);
+/// A config with all that it leaves open: model.classes where that is "auto" and model.sigma_data of prediction edm as
+/// the data set has them, paths absolute. One that is resolved stays as it is. Throws Error naming a key that does not
+/// go with the data.
+Config resolved(Config config, const Dataset& dataset);
 
-/// What the network of a config `with_classes` sees of a data set.
+/// By what config a run of the resolved config `before` goes on where another is asked for: what that leaves open stays
+/// as it was. Throws Error naming a key that cannot change in mid-run: images, times and noise of a step are functions
+/// of the data set, seed and batch size, the shapes of the weights of the model.
+Config resumed(const Config& before, Config asked);
+
+/// The keys whose values differ.
+std::vector<Change> changes(const Config& before, const Config& after);
+
+/// What the network of a resolved config sees of a data set.
 DataSpec seen_by_network(const Config& config, DataSpec data);
-
-/// What changes in a run that is resumed with another config. Throws Error naming a key that cannot change in mid-run:
-/// images, times and noise of a step are functions of the data set, seed and batch size, the shapes of the weights of
-/// the model.
-std::vector<Change> allowed_changes(const Config& before, const Config& after);
 
 }  // namespace diffuse

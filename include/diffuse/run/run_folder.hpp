@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/run/checkpoint.hpp"
 
@@ -17,13 +18,18 @@ inline constexpr const char* kSamplesName = "samples";  ///< the folder of the p
 /// "step-0001000.png": how the previews and the copies of checkpoints are called.
 std::string step_name(int64_t step, const std::string& ending);
 
+/// The folder holds a run already.
+struct RunExists : Error {
+    using Error::Error;
+};
+
 /// Where a run keeps its files: config.json, metrics.jsonl, log.txt, checkpoint.safetensors, samples/ and checkpoints/
 /// in one folder, which no other training can enter while the object lives. What a run had beyond the step that it went
 /// back to is kept in abandoned/1, abandoned/2, ..., each the folder of a run.
 class RunFolder {
 public:
-    /// Creates the folder. Throws Error when it already holds a run, unless `replace`, which removes that run's files,
-    /// and when another training is at work in it.
+    /// Creates the folder. Throws RunExists when it already holds a run, unless `replace`, which removes that run's
+    /// files, and Error when another training is at work in it.
     static RunFolder create(const std::filesystem::path& path, bool replace);
     /// Opens the folder of a run to resume it, and clears away what a killed save left. `path`: the folder, or one of
     /// its checkpoints (see `checkpoint_to_resume`). Throws Error as above.
