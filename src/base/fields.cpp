@@ -16,13 +16,6 @@ namespace {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-template <class... F>
-struct Overloaded : F... {
-    using F::operator()...;
-};
-template <class... F>
-Overloaded(F...) -> Overloaded<F...>;
-
 constexpr const char* kAuto = "auto";
 
 const char* type_name(int64_t) { return "a whole number"; }
@@ -230,9 +223,13 @@ OrderedJson to_json(const Fields& fields) {
     return json;
 }
 
-void check_belonging(const Fields& fields) {
+void require_home(const Fields& section, const Field& field, const std::string& prefix) {
+    if (!is_at_home(section, field)) throw Error(homeless(section, field, prefix));
+}
+
+void check_belonging(const Fields& fields, const std::string& prefix) {
     for (const auto& field : fields) {
-        if (is_given(field) && !is_at_home(fields, field)) throw Error(homeless(fields, field, /*prefix=*/""));
+        if (is_given(field)) require_home(fields, field, prefix);
     }
 }
 

@@ -7,17 +7,11 @@
 #include <limits>
 
 #include "diffuse/base/json.hpp"
+#include "diffuse/base/table.hpp"
 #include "diffuse/run/config.hpp"
 
 namespace diffuse::cli {
 namespace {
-
-template <class... F>
-struct ByType : F... {
-    using F::operator()...;
-};
-template <class... F>
-ByType(F...) -> ByType<F...>;
 
 /// "1 to 64", "0 or more"
 template <class T>
@@ -29,6 +23,17 @@ std::string range_words(T low, T high) {
 constexpr const char* kKeyValue = "KEY=VALUE";
 
 }  // namespace
+
+std::vector<std::string> names_of(const std::vector<Command>& commands) {
+    std::vector<std::string> names;
+    for (const auto& command : commands) names.push_back(command.name);
+    return names;
+}
+
+std::string unknown_option(const std::string& word, const std::vector<std::string>& known) {
+    const auto nearest = nearest_name(word, known);
+    return fmt::format("unknown option '{}'{}", word, nearest ? fmt::format("; did you mean '{}'?", *nearest) : "");
+}
 
 std::string option_name(std::string key) {
     std::ranges::replace(key, '_', '-');
@@ -49,12 +54,14 @@ bool Option::is_flag() const {
 
 std::string Option::value_name() const {
     if (is_flag() || !value.empty()) return value;
-    return std::visit(
-        ByType{[](const Choice&) { return "NAME"; }, [](const Number<int64_t>&) { return "N"; },
-               [](const Number<std::optional<int64_t>>&) { return "N"; }, [](const Number<double>&) { return "X"; },
-               [](const Number<std::optional<double>>&) { return "X"; }, [](const Reals&) { return "X"; },
-               [](const Interval&) { return "LO,HI"; }, [](const auto&) { return "TEXT"; }},
-        field.value);
+    const auto by_type = Overloaded{[](const Choice&) { return "NAME"; }, [](const Interval&) { return "LO,HI"; },
+                                    [](const auto& other) {
+                                        if constexpr (!requires { other.low; })
+                                            return "TEXT";
+                                        else
+                                            return std::is_same_v<decltype(other.low), double> ? "X" : "N";
+                                    }};
+    return std::visit(by_type, field.value);
 }
 
 std::vector<std::string> Option::known() const {
@@ -72,13 +79,14 @@ bool Option::takes_list() const { return std::holds_alternative<Reals>(field.val
 bool Option::repeats() const { return std::holds_alternative<Words>(field.value); }
 
 std::string Option::range() const {
-    const auto of = [](const auto& number) { return range_words(number.low, number.high); };
-    return std::visit(
-        ByType{[&](const Number<int64_t>& n) { return of(n); }, [&](const Number<double>& n) { return of(n); },
-               [](const Number<std::optional<int64_t>>& n) { return range_words<int64_t>(n.low, n.high); },
-               [](const Number<std::optional<double>>& n) { return range_words<double>(n.low, n.high); },
-               [&](const Reals& n) { return of(n); }, [](const auto&) { return std::string(); }},
-        field.value);
+    const auto by_type = Overloaded{[](const Interval&) { return std::string(); },
+                                    [](const auto& other) {
+                                        if constexpr (!requires { other.low; })
+                                            return std::string();
+                                        else
+                                            return range_words(other.low, other.high);
+                                    }};
+    return std::visit(by_type, field.value);
 }
 
 std::string Option::default_value() const {
@@ -124,14 +132,25 @@ std::string Command::usage() const {
     return text + " [OPTION]...";
 }
 
-std::vector<Option> options_of(const Fields& fields, const char* group) {
-    std::vector<Option> options;
-    for (const auto& field : fields) options.push_back({.field = field, .group = group});
+std::vector<Option> grouped(const char* group, std::vector<Option> options) {
+    for (auto& option : options) option.group = group;
     return options;
 }
 
-void append(std::vector<Option>& options, const std::vector<Option>& more) {
-    options.insert(options.end(), more.begin(), more.end());
+std::vector<Option> joined(std::initializer_list<std::vector<Option>> groups) {
+    std::vector<Option> all;
+    for (const auto& group : groups) all.insert(all.end(), group.begin(), group.end());
+    return all;
+}
+
+std::vector<Option> options_of(const Fields& fields, const char* group) {
+    std::vector<Option> options;
+    for (const auto& field : fields) options.push_back({.field = field});
+    return grouped(group, options);
+}
+
+Option file_option(const Field& field, const std::vector<std::string>& endings) {
+    return {.field = field, .value = "FILE", .endings = endings};
 }
 
 std::vector<KeyManual> config_keys() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ struct Option {
     std::string alone = "";                  ///< what it means without a value; empty: it needs one
     std::vector<std::string> endings = {};   ///< one of which a file's name must have, so that it tells what is in it
     std::vector<std::string> excludes = {};  ///< keys of options that cannot stand beside it
+    std::vector<std::string> instead = {};   ///< keys of the config whose place it takes: "sample.steps"
+    bool varies = false;                     ///< --vary takes several values of it
 
     /// "--clip-x0", "--no-clip-x0"; none of a positional one.
     std::vector<std::string> names() const;
@@ -56,8 +59,8 @@ using Given = std::set<std::string>;
 struct Command {
     std::string name, about;
     std::vector<std::string> examples;
-    std::vector<Option> options;  ///< in the order in which a person needs them
-    std::function<Result(const Given& given)> run;
+    std::vector<Option> options = {};  ///< in the order in which a person needs them
+    std::function<Result(const Given& given)> run = {};
 
     /// Whether it takes keys of the config, which its help then lists.
     bool has_keys() const;
@@ -65,18 +68,35 @@ struct Command {
     std::string usage() const;
 };
 
+/// A command whose options say what stands in an O, which begins as `start`: `options` describes them, `run` does it.
+template <class O>
+Command command_of(Command about, O start, std::vector<Option> (*options)(O& said),
+                   Result (*run)(const O& said, const Given& given)) {
+    const auto said = std::make_shared<O>(std::move(start));
+    about.options = options(*said);
+    about.run = [said, run](const Given& given) { return run(*said, given); };
+    return about;
+}
+
 /// The commands, in the order of the help. `line`: as the user typed it, for the files that say how they were made.
 std::vector<Command> commands(const std::string& line);
+std::vector<std::string> names_of(const std::vector<Command>& commands);
 /// What the program itself takes.
 std::vector<Option> program_options();
+
+/// "unknown option '--stpes'; did you mean '--steps'?"
+std::string unknown_option(const std::string& word, const std::vector<std::string>& known);
 
 /// "--max-ratio" of the key "max_ratio"
 std::string option_name(std::string key);
 
+/// Options of one group, and a list of such groups as one.
+std::vector<Option> grouped(const char* group, std::vector<Option> options);
+std::vector<Option> joined(std::initializer_list<std::vector<Option>> groups);
 /// Fields as options of a group.
 std::vector<Option> options_of(const Fields& fields, const char* group);
-/// `more` behind `options`.
-void append(std::vector<Option>& options, const std::vector<Option>& more);
+/// An option for a file, whose name must have one of `endings`, if any.
+Option file_option(const Field& field, const std::vector<std::string>& endings = {});
 
 /// Gives a command's fields the values of a command line's words, behind the command's name. Throws Error, in one line,
 /// for what is unknown, missing, twice, contradictory or out of range.

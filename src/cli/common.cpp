@@ -14,28 +14,25 @@
 
 namespace diffuse::cli {
 
-Option checkpoint_option(std::string& path, const char* group) {
-    return {.field = {"checkpoint", &path, "checkpoint file or run folder"}, .group = group, .value = "RUN"};
+Option checkpoint_option(std::string& path) {
+    return {.field = {"checkpoint", &path, "checkpoint file or run folder"}, .value = "RUN"};
 }
 
-Option data_option(std::string& folder, const char* group) {
+Option data_option(std::string& folder) {
     return {.field = {"data", &folder,
                       "folder of the data set, or CSV file of a table, where it is not where the training had it"},
-            .group = group,
-            .value = "DIR"};
+            .value = "DIR",
+            .instead = {"dataset.dir", "dataset.file"}};
 }
 
-Option json_option(bool& json) {
-    return {.field = {"json", &json, "print the result as one JSON object"}, .group = kWritten};
-}
+Option json_option(bool& json) { return {.field = {"json", &json, "print the result as one JSON object"}}; }
 
 std::vector<Option> RuntimeOptions::options() {
-    return {{.field = {"device", &device, "auto, cpu, cuda or cuda:N"}, .group = kMachine, .value = "DEVICE"},
-            {.field = {"threads", Number<int64_t>{&threads, 0, 1024},
-                       "CPU threads; 0: one for each core that the process may use"},
-             .group = kMachine},
-            {.field = {"quiet", &quiet, "print warnings and errors only, and no progress"}, .group = kMachine},
-            {.field = {"verbose", &verbose, "print details too"}, .group = kMachine, .excludes = {"quiet"}}};
+    return grouped(kMachine, {{.field = {"device", &device, "auto, cpu, cuda or cuda:N"}, .value = "DEVICE"},
+                              {.field = {"threads", Number<int64_t>{&threads, 0, 1024},
+                                         "CPU threads; 0: one for each core that the process may use"}},
+                              {.field = {"quiet", &quiet, "print warnings and errors only, and no progress"}},
+                              {.field = {"verbose", &verbose, "print details too"}, .excludes = {"quiet"}}});
 }
 
 torch::Device RuntimeOptions::apply() const {
@@ -56,77 +53,6 @@ DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder) 
     if (!reads_files(options)) throw Error(fmt::format("--data: the data set {} is drawn, not read", options.kind));
     options.dir = folder;
     return options;
-}
-
-std::vector<Option> sampling_options(SampleOptions& sampling) {
-    auto options = options_of(fields(sampling), kHow);
-    for (auto& option : options) {
-        if (option.field.key == "nfe") option.excludes = {"steps"};
-        if (option.field.key == "batch") option.group = kMachine;
-        if (option.field.key == "guide") option.value = "RUN";
-        const bool is_of_checkpoint = option.field.key == "solver" || option.field.key == "guidance";
-        if (is_of_checkpoint && sampling.direction == Direction::kSampling) {
-            option.field.by_default = fmt::format("the checkpoint's, else {}", option.default_value());
-        }
-    }
-    return options;
-}
-
-SampleOptions with_given(const Given& given, const SampleOptions& said, SampleOptions base) {
-    base.batch = said.batch;  // the machine's affair
-    if (given.contains("solver")) base.solver = said.solver;
-    if (given.contains("spacing")) base.spacing = said.spacing;
-    if (given.contains("guidance")) base.guidance = said.guidance;
-    base = without_idle(base);
-    base.direction = said.direction;
-    SampleOptions copy = said, result = base;
-    for (const auto& field : fields(copy)) {
-        if (!given.contains(field.key)) continue;
-        if (field.key == "steps" || field.key == "nfe") result.steps.reset(), result.nfe.reset();  // one of them
-        read(fields(result), {{field.key, value_of(field)}}, /*what=*/"");
-    }
-    return result;
-}
-
-bool SamplingCommand::take_defaults(const Given& given, const SampleOptions& base) {
-    SampleOptions made_by = base;
-    made_by.direction = sampling.direction;
-    sampling = with_given(given, sampling, made_by);
-    made_by.batch = sampling.batch;
-    SampleOptions chosen = sampling;
-    return to_json(fields(chosen)) != to_json(fields(made_by));
-}
-
-std::vector<Option> SamplingCommand::rest() {
-    std::vector<Option> options = {
-        {.field = {"trajectory", &trajectory,
-                   "file (.png or .gif) for how the first images form, x_t and x0; takes an evaluation more a step, "
-                   "which is not counted"},
-         .group = kWritten,
-         .value = "FILE",
-         .endings = {".png", ".gif"}},
-        {.field = {.key = "scale",
-                   .value = Number<std::optional<int64_t>>{&scale, 1, 64},
-                   .meaning = "pixels a side that a pixel is shown as in images",
-                   .by_default = "2 for images under 64 pixels, else 1"},
-         .group = kWritten},
-        json_option(json)};
-    append(options, runtime.options());
-    return options;
-}
-
-PngTexts SamplingCommand::origin(int64_t steps, const Checkpoint& from) const {
-    PngTexts texts = {{"Software", "diffuse " DIFFUSE_VERSION},
-                      {"checkpoint", display_path(checkpoint_file(checkpoint))}};
-    for (const auto& text : origin_of(sampling, steps, from.data.shape, identity(from, sampling.weights))) {
-        texts.push_back(text);
-    }
-    return texts;
-}
-
-PngTexts SamplingCommand::with_command(PngTexts origin) const {
-    origin.insert(origin.begin() + 1, {"command", command_line});
-    return origin;
 }
 
 std::string plural(int64_t count, const std::string& noun) {
@@ -162,8 +88,8 @@ bool is_standard_output(const std::filesystem::path& path) {
 
 }  // namespace
 
-void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs) {
-    for (const auto& path : outputs) {
+void check_outputs(const Files& files, std::vector<std::string> inputs) {
+    for (const auto& [name, path] : files) {
         if (path.empty()) continue;
         require_writable(path);
         if (is_standard_output(path)) {
@@ -181,23 +107,12 @@ void check_outputs(const std::vector<std::string>& outputs, std::vector<std::str
     }
 }
 
-void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std::string& what) {
-    const auto sizes = shape.sizes();
-    const bool fits = x.dim() == std::ssize(sizes) + 1 && x.size(0) > 0 && x.sizes().slice(1) == sizes;
-    if (!fits || x.scalar_type() != torch::kFloat32) {
-        throw Error(fmt::format("{} has shape [{}] and type {}; this checkpoint needs float32 [N, {}]", what,
-                                fmt::join(x.sizes(), ", "), c10::toString(x.scalar_type()), fmt::join(sizes, ", ")));
-    }
-}
-
-void add_condition(TensorFile& file, const Condition& condition) {
-    if (condition.classes.defined()) file.tensors["classes"] = condition.classes;
-    if (condition.numbers.defined()) file.tensors["given"] = condition.numbers;
-}
-
-void check_no_images(const std::vector<std::string>& paths) {
-    for (const auto& path : paths) {
-        if (!path.empty()) throw Error(fmt::format("{} would show images, and these are points; leave it out", path));
+void check_kind(const Given& given, const ExampleShape& shape, const std::vector<std::string>& of_images,
+                const std::vector<std::string>& of_points) {
+    for (const auto& key : shape.points ? of_images : of_points) {
+        if (!given.contains(key)) continue;
+        throw Error(fmt::format("{} is of {}, and these are {}s; leave it out", option_name(key),
+                                shape.points ? "images" : "points", noun(shape)));
     }
 }
 

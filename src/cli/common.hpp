@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "cli/command.hpp"
-#include "diffuse/base/tensor_file.hpp"
-#include "diffuse/run/sampling.hpp"
+#include "diffuse/run/checkpoint.hpp"
 
 namespace diffuse::cli {
 
@@ -31,38 +30,12 @@ struct RuntimeOptions {
     torch::Device apply() const;
 };
 
-/// What sampling and encoding have in common on the command line.
-struct SamplingCommand {
-    std::string command_line, checkpoint, trajectory;
-    SampleOptions sampling;
-    std::optional<int64_t> scale;
-    RuntimeOptions runtime;
-    bool json = false;
-
-    /// Takes `base` for every option that the command line does not give. Returns whether it gives another value to
-    /// one.
-    bool take_defaults(const Given& given, const SampleOptions& base);
-    /// What both write, and the machine.
-    std::vector<Option> rest();
-    /// How the files came about that are made by sampling in so many steps. Nothing of the command line, so that equal
-    /// samples are equal files.
-    PngTexts origin(int64_t steps, const Checkpoint& from) const;
-    /// The same for an image, which tells the command line too.
-    PngTexts with_command(PngTexts origin) const;
-};
-
-/// How it is sampled, encoded or decoded.
-std::vector<Option> sampling_options(SampleOptions& sampling);
-
-/// `said` with `base` for every option that the command line does not give.
-SampleOptions with_given(const Given& given, const SampleOptions& said, SampleOptions base);
-
 /// "1 image", "2 images"
 std::string plural(int64_t count, const std::string& noun);
 
 /// --checkpoint, --data and --json
-Option checkpoint_option(std::string& path, const char* group);
-Option data_option(std::string& folder, const char* group);
+Option checkpoint_option(std::string& path);
+Option data_option(std::string& folder);
 Option json_option(bool& json);
 
 /// The data set that a network was trained on, in `folder` where that is not empty. Throws Error for a folder of data
@@ -71,21 +44,15 @@ DatasetOptions data_of(const Checkpoint& checkpoint, const std::string& folder);
 /// The checkpoint of a file or run folder; what it is, and what it will run on, is logged.
 Checkpoint load_to_run(const std::string& path, torch::Device device);
 
-/// Throws Error when an output could not be written, or would overwrite another one or an input. Empty paths are none.
-void check_outputs(const std::vector<std::string>& outputs, std::vector<std::string> inputs);
-
-/// Throws unless x is float32 [N, ...] with the shape of the checkpoint's examples; `what` names it.
-void require_shape(const torch::Tensor& x, const ExampleShape& shape, const std::string& what);
-
-/// What is known of each of a file's examples, as 'classes' or 'given'.
-void add_condition(TensorFile& file, const Condition& condition);
-
-/// Throws Error where an image is asked for that can only be drawn of images. Empty paths are none.
-void check_no_images(const std::vector<std::string>& paths);
-
-/// Files that were written, under the names that the JSON of the result gives them. Those without a path were not asked
-/// for.
+/// Files to write, under the names that the JSON of the result gives them. Those without a path were not asked for.
 using Files = std::vector<std::pair<std::string, std::string>>;
+
+/// Throws Error when a file could not be written, or would overwrite another one or an input. Empty paths are none.
+void check_outputs(const Files& files, std::vector<std::string> inputs);
+
+/// Throws Error for options that were given and are not of what the examples are, images or points.
+void check_kind(const Given& given, const ExampleShape& shape, const std::vector<std::string>& of_images,
+                const std::vector<std::string>& of_points = {});
 
 /// One JSON object, or lines of text; with the paths of the files.
 Result result_of(bool as_json, const nlohmann::ordered_json& json, const std::string& text, const Files& files = {});

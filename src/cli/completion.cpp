@@ -34,12 +34,6 @@ std::vector<std::string> names_of(const std::vector<Option>& options) {
     return all;
 }
 
-std::vector<std::string> names_of(const std::vector<Command>& commands) {
-    std::vector<std::string> names;
-    for (const auto& command : commands) names.push_back(command.name);
-    return names;
-}
-
 /// A text with each of these characters replaced.
 std::string escaped(const std::string& text, const std::vector<std::pair<char, std::string>>& replacements) {
     std::string result;
@@ -66,13 +60,14 @@ std::string bash_cases(const Command& command) {
     return text;
 }
 
-/// Where no option waits for its value: those of a positional argument, else the options.
+/// Where no option waits for its value: the options, and what a positional argument may be.
 std::string bash_default(const Command& command) {
     std::vector<std::string> words = names_of(command.options);
     bool takes_path = false;
     for (const auto& option : command.options) {
         if (!option.positional) continue;
-        words = words_of(option);
+        const auto own = words_of(option);
+        words.insert(words.begin(), own.begin(), own.end());
         takes_path = option.takes_path();
     }
     return fmt::format("            {}) words='{}'{} ;;\n", command.name, fmt::join(words, " "),
@@ -81,10 +76,8 @@ std::string bash_default(const Command& command) {
 
 std::string bash_script() {
     const auto all = commands("");
-    std::string options, cases, defaults;
+    std::string cases, defaults;
     for (const auto& command : all) {
-        options +=
-            fmt::format("            {}) words='{}' ;;\n", command.name, fmt::join(names_of(command.options), " "));
         cases += bash_cases(command);
         defaults += bash_default(command);
     }
@@ -104,8 +97,7 @@ _diffuse() {{
 {}        *)
             case $command in
 {}            esac
-            case $current in -*) files=; case $command in
-{}            esac ;; esac ;;
+            case $current in -*) files= ;; esac ;;
         esac
     fi
     [ -z "$files" ] || {{ compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")); return; }}
@@ -121,8 +113,7 @@ _diffuse() {{
 }}
 complete -F _diffuse diffuse
 )",
-                       fmt::join(names_of(all), " "), fmt::join(names_of(program_options()), " "), cases, defaults,
-                       options);
+                       fmt::join(names_of(all), " "), fmt::join(names_of(program_options()), " "), cases, defaults);
 }
 
 // ---- zsh

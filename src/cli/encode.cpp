@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <regex>
 
-#include "cli/common.hpp"
+#include "cli/sampling_command.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
-#include "diffuse/base/tensor_file.hpp"
 #include "diffuse/data/csv.hpp"
 #include "diffuse/data/image.hpp"
 #include "diffuse/data/png.hpp"
@@ -24,6 +23,10 @@ struct EncodeCommand : SamplingCommand {
     std::vector<std::string> inputs;
     std::string data;
     std::string out = "latents.safetensors", png, reconstruct;
+
+    Files files() const {
+        return {{"latents", out}, {"png", png}, {"reconstruct", reconstruct}, {"trajectory", trajectory}};
+    }
 };
 
 void check_before_work(const EncodeCommand& options) {
@@ -31,7 +34,7 @@ void check_before_work(const EncodeCommand& options) {
     auto inputs = options.inputs;
     inputs.push_back(checkpoint_file(options.checkpoint).string());
     inputs.push_back(options.sampling.guide);
-    check_outputs({options.out, options.png, options.reconstruct, options.trajectory}, inputs);
+    check_outputs(options.files(), inputs);
 }
 
 /// An image as the data that the network was trained on were made: see `ImageRule`. What that changes is said.
@@ -125,26 +128,20 @@ Inputs read_inputs(const EncodeCommand& options, const Checkpoint& checkpoint) {
 }
 
 /// Each example's own numbers or class, or as the command line says; nothing where all are of no class.
-Condition condition_of_inputs(const EncodeCommand& options, const Inputs& inputs, const ConditionSpec& known) {
-    if (inputs.condition.numbers.defined()) return inputs.condition;
-    if (options.sampling.classes != "own") return known.of_classes(options.sampling.classes, inputs.x.size(0));
-    const auto& classes = inputs.condition.classes;
-    const bool none = !classes.defined() || classes.eq(known.classes.count).all().item<bool>();
-    return none ? Condition() : inputs.condition;
+Condition condition_of_inputs(const EncodeCommand& options, const Condition& own, int64_t count,
+                              const ConditionSpec& known) {
+    if (own.numbers.defined()) return own;
+    if (options.sampling.classes != "own") return known.of_classes(options.sampling.classes, count);
+    const bool none = !own.classes.defined() || own.classes.eq(known.classes.count).all().item<bool>();
+    return none ? Condition() : own;
 }
 
-/// With the options that decode them to the images again.
-void write_latents(const EncodeCommand& options, const Samples& encoded, const Condition& condition,
-                   const PngTexts& origin) {
-    TensorFile file{{{"latents", encoded.x}}, {origin.begin(), origin.end()}};
-    add_condition(file, condition);
-    if (encoded.second_states.defined()) file.tensors["second_states"] = encoded.second_states;
-    write_tensor_file(options.out, file);
-}
-
-void write_files(const EncodeCommand& options, const torch::Tensor& images, const Condition& condition,
-                 const RoundTrip& trip, const PngTexts& origin) {
-    write_latents(options, trip.encoded, condition, origin);
+/// Latents are written with the options that decode them to the images again.
+void write_all(const EncodeCommand& options, const torch::Tensor& images, const Condition& condition,
+               const RoundTrip& trip, const PngTexts& origin) {
+    TensorFile latents_file{{{"latents", trip.encoded.x}}, {}};
+    if (trip.encoded.second_states.defined()) latents_file.tensors["second_states"] = trip.encoded.second_states;
+    write_examples(options.out, latents_file, condition, origin);
     if (images.dim() == 2) return;  // points
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     const auto latents = to_bytes(trip.encoded.x / 3);
@@ -155,106 +152,85 @@ void write_files(const EncodeCommand& options, const torch::Tensor& images, cons
     write_png(options.reconstruct, captioned_sheet(rows, {"originals", "latents", "reconstructions"}, scale), texts);
 }
 
-/// Throws Error where the images would be too large, or are asked for of points.
-void check_images(const EncodeCommand& options, const torch::Tensor& images) {
-    if (images.dim() == 2) return check_no_images({options.png, options.reconstruct, options.trajectory});
+/// Throws Error where the images would be too large.
+void check_size(const EncodeCommand& options, const torch::Tensor& images) {
     if (options.png.empty() && options.reconstruct.empty()) return;
     const int64_t scale = sheet_scale(options.scale, images.size(2), images.size(3));
     require_sheet(3 * images.size(0), 16, images.size(2), images.size(3), scale);
 }
 
-Result summary(const EncodeCommand& options, const RoundTrip& trip, int64_t steps) {
-    const bool is_points = trip.encoded.x.dim() == 2;
-    nlohmann::ordered_json json;
-    json["num"] = trip.encoded.x.size(0);
-    json["solver"] = options.sampling.solver;
-    json["steps"] = steps;
-    json["nfe"] = trip.encoded.nfe;
+Result tell(const EncodeCommand& options, const RoundTrip& trip, int64_t steps) {
+    const TimedSamples& encoded = trip.encoded;
+    nlohmann::ordered_json json = options.json_of(encoded, steps);
     json["latent_mean"] = trip.latent_mean;
     json["latent_std"] = trip.latent_std;
     json["roundtrip_mse"] = trip.mse;
-    json["seconds"] = trip.encoded.seconds;
+    json["seconds"] = encoded.seconds;
     return result_of(
         options.json, json,
-        fmt::format("{} by {} in {} ({} each): {:.1f} s\n"
+        fmt::format("{}: {:.1f} s\n"
                     "latents: mean {:.4f}, standard deviation {:.4f}\n"
                     "round trip: mean squared error {:.3g} per {}",
-                    plural(trip.encoded.x.size(0), is_points ? "point" : "image"), options.sampling.solver,
-                    plural(steps, "step"), plural(trip.encoded.nfe, "network evaluation"), trip.encoded.seconds,
-                    trip.latent_mean, trip.latent_std, trip.mse, is_points ? "standardised number" : "pixel in [0, 1]"),
-        {{"latents", options.out},
-         {"png", options.png},
-         {"reconstruct", options.reconstruct},
-         {"trajectory", options.trajectory}});
+                    options.text_of(encoded, steps, "network evaluation"), encoded.seconds, trip.latent_mean,
+                    trip.latent_std, trip.mse, encoded.x.dim() == 2 ? "standardised number" : "pixel in [0, 1]"),
+        options.files());
 }
 
-Result run(const EncodeCommand& options) {
+Result run_encode(const EncodeCommand& options, const Given& given) {
     check_before_work(options);
     const auto device = options.runtime.apply();
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
-    const Inputs inputs = read_inputs(options, checkpoint);
-    const auto& x = inputs.x;
-    check_images(options, x);
+    check_kind(given, checkpoint.data.shape, {"png", "reconstruct", "trajectory", "scale"});
+    const auto [x, known] = read_inputs(options, checkpoint);
+    check_size(options, x);
     const Model model = make_model(checkpoint, options.sampling.weights, device);
     Sampler decode = make_sampler(options.sampling, model, load_guide(options.sampling, device));
-    decode.condition = condition_of_inputs(options, inputs, checkpoint.data.condition);
+    decode.condition = condition_of_inputs(options, known, x.size(0), checkpoint.data.condition);
     check_guidance(options.sampling, decode.condition);
-    const int64_t steps = int64_t(decode.grid.size()) - 1;
-    const PngTexts origin = options.origin(steps, checkpoint);
+    const int64_t steps = std::ssize(decode.grid) - 1;
+    const PngTexts origin = options.origin({"checkpoint", display_path(checkpoint_file(options.checkpoint))}, steps,
+                                           model.data.shape, identity(checkpoint, options.sampling.weights));
     const RoundTrip trip = round_trip(decode, x, {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, x, decode.condition, trip, origin);
-    return summary(options, trip, steps);
+    write_all(options, x, decode.condition, trip, origin);
+    return tell(options, trip, steps);
 }
 
 std::vector<Option> what_is_encoded(EncodeCommand& o) {
-    Option checkpoint = checkpoint_option(o.checkpoint, kEncoded);
+    Option checkpoint = checkpoint_option(o.checkpoint);
     checkpoint.required = true;
-    return {checkpoint,
-            {.field = {"input", Words{&o.inputs},
-                       "PNG or JPEG files, CSV files of points, or a part of a data set: mnist:test[A:B]"},
-             .group = kEncoded,
-             .value = "INPUT",
-             .required = true},
-            data_option(o.data, kEncoded)};
+    return grouped(kEncoded, {checkpoint,
+                              {.field = {"input", Words{&o.inputs},
+                                         "PNG or JPEG files, CSV files of points, or a part of a data set: "
+                                         "mnist:test[A:B]"},
+                               .value = "INPUT",
+                               .required = true},
+                              data_option(o.data)});
 }
 
-std::vector<Option> files_written(EncodeCommand& o) {
-    return {
-        {.field = {"out", &o.out, "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points"},
-         .group = kWritten,
-         .value = "FILE",
-         .endings = {".safetensors"}},
-        {.field = {"png", &o.png, "image of the latents to write, from -3 (black) to 3 (white)"},
-         .group = kWritten,
-         .value = "FILE",
-         .endings = {".png"}},
-        {.field = {"reconstruct", &o.reconstruct,
-                   "image to write with three rows: originals, latents, reconstructions"},
-         .group = kWritten,
-         .value = "FILE",
-         .endings = {".png"}}};
+std::vector<Option> options_of_encode(EncodeCommand& o) {
+    const auto written = grouped(
+        kWritten,
+        {file_option({"out", &o.out, "safetensors file to write: 'latents', float32 [N, C, H, W], or [N, D] of points"},
+                     {".safetensors"}),
+         file_option({"png", &o.png, "image of the latents to write, from -3 (black) to 3 (white)"}, {".png"}),
+         file_option(
+             {"reconstruct", &o.reconstruct, "image to write with three rows: originals, latents, reconstructions"},
+             {".png"})});
+    return joined({what_is_encoded(o), sampling_options(o.sampling, kEncoded), written, o.rest()});
 }
 
 }  // namespace
 
 Command encode_command(const std::string& line) {
-    const auto options = std::make_shared<EncodeCommand>();
-    options->command_line = line;
-    options->sampling.direction = Direction::kEncoding;
-    options->sampling.classes = "own";
-    std::vector<Option> all = what_is_encoded(*options);
-    for (auto& option : sampling_options(options->sampling)) {
-        if (option.field.key == "class") option.group = kEncoded;
-        all.push_back(option);
-    }
-    append(all, files_written(*options));
-    append(all, options->rest());
-    return {.name = "encode",
-            .about = "turn examples into their noise, and measure the way back",
-            .examples = {"diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'",
-                         "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png"},
-            .options = all,
-            .run = [options](const Given&) { return run(*options); }};
+    EncodeCommand start;
+    start.command_line = line;
+    start.sampling.direction = Direction::kEncoding;
+    start.sampling.classes = "own";
+    return command_of({.name = "encode",
+                       .about = "turn examples into their noise, and measure the way back",
+                       .examples = {"diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]'",
+                                    "diffuse encode --checkpoint runs/demo --input 'mnist:test[0:8]' --png l.png"}},
+                      start, options_of_encode, run_encode);
 }
 
 }  // namespace diffuse::cli

@@ -13,15 +13,18 @@ namespace {
 constexpr const char* kMeasured = "What is measured";
 
 /// Refuses options that the measure would take no notice of.
-void check_options(const EvalOptions& options, const Measure& measure) {
-    const auto refuse = [&](const std::string& key, const std::string& name) {
-        for (const auto& [other, of_other] : measures()) {
-            if (!of_other.options.contains(key) || measure.options.contains(key)) continue;
-            throw Error(fmt::format("{} belongs to --metric {}", name, other));
+void check_options(EvalOptions options) {
+    const Fields metric = {{"--metric", Choice{&options.metric, {}}}};
+    const auto require_taken = [&](const std::string& key, const std::string& name) {
+        Belongs belongs{.choice = "--metric"};
+        for (const auto& [other, measure] : measures()) {
+            if (measure.options.contains(key)) belongs.names.push_back(other);
         }
+        if (belongs.names.empty()) return;  // of eval itself
+        require_home(metric, {.key = name, .value = &options.metric, .belongs = belongs});
     };
-    for (const auto& key : options.given) refuse(key, option_name(key));
-    for (const auto& sweep : options.sweeps) refuse(sweep.key, "--vary " + sweep.key);
+    for (const auto& key : options.given) require_taken(key, option_name(key));
+    for (const auto& sweep : options.sweeps) require_taken(sweep.key, "--vary " + sweep.key);
 }
 
 /// What a measure finds, which tells of each row at once.
@@ -67,15 +70,18 @@ std::string report_text(const Report& report) {
     return text;
 }
 
-Result run(EvalOptions options) {
+Result run_eval(const EvalOptions& said, const Given& given) {
+    EvalOptions options = said;
+    options.given = given;
     const Measure& measure = look_up("metric", measures(), options.metric);
     for (const auto& text : options.vary) options.sweeps.push_back(parse_sweep(text));
-    check_options(options, measure);
+    check_options(options);
     if (measure.of_model == options.checkpoint.empty()) {
         throw Error(fmt::format("--metric {} is {} a checkpoint: {} --checkpoint", options.metric,
                                 measure.of_model ? "of" : "not of", measure.of_model ? "give" : "leave out"));
     }
-    check_outputs({options.plot}, {checkpoint_file(options.checkpoint)});
+    const Files files = {{"plot", options.plot}};
+    check_outputs(files, {checkpoint_file(options.checkpoint)});
     check_plot(options, !measure.plotted.empty());
     const Report report = measured(options, measure);
     if (!options.plot.empty()) {
@@ -83,72 +89,60 @@ Result run(EvalOptions options) {
     }
     nlohmann::ordered_json json = report.head;
     json["rows"] = report.rows;
-    return result_of(options.json, json, report_text(report), {{"plot", options.plot}});
+    return result_of(options.json, json, report_text(report), files);
 }
 
 /// What is measured, and of what.
 std::vector<Option> what_is_measured(EvalOptions& o) {
-    Option checkpoint = checkpoint_option(o.checkpoint, kMeasured);
+    Option checkpoint = checkpoint_option(o.checkpoint);
     checkpoint.field.meaning += "; not for features";
-    std::vector<Option> options = {
-        checkpoint,
-        {.field = {"metric", Choice{&o.metric, names(measures())}, "measure"}, .group = kMeasured},
-        data_option(o.data, kMeasured)};
-    for (auto& option : options_of(fields(o.measure), kMeasured)) {
-        const bool is_file = option.field.key == "features" || option.field.key == "reference";
-        if (is_file) option.value = "FILE";
-        options.push_back(option);
+    auto numbers = options_of(fields(o.measure), kMeasured);
+    for (auto& option : numbers) {
+        if (std::holds_alternative<std::string*>(option.field.value)) option = file_option(option.field);
     }
-    options.push_back({.field = {.key = "sigmas",
-                                 .value = Reals{&o.measure.sigmas, 1e-4, 1e4},
-                                 .meaning = "fisher: noise levels sigma / alpha, a row for each",
-                                 .by_default = "eight from 0.05 to 10"},
-                       .group = kMeasured});
-    return options;
+    const Option metric = {.field = {"metric", Choice{&o.metric, names(measures())}, "measure"}};
+    const Option sigmas = {.field = {.key = "sigmas",
+                                     .value = Reals{&o.measure.sigmas, 1e-4, 1e4},
+                                     .meaning = "fisher: noise levels sigma / alpha, a row for each",
+                                     .by_default = "eight from 0.05 to 10"}};
+    return grouped(kMeasured, joined({{checkpoint, metric, data_option(o.data)}, numbers, {sigmas}}));
 }
 
 /// How the samples are drawn, or the likelihood is computed.
 std::vector<Option> how_it_is_measured(EvalOptions& o) {
-    std::vector<Option> options = {
-        {.field =
-             {"vary", Words{&o.vary},
-              "one key of sampling (sample.*) with several values, a row for each: steps=5,10 or solver=ddim,heun"},
-         .group = kHow,
-         .value = "KEY=VALUE,..."}};
-    append(options, sampling_options(o.sampling));
-    append(options, options_of(fields(o.measure.nll), kHow));
-    return options;
+    const Option vary = {
+        .field = {"vary", Words{&o.vary},
+                  "one key of sampling (sample.*) with several values, a row for each: steps=5,10 or solver=ddim,heun"},
+        .group = kHow,
+        .value = "KEY=VALUE,..."};
+    auto sampling = sampling_options(o.sampling);
+    for (auto& option : sampling) {
+        const bool is_text = std::holds_alternative<std::string*>(option.field.value);  // --class 0,1 is one
+        option.varies = can_vary(option.field.key) && !is_text;
+    }
+    return joined({{vary}, sampling, options_of(fields(o.measure.nll), kHow)});
 }
 
-/// What is written beside the table.
-std::vector<Option> what_is_written(EvalOptions& o) {
-    return {{.field = {"per_class", &o.measure.per_class, "fid: rows for each class too"}, .group = kWritten},
-            {.field = {"plot", &o.plot,
-                       "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations, "
-                       "of fisher over sigma, and of sbc for its histograms; drawn by gnuplot"},
-             .group = kWritten,
-             .value = "FILE",
-             .endings = {".svg", ".png"}},
-            json_option(o.json)};
+std::vector<Option> options_of_eval(EvalOptions& o) {
+    const auto written = grouped(
+        kWritten,
+        {{.field = {"per_class", &o.measure.per_class, "fid: rows for each class too"}},
+         file_option({"plot", &o.plot,
+                      "file (.svg or .png) for curves over the guidance scales, or else over the network evaluations, "
+                      "of fisher over sigma, and of sbc for its histograms; drawn by gnuplot"},
+                     {".svg", ".png"}),
+         json_option(o.json)});
+    return joined({what_is_measured(o), how_it_is_measured(o), written, o.runtime.options()});
 }
 
 }  // namespace
 
 Command eval_command() {
-    const auto options = std::make_shared<EvalOptions>();
-    std::vector<Option> all = what_is_measured(*options);
-    append(all, how_it_is_measured(*options));
-    append(all, what_is_written(*options));
-    append(all, options->runtime.options());
-    return {.name = "eval",
-            .about = "measure a network: quality of its samples, likelihood, round trips",
-            .examples = {"diffuse eval --checkpoint runs/demo --vary solver=ddim,unipc --num 256",
-                         "diffuse eval --checkpoint runs/demo --metric nll --num 16"},
-            .options = all,
-            .run = [options](const Given& given) {
-                options->given = given;
-                return run(*options);
-            }};
+    return command_of({.name = "eval",
+                       .about = "measure a network: quality of its samples, likelihood, round trips",
+                       .examples = {"diffuse eval --checkpoint runs/demo --vary solver=ddim,unipc --num 256",
+                                    "diffuse eval --checkpoint runs/demo --metric nll --num 16"}},
+                      EvalOptions(), options_of_eval, run_eval);
 }
 
 }  // namespace diffuse::cli

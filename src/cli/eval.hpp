@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/common.hpp"
+#include "cli/sampling_command.hpp"
 #include "diffuse/measure/measure.hpp"
 
 namespace diffuse::cli {
@@ -29,6 +29,9 @@ struct EvalOptions {
 /// "steps=5,10", of an interval "guidance_interval=0.3,3,1,20". Throws Error for an unknown key and for a value that is
 /// none.
 Sweep parse_sweep(const std::string& text);
+
+/// Whether a table may have rows that differ in a key: not in the network, nor in what changes nothing.
+bool can_vary(const std::string& key);
 
 /// How many values a key takes; 1 where it does not vary.
 size_t values_of(const EvalOptions& options, const std::string& key);

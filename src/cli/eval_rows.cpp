@@ -8,78 +8,34 @@
 namespace diffuse::cli {
 namespace {
 
-std::vector<std::string> keys_of(const Fields& fields) {
-    std::vector<std::string> keys;
-    for (const auto& field : fields) keys.push_back(field.key);
-    return keys;
-}
-
-nlohmann::json value_in(const SampleOptions& options, const std::string& key) {
-    SampleOptions copy = options;
-    for (const auto& field : fields(copy)) {
-        if (field.key == key) return value_of(field);
-    }
-    return nullptr;
-}
-
-/// What a command line would have to say for one row.
-struct Said {
-    SampleOptions options;
-    Given given;
-};
+using Said = nlohmann::json;  // what a command line would have to say for one row: {"steps": 5}
 
 std::vector<Said> each(const std::vector<Said>& rows, const Sweep& sweep) {
     std::vector<Said> result;
     for (const auto& row : rows) {
-        for (const auto& value : sweep.values) {
-            Said& one = result.emplace_back(row);
-            Fields all = fields(one.options);
-            for (auto& field : all) field.belongs = {};  // which rows take notice of it is seen later
-            read(all, {{sweep.key, value}}, "--vary");
-            if (!one.given.insert(sweep.key).second) {
-                throw Error(fmt::format("--vary {0}: {1} says it too; leave one of them out", sweep.key,
-                                        option_name(sweep.key)));
-            }
+        if (row.contains(sweep.key)) {
+            throw Error(
+                fmt::format("--vary {0}: {1} says it too; leave one of them out", sweep.key, option_name(sweep.key)));
         }
+        for (const auto& value : sweep.values) result.emplace_back(row)[sweep.key] = value;
     }
     return result;
 }
 
-/// The options that one row samples by.
-SampleOptions row_of(const Said& said, const SampleOptions& base) {
-    if (said.given.contains("steps") && said.given.contains("nfe")) {
-        throw Error("both steps and nfe are given; leave one of them out");
-    }
-    Said own = said;
-    own.options.direction = base.direction;
-    if (!own.given.contains("solver")) own.options.solver = base.solver;
-    if (!own.given.contains("spacing")) own.options.spacing = base.spacing;
-    forget_foreign(fields(own.options));  // what belongs to the solvers of other rows
-    for (const auto& field : fields(own.options)) {
-        if (value_of(field).is_null()) own.given.erase(field.key);
-    }
-    return without_idle(with_given(own.given, own.options, base));
-}
-
-/// Refuses what no row takes notice of.
-void require_effect(const EvalOptions& options, const std::vector<SampleOptions>& rows) {
-    SampleOptions any = options.sampling;
-    for (const auto& key : keys_of(fields(any))) {
-        const nlohmann::json said = value_in(options.sampling, key);
-        const auto keeps = [&](const SampleOptions& row) { return value_in(row, key) == said; };
-        if (!options.given.contains(key) || std::ranges::any_of(rows, keeps)) continue;
-        throw Error(fmt::format("{} changes nothing in any row: it belongs to another choice", option_name(key)));
-    }
-    for (const auto& [key, values] : options.sweeps) {
-        std::vector<nlohmann::json> found;
-        for (const auto& row : rows) found.push_back(value_in(row, key));
-        const bool taken = std::ranges::any_of(
-            values, [&](const nlohmann::json& value) { return std::ranges::find(found, value) != found.end(); });
-        if (!taken) throw Error(fmt::format("--vary {}: it changes nothing in any row", key));
-    }
+/// Refuses values of a key of which no row takes notice.
+void require_effect(const std::string& name, const std::string& key, const std::vector<nlohmann::json>& values,
+                    const std::vector<SampleOptions>& rows) {
+    const auto is_taken = [&](SampleOptions row) {
+        const nlohmann::json found = to_json(fields(row))[key];
+        return std::ranges::find(values, found) != values.end();
+    };
+    if (std::ranges::any_of(rows, is_taken)) return;
+    throw Error(fmt::format("{} changes nothing in any row: it belongs to another choice", name));
 }
 
 }  // namespace
+
+bool can_vary(const std::string& key) { return key != "weights" && key != "guide" && key != "batch"; }
 
 Sweep parse_sweep(const std::string& text) {
     const size_t equals = text.find('=');
@@ -90,8 +46,12 @@ Sweep parse_sweep(const std::string& text) {
     const Fields known = fields(options);
     const std::string key = text.substr(0, equals);
     const auto found = std::ranges::find(known, key, &Field::key);
-    if (found == known.end()) throw Error("--vary: " + unknown_name("key", key, keys_of(known)));
-    if (key == "weights" || key == "guide" || key == "batch") {
+    if (found == known.end()) {
+        std::vector<std::string> keys;
+        for (const auto& field : known) keys.push_back(field.key);
+        throw Error("--vary: " + unknown_name("key", key, keys));
+    }
+    if (!can_vary(key)) {
         throw Error(fmt::format("--vary {}: a table is of one network; measure each by a command of its own", key));
     }
     Field field = *found;
@@ -114,17 +74,20 @@ size_t values_of(const EvalOptions& options, const std::string& key) {
 }
 
 std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction) {
-    std::vector<Said> all = {{options.sampling, options.given}};
+    const Said given = said_of(options.given, options.sampling);
+    std::vector<Said> all = {given};
     for (const auto& sweep : options.sweeps) all = each(all, sweep);
     // A network's own way of drawing may have no way back.
     SampleOptions base = direction == Direction::kSampling ? checkpoint.config.sample : SampleOptions();
     base.direction = direction;
     std::vector<SampleOptions> rows;  // a scale of 1 is the same in every interval
     for (const auto& said : all) {
-        const SampleOptions row = row_of(said, base);
+        const SampleOptions row = without_idle(with_said(said, base));
         if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
     }
-    require_effect(options, rows);
+    for (const auto& [key, value] : given.items())
+        require_effect(option_name(key), key, std::vector<nlohmann::json>(1, value), rows);
+    for (const auto& [key, values] : options.sweeps) require_effect("--vary " + key, key, values, rows);
     const Schedule schedule = make_schedule(checkpoint.config.schedule);
     for (const auto& row : rows) {
         check(row);

@@ -1,7 +1,6 @@
-#include <memory>
+#include <algorithm>
 
 #include "cli/common.hpp"
-#include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -9,48 +8,50 @@ namespace {
 constexpr const char* kShown = "What is shown";
 
 struct HelpCommand {
-    std::string command;
+    std::string command = "";
     bool man = false;
+    std::vector<std::string> names;  ///< of the other commands
 };
 
-Result show_help(const HelpCommand& options) {
+Result show_help(const HelpCommand& options, const Given&) {
     if (options.man) return {manual_page()};
     if (options.command.empty()) return {program_help()};
-    for (const auto& command : commands("")) {
-        if (command.name == options.command) return {command_help(command)};
-    }
-    throw std::logic_error("no command " + options.command);
+    const auto all = commands("");
+    return {command_help(*std::ranges::find(all, options.command, &Command::name))};
+}
+
+std::vector<Option> options_of_help(HelpCommand& o) {
+    return grouped(kShown, {{.field = {"command", Choice{&o.command, o.names}, "command; none: the program itself"},
+                             .value = "COMMAND",
+                             .positional = true},
+                            {.field = {"man", &o.man, "print the manual page diffuse(1), for man -l, instead"},
+                             .excludes = {"command"}}});
+}
+
+std::vector<Option> options_of_completion(std::string& shell) {
+    return grouped(kShown, {{.field = {"shell", Choice{&shell, shell_names()}, "shell"},
+                             .value = "SHELL",
+                             .required = true,
+                             .positional = true}});
 }
 
 }  // namespace
 
 Command help_command(const std::vector<std::string>& names) {
-    const auto options = std::make_shared<HelpCommand>();
-    return {.name = "help",
-            .about = "show the help of a command, or the whole manual",
-            .examples = {"diffuse help sample", "diffuse help --man >diffuse.1"},
-            .options = {{.field = {"command", Choice{&options->command, names}, "command; none: the program itself"},
-                         .group = kShown,
-                         .value = "COMMAND",
-                         .positional = true},
-                        {.field = {"man", &options->man, "print the manual page diffuse(1), for man -l, instead"},
-                         .group = kShown,
-                         .excludes = {"command"}}},
-            .run = [options](const Given&) { return show_help(*options); }};
+    return command_of({.name = "help",
+                       .about = "show the help of a command, or the whole manual",
+                       .examples = {"diffuse help sample", "diffuse help --man >diffuse.1"}},
+                      HelpCommand{.names = names}, options_of_help, show_help);
 }
 
 Command completion_command() {
-    const auto shell = std::make_shared<std::string>();
-    return {.name = "completion",
-            .about = "print a script with which a shell completes command lines",
-            .examples = {"diffuse completion bash >diffuse.bash && source ./diffuse.bash",
-                         "diffuse completion fish >diffuse.fish"},
-            .options = {{.field = {"shell", Choice{shell.get(), shell_names()}, "shell"},
-                         .group = kShown,
-                         .value = "SHELL",
-                         .required = true,
-                         .positional = true}},
-            .run = [shell](const Given&) { return Result{completion_script(*shell)}; }};
+    return command_of<std::string>({.name = "completion",
+                                    .about = "print a script with which a shell completes command lines",
+                                    .examples = {"diffuse completion bash >diffuse.bash && source ./diffuse.bash",
+                                                 "diffuse completion fish >diffuse.fish"}},
+                                   "", options_of_completion, [](const std::string& shell, const Given&) {
+                                       return Result{completion_script(shell)};
+                                   });
 }
 
 }  // namespace diffuse::cli

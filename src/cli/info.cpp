@@ -16,6 +16,7 @@
 #include "diffuse/data/png.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
+#include "diffuse/run/sampling.hpp"
 
 namespace diffuse::cli {
 namespace {
@@ -194,26 +195,27 @@ Result describe_machine(bool as_json) {
                     gpus.empty() ? "none" : fmt::format("{}", fmt::join(gpus, ", ")), device));
 }
 
-Result run(const InfoCommand& options) {
+Result run_info(const InfoCommand& options, const Given&) {
     return options.path.empty() ? describe_machine(options.json) : describe_file(options.path, options.json);
+}
+
+std::vector<Option> options_of_info(InfoCommand& o) {
+    return {{.field = {"path", &o.path,
+                       "checkpoint file, run folder, file of latents or samples, or a PNG file, which tells how it was "
+                       "made"},
+             .group = "What is described",
+             .value = "PATH",
+             .positional = true},
+            grouped(kWritten, {json_option(o.json)}).front()};
 }
 
 }  // namespace
 
 Command info_command() {
-    const auto options = std::make_shared<InfoCommand>();
-    return {
-        .name = "info",
-        .about = "say what a checkpoint or an image is, or with no argument what this machine is",
-        .examples = {"diffuse info", "diffuse info runs/demo"},
-        .options = {{.field = {"path", &options->path,
-                               "checkpoint file, run folder, file of latents or samples, or a PNG file, which tells "
-                               "how it was made"},
-                     .group = "What is described",
-                     .value = "PATH",
-                     .positional = true},
-                    json_option(options->json)},
-        .run = [options](const Given&) { return run(*options); }};
+    return command_of({.name = "info",
+                       .about = "say what a checkpoint or an image is, or with no argument what this machine is",
+                       .examples = {"diffuse info", "diffuse info runs/demo"}},
+                      InfoCommand(), options_of_info, run_info);
 }
 
 }  // namespace diffuse::cli

@@ -97,12 +97,11 @@ nlohmann::json settings_of(const LabOptions& options) {
         throw Error("--input is the image of fourier; leave it out");
     }
     if (options.name == "all") return nlohmann::json::object();
+    auto said = options.settings;
+    if (!options.input.empty()) said.push_back("input=" + options.input);
     const Experiment& experiment = look_up("experiment", experiments(), options.name);
-    auto settings = lab_settings(experiment, options.settings);
+    auto settings = lab_settings(experiment, said);
     experiment.resolve(settings);  // refuses what is wrong before any work
-    if (options.input.empty()) return settings;
-    if (settings.contains("input")) throw Error("--input is given twice, once by --set; once is enough");
-    settings["input"] = options.input;
     return settings;
 }
 
@@ -116,7 +115,8 @@ Result run_lab(const LabOptions& options, const Given& given) {
     const bool all = options.name == "all";
     if (all && !options.settings.empty()) throw Error("--set is of one experiment; name it instead of all");
     const auto settings = settings_of(options);
-    if (path_exists(options.out)) require_writable(std::filesystem::path(options.out) / "lab.html");
+    const auto page_file = std::filesystem::path(options.out) / "lab.html";
+    if (path_exists(options.out)) require_writable(page_file);
     set_threads(1);  // a second thread costs more than it helps with tensors of some ten thousand numbers
     if (!has_gnuplot()) log::warn(fmt::format("no figures, for want of gnuplot; {}", kInstallGnuplot));
     std::vector<Outcome> outcomes;
@@ -125,45 +125,41 @@ Result run_lab(const LabOptions& options, const Given& given) {
     }
     std::string page;
     if (all) {
-        write_file(std::filesystem::path(options.out) / "lab.html", to_html(outcomes, options.out));
-        page = display_path(std::filesystem::path(options.out) / "lab.html");
+        write_file(page_file, to_html(outcomes, options.out));
+        page = display_path(page_file);
     }
     return {printed(options, outcomes, page), failures(outcomes)};
+}
+
+std::vector<Option> options_of_lab(LabOptions& o) {
+    const auto done =
+        grouped("What is done",
+                {{.field = {"experiment", Choice{&o.name, lab_names()}, "experiment, or all of them; none: the list"},
+                  .value = "NAME",
+                  .positional = true}});
+    const auto how = grouped(
+        kHow,
+        {{.field = {"set", Words{&o.settings}, "one setting of the experiment with another value, e.g. paths=1000"},
+          .value = "NAME=VALUE"},
+         file_option({"input", &o.input, "PNG file of the image of fourier; else a digit is drawn"}),
+         {.field = {"seed", Number<int64_t>{&o.seed, 0, INT64_MAX}, "random seed for all that is drawn"}}});
+    const auto written = grouped(
+        kWritten,
+        {{.field = {"out", &o.out,
+                    "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, lab.html too"},
+          .value = "DIR"},
+         {.field = {"markdown", &o.markdown, "print stories and checks as a page of Markdown"}},
+         {.field = {"json", &o.json, "print the checks as a JSON list of experiments"}, .excludes = {"markdown"}}});
+    return joined({done, how, written});
 }
 
 }  // namespace
 
 Command lab_command() {
-    const auto o = std::make_shared<LabOptions>();
-    return {
-        .name = "lab",
-        .about = "do an experiment with diffusion, and check it against its formulas",
-        .examples = {"diffuse lab ou --seed 1", "diffuse lab heat --set ratio=0.3"},
-        .options = {{.field = {"experiment", Choice{&o->name, lab_names()},
-                               "experiment, or all of them; none: the list"},
-                     .group = "What is done",
-                     .value = "NAME",
-                     .positional = true},
-                    {.field = {"set", Words{&o->settings},
-                               "one setting of the experiment with another value, e.g. paths=1000"},
-                     .group = kHow,
-                     .value = "NAME=VALUE"},
-                    {.field = {"input", &o->input, "PNG file of the image of fourier; else a digit is drawn"},
-                     .group = kHow,
-                     .value = "FILE"},
-                    {.field = {"seed", Number<int64_t>{&o->seed, 0, INT64_MAX}, "random seed for all that is drawn"},
-                     .group = kHow},
-                    {.field = {"out", &o->out,
-                               "folder for figures (SVG, PNG), their numbers (CSV) and gnuplot scripts; with all, "
-                               "lab.html too"},
-                     .group = kWritten,
-                     .value = "DIR"},
-                    {.field = {"markdown", &o->markdown, "print stories and checks as a page of Markdown"},
-                     .group = kWritten},
-                    {.field = {"json", &o->json, "print the checks as a JSON list of experiments"},
-                     .group = kWritten,
-                     .excludes = {"markdown"}}},
-        .run = [o](const Given& given) { return run_lab(*o, given); }};
+    return command_of({.name = "lab",
+                       .about = "do an experiment with diffusion, and check it against its formulas",
+                       .examples = {"diffuse lab ou --seed 1", "diffuse lab heat --set ratio=0.3"}},
+                      LabOptions(), options_of_lab, run_lab);
 }
 
 }  // namespace diffuse::cli

@@ -78,6 +78,14 @@ void check_path(const Option& option, const std::string& name, const std::string
         fmt::format("{}: '{}' does not end in {}, which is what is written", name, path, fmt::join(endings, " or ")));
 }
 
+/// Refuses a list where a single value is taken, of which an interval has two numbers.
+void check_single(const Option& option, const std::string& name, const std::string& word) {
+    const bool is_interval = std::holds_alternative<Interval>(option.field.value);
+    if (std::ranges::count(word, ',') <= (is_interval ? 1 : 0)) return;
+    throw Error(
+        fmt::format("{} takes one value; for several, a row for each: --vary {}={}", name, option.field.key, word));
+}
+
 /// An option as CLI11 knows it: each of its names, and the words that it was given.
 struct Slot {
     const Option& option;
@@ -109,6 +117,7 @@ struct Slot {
     nlohmann::json json() {
         if (option.is_flag()) return flag();
         if (!option.repeats()) words = {word.empty() && !option.alone.empty() ? option.alone : word};
+        if (option.varies) check_single(option, name(), word);
         if (option.takes_path()) {
             for (const auto& path : words) check_path(option, name(), path);
         }
@@ -124,8 +133,7 @@ std::string unexpected(const Command& command, const std::vector<std::string>& e
     for (const auto& own : command.options) {
         for (const auto& name : own.names()) known.push_back(name);
     }
-    const auto nearest = nearest_name(*option, known);
-    return fmt::format("unknown option '{}'{}", *option, nearest ? fmt::format("; did you mean '{}'?", *nearest) : "");
+    return unknown_option(*option, known);
 }
 
 /// Some words of CLI11 are of its own kind.

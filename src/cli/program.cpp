@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <regex>
 
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
@@ -40,16 +41,33 @@ Result without_command(const std::vector<std::string>& arguments) {
     const std::string& first = arguments.front();
     if (asks_for_help(first)) return {program_help()};
     if (first == "--version") return {"diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")\n"};
-    std::vector<std::string> names;
-    for (const auto& command : commands("")) names.push_back(command.name);
+    const auto names = names_of(commands(""));
     if (!first.starts_with('-')) throw Error(unknown_name("command", first, names) + " (see diffuse --help)");
     for (const auto& word : arguments) {
         if (std::ranges::find(names, word) == names.end()) continue;
         throw Error(fmt::format("options come after the command: {} (see diffuse {} --help)", first, word));
     }
-    const auto nearest = nearest_name(first, std::vector<std::string>{"--help", "--version"});
-    throw Error(fmt::format("unknown option '{}'{} (see diffuse --help)", first,
-                            nearest ? fmt::format("; did you mean '{}'?", *nearest) : ""));
+    throw Error(unknown_option(first, {"--help", "--version"}) + " (see diffuse --help)");
+}
+
+/// A message of the library as the command line has it: "sample.steps" is --steps where the command has that option.
+/// What is said of a config, or of what --set takes, stays.
+std::string in_options(const std::string& message, const Command& command) {
+    static const std::regex key(R"((--set )?[a-z]+\.[a-z0-9_]+)");
+    if (message.starts_with("config: ")) return message;
+    std::string result;
+    auto rest = message.begin();
+    for (std::sregex_iterator found(rest, message.end(), key), end; found != end; ++found) {
+        const auto stands_for = [&](const Option& option) {
+            return std::ranges::find(option.instead, found->str()) != option.instead.end();
+        };
+        const auto option = std::ranges::find_if(command.options, stands_for);
+        const auto [begin, behind] = std::pair((*found)[0].first, (*found)[0].second);
+        result.append(rest, begin);
+        result += option == command.options.end() ? found->str() : option->names().front();
+        rest = behind;
+    }
+    return result.append(rest, message.end());
 }
 
 /// Does what a command line says.
@@ -59,7 +77,12 @@ Result perform(const std::vector<std::string>& arguments) {
     if (command == all.end()) return without_command(arguments);
     const std::vector<std::string> words(arguments.begin() + 1, arguments.end());
     if (std::ranges::any_of(words, asks_for_help)) return {command_help(*command)};
-    return command->run(parse_words(*command, words));
+    const Given given = parse_words(*command, words);
+    try {
+        return command->run(given);
+    } catch (const Error& error) {
+        throw Error(in_options(error.what(), *command), error.exit_code);
+    }
 }
 
 void print(const Result& result, std::ostream& out) {
@@ -103,8 +126,7 @@ std::vector<Option> program_options() {
 std::vector<Command> commands(const std::string& line) {
     std::vector<Command> all = {train_command(line), sample_command(line), encode_command(line),
                                 eval_command(),      info_command(),       lab_command()};
-    std::vector<std::string> names;
-    for (const auto& command : all) names.push_back(command.name);
+    auto names = names_of(all);
     names.insert(names.end(), {"help", "completion"});
     all.push_back(help_command(names));
     all.push_back(completion_command());

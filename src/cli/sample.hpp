@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/common.hpp"
+#include "cli/sampling_command.hpp"
 #include "diffuse/run/analytic_model.hpp"
 
 namespace diffuse::cli {
@@ -20,11 +20,13 @@ struct SampleCommand : SamplingCommand {
     std::vector<std::string> settings;
     std::string style = "auto";
     std::vector<double> field;
+
+    bool writes_table() const;
+    Files files() const;
 };
 
 /// What draws: a trained network, or a denoiser in closed form on the data and schedule of a config.
 struct Source {
-    std::string name;      ///< of its file, for messages
     SampleOptions sample;  ///< its own way of sampling
     DataSpec data;
     Schedule schedule;
@@ -33,13 +35,34 @@ struct Source {
     std::pair<std::string, std::string> made_from;  ///< for what is written: "checkpoint" or "data", and which
 };
 
+/// Throws Error where the command line names none, or two.
 Source load_source(const SampleCommand& options, torch::Device device);
 
-/// Throws Error where what is to be written is not of what is drawn.
-void check_kind_of_files(const SampleCommand& options, const DataSpec& data);
+/// A file of latents, which says by which network and options they were made.
+struct Latents {
+    std::string path;
+    TensorFile file;
 
-/// Samples as a network draws them, z float32 [N, D], of a condition: to --out, as a table or as an image with the
-/// score at the noise levels of --field.
-void write_points(const SampleCommand& options, const torch::Tensor& z, const Condition& condition, const Model& model);
+    /// Takes the options that made them where the command line gives none. Returns a warning where it gives others.
+    std::string settle(SampleCommand& options) const;
+    /// Warns where they were made with another network than `own` (its identity).
+    void warn_of_other_network(const std::string& own) const;
+    /// float32 [N, ...] of examples of this shape. Throws Error where they are not.
+    torch::Tensor examples(const std::string& name, const ExampleShape& shape) const;
+    /// What is known of each: as the command line says, else as the file does, else nothing.
+    Condition condition(const SampleCommand& options, const ConditionSpec& known, int64_t count) const;
+};
+
+/// Throws Error where what is to be written is not of what is drawn, or cannot be drawn.
+void check_files(const SampleCommand& options, const DataSpec& data);
+
+/// Columns and scale of an image of images; of points nothing.
+struct Layout {
+    int64_t columns = 1, scale = 1;
+};
+
+/// Writes --out and --save-tensors. x: as the model draws, float32 [N, ...].
+void write_files(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
+                 const PngTexts& origin, const Model& model);
 
 }  // namespace diffuse::cli

@@ -22,13 +22,12 @@ namespace {
 constexpr const char* kTrained = "What is trained";
 
 struct TrainCommand {
-    std::string command_line, config;
-    std::vector<std::string> settings;
-    std::string out;
-    std::string resume;  ///< empty: a new run
+    std::string command_line, config = "", out = "";
+    std::vector<std::string> settings = {};
+    std::string resume = "";  ///< empty: a new run
     bool force = false, dry_run = false, estimate = false;
-    std::optional<int64_t> seed;
-    RuntimeOptions runtime;
+    std::optional<int64_t> seed = {};
+    RuntimeOptions runtime = {};
 };
 
 std::atomic<int> received_signal{0};
@@ -50,7 +49,7 @@ Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     log::info(fmt::format("{} {}s of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
                           noun(dataset.spec.shape), to_string(dataset.spec.shape), network.parameter_count(),
                           double(config.train.steps * config.train.batch_size) / double(dataset.size())));
-    return result_of(/*as_json=*/false, {}, to_text(to_json(config), 2));
+    return {to_text(to_json(config), 2) + "\n"};
 }
 
 /// Trains for a few seconds, writing nothing, to say how long all of it would take.
@@ -69,11 +68,9 @@ Result estimate(const Config& config, const Dataset& dataset, torch::Device devi
     });
     const int64_t steps = std::max<int64_t>(1, calls - 1 - kWarmUp);
     const double a_step = seconds / double(steps);
-    return result_of(
-        /*as_json=*/false, {},
-        fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them",
-                    format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
-                    config.train.steps, double(config.train.batch_size) / a_step, steps));
+    return {fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them\n",
+                        format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
+                        config.train.steps, double(config.train.batch_size) / a_step, steps)};
 }
 
 /// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it fails, the error says how to
@@ -116,7 +113,7 @@ Result run_training(const Config& config, const Dataset& dataset, torch::Device 
     }
     log::info(
         fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
-    return result_of(/*as_json=*/false, {}, path);
+    return {path + "\n"};
 }
 
 /// What --config, --set and --seed say; without --config on top of `before`.
@@ -212,7 +209,7 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
         folder.go_back_to(*start);  // where it came from a copy
         log::info(fmt::format("{} is finished: {} steps of {}; for more: diffuse train --resume {} --set train.steps=N",
                               path, start->step, config.train.steps, shell_word(path)));
-        return result_of(/*as_json=*/false, {}, path);
+        return {path + "\n"};
     }
     const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
     if (start) require_data_of(*start, dataset);
@@ -230,7 +227,7 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
     return run_training(config, dataset, device, folder, start);
 }
 
-Result run(const TrainCommand& options) {
+Result run_train(const TrainCommand& options, const Given&) {
     if (options.resume.empty() && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
@@ -247,48 +244,40 @@ Result run(const TrainCommand& options) {
 }
 
 std::vector<Option> what_is_trained(TrainCommand& o) {
-    return {{.field = {"config", &o.config, "JSON file, e.g. configs/demo.json"}, .group = kTrained, .value = "FILE"},
-            {.field = {"set", Words{&o.settings}, "one key of the config with another value, e.g. train.steps=100"},
-             .group = kTrained,
-             .value = "KEY=VALUE"},
-            {.field = {"seed", Number<std::optional<int64_t>>{&o.seed, 0, INT64_MAX},
-                       "random seed, instead of the config's"},
-             .group = kTrained},
-            {.field = {"resume", &o.resume,
-                       "run folder, or a kept checkpoint inside one, to resume as if it had never stopped, by its own "
-                       "config unless --config or --set change what may change; without a name: the current folder"},
-             .group = kTrained,
-             .value = "RUN",
-             .alone = ".",
-             .excludes = {"out", "force", "dry_run", "estimate"}}};
+    return grouped(
+        kTrained,
+        {file_option({"config", &o.config, "JSON file, e.g. configs/demo.json"}),
+         {.field = {"set", Words{&o.settings}, "one key of the config with another value, e.g. train.steps=100"},
+          .value = "KEY=VALUE"},
+         {.field = {"seed", Number<std::optional<int64_t>>{&o.seed, 0, INT64_MAX},
+                    "random seed, instead of the config's"}},
+         {.field = {"resume", &o.resume,
+                    "run folder, or a kept checkpoint inside one, to resume as if it had never stopped, by its own "
+                    "config unless --config or --set change what may change; without a name: the current folder"},
+          .value = "RUN",
+          .alone = ".",
+          .excludes = {"out", "force", "dry_run", "estimate"}}});
 }
 
-std::vector<Option> what_is_written(TrainCommand& o) {
-    return {
-        {.field = {"out", &o.out, "run folder; default runs/<name of the config>"}, .group = kWritten, .value = "DIR"},
-        {.field = {"force", &o.force, "replace a run that is already in the folder"}, .group = kWritten},
-        {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"},
-         .group = kWritten},
-        {.field = {"estimate", &o.estimate,
-                   "train for a few seconds to say how long all of it would take, write nothing"},
-         .group = kWritten,
-         .excludes = {"dry_run", "out", "force"}}};
+std::vector<Option> options_of_train(TrainCommand& o) {
+    const auto written = grouped(
+        kWritten, {{.field = {"out", &o.out, "run folder; default runs/<name of the config>"}, .value = "DIR"},
+                   {.field = {"force", &o.force, "replace a run that is already in the folder"}},
+                   {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"}},
+                   {.field = {"estimate", &o.estimate,
+                              "train for a few seconds to say how long all of it would take, write nothing"},
+                    .excludes = {"dry_run", "out", "force"}}});
+    return joined({what_is_trained(o), written, o.runtime.options()});
 }
 
 }  // namespace
 
 Command train_command(const std::string& line) {
-    const auto options = std::make_shared<TrainCommand>();
-    options->command_line = line;
-    std::vector<Option> all = what_is_trained(*options);
-    append(all, what_is_written(*options));
-    append(all, options->runtime.options());
-    return {.name = "train",
-            .about = "train a network as a JSON config says",
-            .examples = {"diffuse train --config configs/demo.json --out runs/first",
-                         "diffuse train --resume runs/first --set train.steps=8000"},
-            .options = all,
-            .run = [options](const Given&) { return run(*options); }};
+    return command_of({.name = "train",
+                       .about = "train a network as a JSON config says",
+                       .examples = {"diffuse train --config configs/demo.json --out runs/first",
+                                    "diffuse train --resume runs/first --set train.steps=8000"}},
+                      TrainCommand{.command_line = line}, options_of_train, run_train);
 }
 
 }  // namespace diffuse::cli

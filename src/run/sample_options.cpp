@@ -90,38 +90,47 @@ SampleOptions without_idle(SampleOptions options) {
 
 void check(const SampleOptions& options) {
     if (options.nfe && options.solver_kind().adaptive) {
-        throw Error(fmt::format("{} takes as many evaluations as its tolerance needs; say tolerance instead of nfe",
-                                options.solver));
+        throw Error(
+            fmt::format("sample.solver {} takes as many evaluations as its tolerance needs; say sample.tolerance "
+                        "instead of sample.nfe",
+                        options.solver));
     }
-    if (options.steps && options.nfe) throw Error("both steps and nfe are given; leave one of them out");
-    const bool shapes_guidance =
-        !options.guide.empty() || options.negative_class || options.guidance_interval || options.guidance_rescale > 0;
-    if (options.guidance == 1 && shapes_guidance) {
-        throw Error("guide, negative_class, guidance_interval and guidance_rescale change nothing at a guidance of 1");
-    }
-    if (!options.guide.empty() && options.negative_class) {
-        throw Error("guidance leads away from a guide or from negative_class, not from both; leave one of them out");
+    if (options.steps && options.nfe) {
+        throw Error("both sample.steps and sample.nfe are given; leave one of them out");
     }
     SampleOptions copy = options;
-    check_belonging(fields(copy));
-    if (options.direction == Direction::kEncoding && options.stochastic()) {
+    check_belonging(fields(copy), "sample.");
+    if (without_idle(options) != options) {
         throw Error(
-            fmt::format("the solver {} is stochastic and has no way back; take a deterministic one", options.solver));
+            "sample.guide, sample.negative_class, sample.guidance_interval and sample.guidance_rescale change nothing "
+            "at sample.guidance 1");
     }
+    if (!options.guide.empty() && options.negative_class) {
+        throw Error(
+            "guidance leads away from sample.guide or from sample.negative_class, not from both; leave one of them "
+            "out");
+    }
+    if (options.direction == Direction::kEncoding && options.stochastic()) {
+        throw Error(fmt::format("sample.solver {} is stochastic and has no way back; take a deterministic one",
+                                options.solver));
+    }
+}
+
+bool is_guided(const SampleOptions& options, bool has_condition, const NoiseLevel& from, const NoiseLevel& to) {
+    if (options.guidance == 1 || (!has_condition && options.guide.empty())) return false;
+    const auto& interval = options.guidance_interval;
+    return !interval || RatioInterval{interval->first, interval->second}.holds(from, to);
 }
 
 namespace {
 
-/// Evaluations of an image along a grid down to data: two instead of one wherever guidance leads away from another.
+/// Evaluations of an image along a grid down to data: two instead of one in guided steps, but one at a scale of 0.
 int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
     const SolverKind& kind = options.solver_kind();
-    const bool has_two = options.classes != "none" || !options.guide.empty();
-    const bool guides = options.guidance != 1 && options.guidance != 0 && has_two;
     const int64_t at_data = options.direction == Direction::kEncoding ? kind.first_evaluations : kind.last_evaluations;
-    const auto interval = options.guidance_interval.value_or(std::pair(0.0, std::numeric_limits<double>::infinity()));
     int64_t count = 0;
     for (size_t i = 0; i + 1 < grid.size(); ++i) {
-        const bool both = guides && RatioInterval{interval.first, interval.second}.holds(grid[i], grid[i + 1]);
+        const bool both = options.guidance != 0 && is_guided(options, options.classes != "none", grid[i], grid[i + 1]);
         count += (i + 2 == grid.size() ? at_data : kind.evaluations) * (both ? 2 : 1);
     }
     return count;
@@ -135,7 +144,7 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
         const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio, options.shift.value_or(1));
         if (evaluations_along(options, grid) <= *options.nfe) return grid;
         if (--steps == 0) {
-            throw Error(fmt::format("{} evaluations have room for no guided step of {}; --nfe {} or more has",
+            throw Error(fmt::format("{} evaluations have room for no guided step of {}; sample.nfe {} or more has",
                                     *options.nfe, options.solver, 2 * options.solver_kind().last_evaluations));
         }
     }
@@ -155,14 +164,14 @@ int64_t default_steps(const SampleOptions& options, const Schedule& schedule, in
 
 void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
     if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
-    throw Error("clip_x0 and threshold keep images between black and white; points have no such bounds");
+    throw Error("sample.clip_x0 and sample.threshold keep images between black and white; points have no such bounds");
 }
 
 void check_guidance(const SampleOptions& options, const Condition& condition) {
     if (condition.defined() || options.guidance == 1 || !options.guide.empty()) return;
     throw Error(
-        fmt::format("guidance {}: of no class there is nothing to lead to; say classes, or another checkpoint as "
-                    "guide",
+        fmt::format("sample.guidance {}: of no class there is nothing to lead to; say classes by sample.class, or "
+                    "another checkpoint by sample.guide",
                     options.guidance));
 }
 

@@ -40,12 +40,13 @@ Reference reference_of(const SampleOptions& options, const Model& model, const s
     const int64_t classes = model.data.condition.classes.count;
     if (classes == 0) {
         throw Error(
-            fmt::format("guidance {}: the network was trained without labels, so there is nothing to lead away "
-                        "from; take another checkpoint as guide",
+            fmt::format("sample.guidance {}: the network was trained without labels, so there is nothing to lead away "
+                        "from; take another checkpoint as sample.guide",
                         options.guidance));
     }
     if (options.negative_class.value_or(0) >= classes) {
-        throw Error(fmt::format("negative_class {}: the network knows 0 to {}", *options.negative_class, classes - 1));
+        throw Error(
+            fmt::format("sample.negative_class {}: the network knows 0 to {}", *options.negative_class, classes - 1));
     }
     return [=, negative = options.negative_class](const Condition& condition, const Counter& evaluations) {
         const auto to_negative = [&](const torch::Tensor& labels) { return torch::full_like(labels, *negative); };
@@ -62,14 +63,12 @@ StepDenoiser assembled(const SampleOptions& options, const Model& model, const R
         return clip ? clip_x0(denoiser) : denoiser;
     };
     const Denoiser plain = model.denoiser(condition, evaluations);
-    const bool is_guided = reference && (condition.defined() || !options.guide.empty());
-    if (!is_guided) return bounded(plain);
+    if (!reference) return bounded(plain);
     const Denoiser with =
         bounded(guided(plain, reference(condition, evaluations), options.guidance, options.guidance_rescale));
-    if (!options.guidance_interval) return with;
-    const RatioInterval interval{options.guidance_interval->first, options.guidance_interval->second};
+    const bool has_condition = condition.defined();
     return StepDenoiser([=, without = bounded(plain)](const NoiseLevel& from, const NoiseLevel& to) {
-        return interval.holds(from, to) ? with : without;
+        return is_guided(options, has_condition, from, to) ? with : without;
     });
 }
 

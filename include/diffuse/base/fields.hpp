@@ -87,6 +87,14 @@ struct Field {
 };
 using Fields = std::vector<Field>;
 
+/// Functions for each of the types that a field's value may have, as one: std::visit(Overloaded{...}, field.value).
+template <class... F>
+struct Overloaded : F... {
+    using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
 /// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what`, if any, and names
 /// the key by its path, what was found and what is expected; so does a key that belongs to another choice, unless it is
 /// null. Keys that are left out keep their values.
@@ -96,8 +104,10 @@ void read(const Fields& fields, const nlohmann::json& json, const std::string& w
 nlohmann::ordered_json to_json(const Fields& fields);
 nlohmann::ordered_json value_of(const Field& field);
 
-/// Throws Error for an optional value that is given and belongs to another choice.
-void check_belonging(const Fields& fields);
+/// Throws Error for a field that belongs to another choice of its section. `prefix`: what stands before the keys.
+void require_home(const Fields& section, const Field& field, const std::string& prefix = "");
+/// The same for all optional values that are given.
+void check_belonging(const Fields& fields, const std::string& prefix = "");
 /// Takes away such values.
 void forget_foreign(const Fields& fields);
 

@@ -43,7 +43,7 @@ Fields fields(SampleOptions& options);
 SampleOptions without_idle(SampleOptions options);
 
 /// Throws Error for what cannot be right whatever the model: eta with a solver that has none, a stochastic solver for
-/// encoding.
+/// encoding. Like those below, its message names keys of the config: "sample.eta".
 void check(const SampleOptions& options);
 
 /// Throws Error for points with what keeps images between black and white.
@@ -51,6 +51,10 @@ void check_bounds(const SampleOptions& options, const ExampleShape& shape);
 
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
 void check_guidance(const SampleOptions& options, const Condition& condition);
+
+/// Whether the step between two levels is guided, of examples that have a condition or not: guidance leads from it or
+/// from another network.
+bool is_guided(const SampleOptions& options, bool has_condition, const NoiseLevel& from, const NoiseLevel& to);
 
 /// The levels down to data, for examples of so many numbers. Throws Error where the schedule has not so many.
 Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions);
