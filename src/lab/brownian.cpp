@@ -141,16 +141,13 @@ Exhibit laws_exhibit(const torch::Tensor& walk) {
             {"Laws of random walks", {arcsine, donsker}}};
 }
 
-Findings run_brownian(BrownianOptions o, uint64_t seed) {
+void run_brownian(Findings& f, BrownianOptions o, Draws& random) {
     o.steps = o.steps / 2 * 2;
-    Draws random(seed);
     const auto walk = random.signs({o.paths, o.steps}).cumsum(1), normals = random.normal({o.paths, o.steps});
-    Findings f;
     check_walk(f, walk);
     check_motion(f, normals / std::sqrt(double(o.steps)));
     check_scaling(f, o, random);
     f.exhibits = {fan_exhibit(normals), laws_exhibit(walk)};
-    return f;
 }
 
 }  // namespace

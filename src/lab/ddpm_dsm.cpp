@@ -22,11 +22,12 @@ Fields fields(DdpmDsmOptions& o) {
             {"draws", Number<int64_t>{&o.draws, 5000, 1'000'000}, "draws of the Gaussian data"}};
 }
 
-Batch some_batch(const DdpmDsmOptions& o, const Schedule& schedule, uint64_t seed, Draws& random) {
+Batch some_batch(const DdpmDsmOptions& o, const Schedule& schedule, Draws& random) {
     auto bytes = torch::empty({o.batch, 1, kDigitSize, kDigitSize}, torch::kUInt8);
-    for (int64_t i = 0; i < o.batch; ++i) draw_digit(int(i % 10), seed, uint64_t(i), bytes[i].data_ptr<uint8_t>());
+    for (int64_t i = 0; i < o.batch; ++i)
+        draw_digit(int(i % 10), random.seed(), uint64_t(i), bytes[i].data_ptr<uint8_t>());
     return {to_signed(bytes), random.normal(bytes.sizes()).to(torch::kFloat32),
-            training_levels(seed, 0, o.batch, schedule)};
+            training_levels(random.seed(), 0, o.batch, schedule)};
 }
 
 /// Of each example, by Vincent 2011: lambda |s - d/dx log q(x_t | x_0)|^2 / D, in double, for a model that says s =
@@ -45,10 +46,10 @@ torch::Tensor dsm_loss(const Batch& batch, const torch::Tensor& model_eps,
     return torch::stack(losses);
 }
 
-void check_same_number(Findings& f, const DdpmDsmOptions& o, uint64_t seed, Draws& random) {
+void check_same_number(Findings& f, const DdpmDsmOptions& o, Draws& random) {
     const Schedule schedule = make_schedule({.kind = "cosine"});
     const auto parameterization = make_parameterization({.prediction = "eps", .input_skip = "none"});
-    const Batch batch = some_batch(o, schedule, seed, random);
+    const Batch batch = some_batch(o, schedule, random);
     torch::Tensor said;  // by a model that knows nothing, of x and of the time
     const Network model = [&](const NetworkInput& input) {
         return said = (2 * input.x).tanh() + 1e-3f * input.time.view({-1, 1, 1, 1});
@@ -119,14 +120,11 @@ Exhibit floor_exhibit(Draws& random) {
         {"The least DDPM loss, data N(0, 1/4), cosine schedule", {panel}}};
 }
 
-Findings run_ddpm_dsm(DdpmDsmOptions o, uint64_t seed) {
-    Draws random(seed);
-    Findings f;
-    check_same_number(f, o, seed, random);
+void run_ddpm_dsm(Findings& f, DdpmDsmOptions o, Draws& random) {
+    check_same_number(f, o, random);
     check_constant(f, o, random);
     check_floor(f, o, random);
     f.exhibits = {floor_exhibit(random)};
-    return f;
 }
 
 }  // namespace

@@ -18,10 +18,24 @@ Experiment ou_experiment();
 Experiment score_experiment();
 Experiment vp_ve_experiment();
 
+/// Independent random numbers of an experiment, one tensor after the other, in float64.
+class Draws {
+public:
+    explicit Draws(uint64_t seed) : seed_(seed) {}
+    uint64_t seed() const { return seed_; }
+    torch::Tensor normal(torch::IntArrayRef shape);
+    torch::Tensor uniform(torch::IntArrayRef shape);  ///< over (0, 1)
+    torch::Tensor signs(torch::IntArrayRef shape);    ///< -1 or 1
+    StepNoise step_noise(torch::IntArrayRef shape);   ///< for a solver
+
+private:
+    uint64_t seed_, next_ = 0;
+};
+
 /// An experiment of options that `fields` describes.
 template <class Options>
 Experiment experiment(std::string about, std::vector<std::string> story, std::vector<std::string> code,
-                      Findings (*run)(Options options, uint64_t seed)) {
+                      void (*run)(Findings& findings, Options options, Draws& random)) {
     const auto options_of = [](const nlohmann::json& chosen) {
         Options options;
         read(fields(options), chosen, "settings");
@@ -36,24 +50,14 @@ Experiment experiment(std::string about, std::vector<std::string> story, std::ve
         Options options = options_of(chosen);
         return to_json(fields(options));
     };
-    return {
-        std::move(about), std::move(story),
-        std::move(code),  std::move(settings),
-        resolve,          [=](const nlohmann::json& chosen, uint64_t seed) { return run(options_of(chosen), seed); }};
+    const auto run_with = [=](const nlohmann::json& chosen, uint64_t seed) {
+        Draws random(seed);
+        Findings findings;
+        run(findings, options_of(chosen), random);
+        return findings;
+    };
+    return {std::move(about), std::move(story), std::move(code), std::move(settings), resolve, run_with};
 }
-
-/// Independent random numbers of an experiment, one tensor after the other, in float64.
-class Draws {
-public:
-    explicit Draws(uint64_t seed) : seed_(seed) {}
-    torch::Tensor normal(torch::IntArrayRef shape);
-    torch::Tensor uniform(torch::IntArrayRef shape);  ///< over (0, 1)
-    torch::Tensor signs(torch::IntArrayRef shape);    ///< -1 or 1
-    StepNoise step_noise(torch::IntArrayRef shape);   ///< for a solver
-
-private:
-    uint64_t seed_, next_ = 0;
-};
 
 /// The mean of independent numbers, and its standard error.
 struct Mean {

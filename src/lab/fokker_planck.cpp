@@ -237,18 +237,15 @@ Exhibit rates_exhibit() {
             {"Rates and signs", {gaps, signs}}};
 }
 
-Findings run_fokker_planck(FokkerPlanckOptions o, uint64_t seed) {
+void run_fokker_planck(Findings& f, FokkerPlanckOptions o, Draws& random) {
     o.nodes = (o.nodes - 1) / 6 * 6 + 1;  // so that the wells and the top are nodes
-    Draws random(seed);
     const Crowd crowd = crowd_after(4, o, random);
-    Findings f;
     check_steady(f, o.nodes);
     check_rates(f, o.nodes);
     check_time(f);
     check_signs(f);
     check_walkers(f, crowd);
     f.exhibits = {settling_exhibit(crowd), rates_exhibit()};
-    return f;
 }
 
 }  // namespace

@@ -177,14 +177,11 @@ Exhibit images_exhibit(const torch::Tensor& x, Draws& random) {
             {to_bytes(torch::stack(blurs).unsqueeze(1).to(torch::kFloat32)), int64_t(heat.size())}};
 }
 
-Findings run_fourier(FourierOptions o, uint64_t seed) {
+void run_fourier(Findings& f, FourierOptions o, Draws& random) {
     const auto x = shown_image(o);
-    Draws random(seed);
-    Findings f;
     check_heat(f, x);
     check_noise(f, x, o, random);
     f.exhibits = {spectra_exhibit(x, random), images_exhibit(x, random)};
-    return f;
 }
 
 }  // namespace

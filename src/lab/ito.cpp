@@ -138,16 +138,13 @@ Exhibit orders_exhibit(const ItoOptions& o, const torch::Tensor& increments) {
             {"Geometric Brownian motion (lines: formulas; points: measured)", {strong, weak}}};
 }
 
-Findings run_ito(ItoOptions o, uint64_t seed) {
+void run_ito(Findings& f, ItoOptions o, Draws& random) {
     o.paths = o.paths / 64 * 64;
-    Draws random(seed);
     const auto increments = random.normal({o.paths, 64}) / 8;
-    Findings f;
     check_strong(f, o, increments);
     check_weak(f, o, increments);
     check_integrals(f, increments);
     f.exhibits = {orders_exhibit(o, increments)};
-    return f;
 }
 
 }  // namespace

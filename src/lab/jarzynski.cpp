@@ -165,14 +165,11 @@ Exhibit work_exhibit(const JarzynskiOptions& o, Draws& random) {
         {"Work and free energy", {laws, estimates, rungs}}};
 }
 
-Findings run_jarzynski(JarzynskiOptions o, uint64_t seed) {
-    Draws random(seed);
-    Findings f;
+void run_jarzynski(Findings& f, JarzynskiOptions o, Draws& random) {
     check_drag(f, o, random);
     check_stiffness(f, o, random);
     check_annealing(f, o, random);
     f.exhibits = {work_exhibit(o, random)};
-    return f;
 }
 
 }  // namespace

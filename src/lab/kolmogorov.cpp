@@ -119,16 +119,13 @@ Exhibit cosine_exhibit() {
             {"The backward equation", {waves, chances}}};
 }
 
-Findings run_kolmogorov(KolmogorovOptions o, uint64_t seed) {
+void run_kolmogorov(Findings& f, KolmogorovOptions o, Draws& random) {
     o.nodes = (o.nodes - 1) / 16 * 16 + 1;  // so that whole numbers are nodes
-    Draws random(seed);
-    Findings f;
     check_duality(f);
     check_committor(f);
     check_cosine(f, o, random);
     check_feynman_kac(f, o, random);
     f.exhibits = {cosine_exhibit()};
-    return f;
 }
 
 }  // namespace

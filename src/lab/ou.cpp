@@ -126,16 +126,13 @@ Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
     return {"bias", "Long steps of Euler-Maruyama end in a law that is too wide.", {"Euler-Maruyama's bias", {panel}}};
 }
 
-Findings run_ou(OuOptions o, uint64_t seed) {
-    Draws random(seed);
+void run_ou(Findings& f, OuOptions o, Draws& random) {
     const Schedule vp = make_schedule({.kind = "vp"});
-    Findings f;
     check_forward(f, o, random);
     const auto states = walk_back(vp, 1, random.normal({o.paths, 1}), o.steps, random);
     check_reverse(f, states.back());
     check_flow(f, vp);
     f.exhibits = {reverse_exhibit(vp, states, random), bias_exhibit(o, random)};
-    return f;
 }
 
 }  // namespace

@@ -37,13 +37,9 @@ nlohmann::ordered_json number(double x) {
     return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json();
 }
 
-size_t count_failed(const std::vector<Check>& checks) {
-    return size_t(std::ranges::count_if(checks, [](const Check& check) { return !check.holds(); }));
-}
-
 /// "12 checks, all hold"
 std::string summary(const std::vector<Check>& checks) {
-    const size_t failed = count_failed(checks);
+    const auto failed = std::ranges::count(checks, false, &Check::holds);
     return fmt::format("{} checks, {}", checks.size(),
                        failed == 0 ? "all hold" : fmt::format("{} of which FAILED", failed));
 }

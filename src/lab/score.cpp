@@ -243,9 +243,7 @@ Exhibit langevin_exhibit(const torch::Tensor& stuck, const torch::Tensor& free) 
               {"x", "y", {cloud("begun in noise", free)}, "annealed"}}}};
 }
 
-Findings run_score(ScoreOptions o, uint64_t seed) {
-    Draws random(seed);
-    Findings f;
+void run_score(Findings& f, ScoreOptions o, Draws& random) {
     check_score(f, o);
     check_speciation(f, o.std);
     check_mixing(f, o, random);
@@ -254,7 +252,6 @@ Findings run_score(ScoreOptions o, uint64_t seed) {
     const auto learned = learned_denoiser(o, random);
     check_learned(f, o, learned, random);
     f.exhibits = {field_exhibit(o, learned), langevin_exhibit(at_one_level(o, 0.1, 0.1, 400, random), free)};
-    return f;
 }
 
 }  // namespace

@@ -149,14 +149,11 @@ Exhibit forward_exhibit(Draws& random) {
     return {"forward", "VP ends in N(0, 1), sub-VP has less noise on the way, VE only adds noise.", std::move(figure)};
 }
 
-Findings run_vp_ve(VpVeOptions o, uint64_t seed) {
-    Draws random(seed);
-    Findings f;
+void run_vp_ve(Findings& f, VpVeOptions o, Draws& random) {
     check_marginals(f);
     check_forward(f, o, random);
     check_chain(f);
     f.exhibits = {paths_exhibit(), forward_exhibit(random)};
-    return f;
 }
 
 }  // namespace
