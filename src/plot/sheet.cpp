@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <stb_easy_font.h>
+#pragma GCC diagnostic pop
+
 #include <algorithm>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/data/codec.hpp"
 #include "diffuse/plot/gif.hpp"
-#include "plot/caption.hpp"
 
 namespace diffuse {
 namespace {
@@ -16,13 +20,50 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t kGap = 2, kMaxFrames = 12, kMaxColumns = 16, kMaxPixels = int64_t{1} << 28;
-constexpr int64_t kSmallSide = 64, kTextMargin = 4;
+constexpr int64_t kSmallSide = 64, kTextMargin = 4, kTextHeight = 16;
+constexpr int64_t kPixelsPerDot = kTextHeight / 8;  // stb's letters are 8 dots high
 constexpr uint8_t kGapGrey = 128;
 
 /// The pixels of `count` cells of a side and of the gaps around them.
 int64_t tiled_side(int64_t count, int64_t side) { return count * (side + kGap) + kGap; }
 
 int64_t rows_of(int64_t count, int64_t columns) { return (count + columns - 1) / columns; }
+
+/// stb's corner of a rectangle.
+struct Vertex {
+    float x, y, z;
+    uint8_t colour[4];
+};
+
+/// The rectangles that the letters consist of, four corners each.
+std::vector<Vertex> rectangles(std::string text) {
+    constexpr size_t kBytesPerLetter = 512;  // stb asks for 270 on average
+    std::vector<Vertex> corners(text.size() * kBytesPerLetter / sizeof(Vertex) + 4);
+    const int count =
+        stb_easy_font_print(0, 0, text.data(), nullptr, corners.data(), int(corners.size() * sizeof(Vertex)));
+    corners.resize(size_t(4 * count));
+    return corners;
+}
+
+int64_t text_width(const std::string& text) {
+    std::string copy = text;
+    return kPixelsPerDot * stb_easy_font_width(copy.data());
+}
+
+/// Writes ASCII text in black into an image, uint8 [C, H, W], its upper left corner at (top, left); what does not fit
+/// is left out.
+void draw_text(const Tensor& image, const std::string& text, int64_t top, int64_t left) {
+    const auto inside = [&](int64_t start, float dots, int64_t size) {
+        return std::clamp<int64_t>(start + kPixelsPerDot * int64_t(dots), 0, size);
+    };
+    const auto corners = rectangles(text);
+    for (size_t i = 0; i < corners.size(); i += 4) {
+        const Vertex &first = corners[i], &last = corners[i + 2];
+        const int64_t x0 = inside(left, first.x, image.size(2)), x1 = inside(left, last.x, image.size(2));
+        const int64_t y0 = inside(top, first.y, image.size(1)), y1 = inside(top, last.y, image.size(1));
+        image.narrow(1, y0, y1 - y0).narrow(2, x0, x1 - x0).fill_(/*black*/ 0);
+    }
+}
 
 /// Room on the left of a sheet for the names of its rows, of which it has names.size() again and again.
 Tensor with_captions(const Tensor& image, const std::vector<std::string>& names, int64_t row_height) {
