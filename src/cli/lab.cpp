@@ -33,8 +33,11 @@ Result list_experiments(bool as_json) {
     std::string text;
     for (const auto& [name, experiment] : experiments()) {
         Json settings = Json::array();
-        for (const auto& [key, value, meaning, expected] : experiment.settings) {
-            settings.push_back({{"key", key}, {"default", value}, {"meaning", meaning}, {"expected", expected}});
+        for (const auto& field : experiment.settings) {
+            settings.push_back({{"key", field.key},
+                                {"default", value_of(field)},
+                                {"meaning", field.meaning},
+                                {"expected", expected(field)}});
         }
         json.push_back({{"name", name}, {"about", experiment.about}, {"settings", settings}});
         text += fmt::format("{:<14} {}\n", name, experiment.about);
@@ -47,7 +50,7 @@ Outcome run_one(const std::string& name, const LabOptions& options, nlohmann::js
     const Experiment& experiment = look_up("experiment", experiments(), name);
     if (options.name == "all") log::info(fmt::format("{}: {}", name, experiment.about));
     const auto start = std::chrono::steady_clock::now();
-    Outcome outcome{name, experiment.resolve(settings), uint64_t(options.seed)};
+    Outcome outcome{name, uint64_t(options.seed)};
     outcome.findings = experiment.run(settings, outcome.seed);
     outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     create_folder(options.out);
@@ -100,9 +103,7 @@ nlohmann::json settings_of(const LabOptions& options) {
     auto said = options.settings;
     if (!options.input.empty()) said.push_back("input=" + options.input);
     const Experiment& experiment = look_up("experiment", experiments(), options.name);
-    auto settings = lab_settings(experiment, said);
-    experiment.resolve(settings);  // refuses what is wrong before any work
-    return settings;
+    return lab_settings(experiment, said);
 }
 
 Result run_lab(const LabOptions& options, const Given& given) {

@@ -153,7 +153,7 @@ void run_brownian(Findings& f, BrownianOptions o, Draws& random) {
 }  // namespace
 
 Experiment brownian_experiment() {
-    return experiment<BrownianOptions>(
+    return experiment(
         "from a random walk to Brownian motion: sqrt(dt), reflection, the arcsine law",
         {"A walk of n steps of +-1, scaled by 1/sqrt(n), tends to Brownian motion (Donsker). Variances of independent "
          "steps add, so a step of a time dt has the size sqrt(dt): with any other power the limit is nothing or "

@@ -130,7 +130,7 @@ void run_ddpm_dsm(Findings& f, DdpmDsmOptions o, Draws& random) {
 }  // namespace
 
 Experiment ddpm_dsm_experiment() {
-    return experiment<DdpmDsmOptions>(
+    return experiment(
         "the DDPM loss is weighted denoising score matching: the same number on the same draws",
         {"With s = -eps_model / sigma and ∇log q(x_t|x_0) = -(x_t - alpha x_0) / sigma² = -eps / sigma, the DDPM loss "
          "|eps_model - eps|² is sigma² |s - ∇log q|²: denoising score matching with lambda = sigma² (Vincent 2011).",

@@ -60,7 +60,7 @@ nlohmann::json lab_settings(const Experiment& experiment, const std::vector<std:
         const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
         if (result.contains(key)) throw Error(fmt::format("setting '{}' is given twice; once is enough", key));
         const bool wants_text = std::ranges::any_of(
-            experiment.settings, [&](const Setting& known) { return known.key == key && known.value.is_string(); });
+            experiment.settings, [&](const Field& known) { return known.key == key && value_of(known).is_string(); });
         result[key] = json_or_text(text, wants_text);
     }
     return result;

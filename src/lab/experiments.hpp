@@ -1,5 +1,7 @@
 #pragma once
 
+#include <memory>
+
 #include "diffuse/lab/experiment.hpp"
 #include "diffuse/solve/integrate.hpp"
 
@@ -32,31 +34,21 @@ private:
     uint64_t seed_, next_ = 0;
 };
 
-/// An experiment of options that `fields` describes.
+/// An experiment of options that `fields` describes. It owns those that its own settings lie in.
 template <class Options>
 Experiment experiment(std::string about, std::vector<std::string> story, std::vector<std::string> code,
                       void (*run)(Findings& findings, Options options, Draws& random)) {
-    const auto options_of = [](const nlohmann::json& chosen) {
+    const auto defaults = std::make_shared<Options>();  // kept alive by run_with, as settings lie there
+    const auto run_with = [run, defaults](const nlohmann::json& settings, uint64_t seed) {
         Options options;
-        read(fields(options), chosen, "settings");
-        return options;
-    };
-    Options defaults;
-    std::vector<Setting> settings;
-    for (const auto& field : fields(defaults)) {
-        settings.push_back({field.key, to_json(Fields{field})[field.key], field.meaning, expected(field)});
-    }
-    const auto resolve = [=](const nlohmann::json& chosen) {
-        Options options = options_of(chosen);
-        return to_json(fields(options));
-    };
-    const auto run_with = [=](const nlohmann::json& chosen, uint64_t seed) {
-        Draws random(seed);
+        read(fields(options), settings, "settings");
         Findings findings;
-        run(findings, options_of(chosen), random);
+        findings.settings = to_json(fields(options));
+        Draws random(seed);
+        run(findings, options, random);
         return findings;
     };
-    return {std::move(about), std::move(story), std::move(code), std::move(settings), resolve, run_with};
+    return {std::move(about), std::move(story), std::move(code), fields(*defaults), run_with};
 }
 
 /// The mean of independent numbers, and its standard error.

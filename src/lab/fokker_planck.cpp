@@ -251,7 +251,7 @@ void run_fokker_planck(Findings& f, FokkerPlanckOptions o, Draws& random) {
 }  // namespace
 
 Experiment fokker_planck_experiment() {
-    return experiment<FokkerPlanckOptions>(
+    return experiment(
         "the double well settles: steady state, rates, passage times, Kramers, and schemes that go negative",
         {"dX = -V'(X) dt + sigma dW has the density ∂p/∂t = ∂(V' p)/∂x + D ∂²p/∂x² with D = sigma² / 2, which settles "
          "at exp(-V / D) / Z. Here V = (x² - 1)², two wells and a barrier of 1.",

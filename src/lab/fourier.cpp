@@ -187,7 +187,7 @@ void run_fourier(Findings& f, FourierOptions o, Draws& random) {
 }  // namespace
 
 Experiment fourier_experiment() {
-    return experiment<FourierOptions>(
+    return experiment(
         "an image's modes: heat damps them from fine to coarse, noise drowns them in the same order",
         {"With closed ends the modes of heat are cosines (DCT-II), and mode (i, j) of an image of H x W pixels decays "
          "as exp(-pi² (i²/H² + j²/W²) t).",

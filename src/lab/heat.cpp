@@ -180,7 +180,7 @@ void run_heat(Findings& f, HeatOptions o, Draws&) {
 }  // namespace
 
 Experiment heat_experiment() {
-    return experiment<HeatOptions>(
+    return experiment(
         "the heat equation smooths: modes decay, steps become error functions, too long a step blows up",
         {"Fourier's equation ∂u/∂t = D ∂²u/∂x² is what the density of a Brownian particle follows. A mode cos(kx) "
          "decays as exp(-D k² t), so fine detail goes first; a Gaussian stays one, with variance s² + 2 D t.",

@@ -150,7 +150,7 @@ void run_ito(Findings& f, ItoOptions o, Draws& random) {
 }  // namespace
 
 Experiment ito_experiment() {
-    return experiment<ItoOptions>(
+    return experiment(
         "strong and weak orders on geometric Brownian motion, and what Ito's integral is",
         {"dX = mu X dt + sigma X dW has the solution exp((mu - sigma²/2) t + sigma B). Euler-Maruyama's paths are off "
          "by sqrt(dt), its expectations by dt; Milstein adds sigma² X (dW² - dt) / 2 and has paths off by dt.",

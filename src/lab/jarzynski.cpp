@@ -175,7 +175,7 @@ void run_jarzynski(Findings& f, JarzynskiOptions o, Draws& random) {
 }  // namespace
 
 Experiment jarzynski_experiment() {
-    return experiment<JarzynskiOptions>(
+    return experiment(
         "work on a dragged and on a stiffened trap, Jarzynski's and Crooks's relations, annealed importance sampling",
         {"However fast a system is driven from equilibrium, the mean of exp(-W) is exp(-dF) (Jarzynski 1997), and "
          "P_F(W) / P_R(-W) = exp(W - dF) (Crooks 1999). A dragged trap does the work N(<W>, 2 <W>) with <W> = v² (tau "

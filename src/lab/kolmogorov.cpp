@@ -131,7 +131,7 @@ void run_kolmogorov(Findings& f, KolmogorovOptions o, Draws& random) {
 }  // namespace
 
 Experiment kolmogorov_experiment() {
-    return experiment<KolmogorovOptions>(
+    return experiment(
         "the backward equation and Feynman-Kac, against formulas and against paths",
         {"u(x, t) = E[g(X_t) | X_0 = x] solves ∂u/∂t = D ∂²u/∂x² - V' ∂u/∂x, whose matrix is the transpose of the "
          "Fokker-Planck equation's; so <u(T - t), p(t)> does not depend on t.",

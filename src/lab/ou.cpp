@@ -138,7 +138,7 @@ void run_ou(Findings& f, OuOptions o, Draws& random) {
 }  // namespace
 
 Experiment ou_experiment() {
-    return experiment<OuOptions>(
+    return experiment(
         "the Ornstein-Uhlenbeck process: its law, Euler-Maruyama's bias, and the way back by SDE and by ODE",
         {"dX = -theta X dt + sigma dW has the mean x exp(-theta t) and the variance sigma² / (2 theta) (1 - exp(-2 "
          "theta t)). Euler-Maruyama's own stationary variance is sigma² / (2 theta - theta² dt). Schedule vp is this "

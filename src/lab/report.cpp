@@ -47,7 +47,8 @@ std::string summary(const std::vector<Check>& checks) {
 /// "In the code: `src/lab/heat.cpp`. Done with `nodes=64`, `ratio=0.4`, `--seed 0`."
 std::string origin_text(const Outcome& outcome) {
     std::string settings;
-    for (const auto& [key, value] : outcome.settings.items()) settings += fmt::format("`{}={}`, ", key, value.dump());
+    for (const auto& [key, value] : outcome.findings.settings.items())
+        settings += fmt::format("`{}={}`, ", key, value.dump());
     return fmt::format("In the code: `{}`. Done with {}`--seed {}`.", fmt::join(experiment_of(outcome).code, "`, `"),
                        settings, outcome.seed);
 }
@@ -130,7 +131,7 @@ std::string markdown_section(const Outcome& outcome) {
     for (const auto& paragraph : experiment.story) text += wrapped(paragraph) + "\n";
     text += wrapped(origin_text(outcome)) + "\n";
     for (const auto& setting : experiment.settings) {
-        text += wrapped(fmt::format("* `{}`: {} ({})", setting.key, setting.meaning, setting.expected));
+        text += wrapped(fmt::format("* `{}`: {} ({})", setting.key, setting.meaning, expected(setting)));
     }
     text += "\n| what | measured | expected | tolerance | source |\n|---|---|---|---|---|\n";
     for (const auto& check : outcome.findings.checks) {
@@ -162,9 +163,12 @@ std::vector<std::string> save_exhibits(const std::filesystem::path& folder, cons
 }
 
 nlohmann::ordered_json to_json(const Outcome& outcome) {
-    nlohmann::ordered_json json = {{"name", outcome.name},         {"about", experiment_of(outcome).about},
-                                   {"settings", outcome.settings}, {"seed", outcome.seed},
-                                   {"seconds", outcome.seconds},   {"checks", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json json = {{"name", outcome.name},
+                                   {"about", experiment_of(outcome).about},
+                                   {"settings", outcome.findings.settings},
+                                   {"seed", outcome.seed},
+                                   {"seconds", outcome.seconds},
+                                   {"checks", nlohmann::ordered_json::array()}};
     for (const auto& check : outcome.findings.checks) {
         json["checks"].push_back({{"what", check.what},
                                   {"measured", number(check.measured)},

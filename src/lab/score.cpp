@@ -257,7 +257,7 @@ void run_score(Findings& f, ScoreOptions o, Draws& random) {
 }  // namespace
 
 Experiment score_experiment() {
-    return experiment<ScoreOptions>(
+    return experiment(
         "the score of two modes, where they merge, and why one noise level does not mix between them",
         {"For two modes at +-m the score is (-x + alpha m tanh(alpha m x / v + log(w+/w-) / 2)) / v across and -y / v "
          "along, v = alpha² s² + sigma². Equal modes are one where sigma / alpha > sqrt(m² - s²): the time of "

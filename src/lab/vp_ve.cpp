@@ -159,7 +159,7 @@ void run_vp_ve(Findings& f, VpVeOptions o, Draws& random) {
 }  // namespace
 
 Experiment vp_ve_experiment() {
-    return experiment<VpVeOptions>(
+    return experiment(
         "paths of VP, sub-VP, VE and flow, their forward SDEs, and DDPM's chain as Euler-Maruyama of VP",
         {"A path is x_t = alpha x_0 + sigma eps, of the SDE dx = f x dt + g dw with f = alpha'/alpha and g² = 2 sigma² "
          "(log(sigma/alpha))'. VP keeps alpha² + sigma² = 1, VE has alpha = 1, sub-VP sigma = 1 - alpha² (Song et al. "

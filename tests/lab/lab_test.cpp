@@ -91,7 +91,8 @@ TEST(Lab, ReportsHaveEveryCheckAndNeedNoOtherFile) {
     findings.checks = {{"a < b | c", 1, 1, 0.1, "a \"book\""}, {"d", std::nan(""), 2, 0.1, "e", true}};
     findings.exhibits = {{"curve", "A curve.", {"title", {{"x", "y", {{"f", {1, 2}, {1, 2}}}}}}},
                          {"sheet", "Images.", {}, {torch::zeros({2, 1, 8, 8}, torch::kUInt8), 2}}};
-    Outcome outcome{"heat", {{"nodes", 64}}, 5, findings, 1, save_exhibits(folder.path(), "heat", findings)};
+    findings.settings = {{"nodes", 64}};
+    Outcome outcome{"heat", 5, findings, 1, save_exhibits(folder.path(), "heat", findings)};
     EXPECT_EQ(outcome.files.size(), 5u);
     for (const auto& file : outcome.files) EXPECT_TRUE(path_exists(file)) << file;
     const auto json = to_json(outcome);

@@ -39,6 +39,7 @@ struct Exhibit {
 
 /// What an experiment found.
 struct Findings {
+    nlohmann::ordered_json settings;  ///< all of the experiment
     std::vector<Check> checks;
     std::vector<Exhibit> exhibits;
 
@@ -54,22 +55,14 @@ struct Findings {
     void check_true(std::string what, bool is_true, std::string source);
 };
 
-/// What may be changed of an experiment.
-struct Setting {
-    std::string key;
-    nlohmann::ordered_json value;   ///< by default
-    std::string meaning, expected;  ///< "a whole number from 64 to 512"
-};
-
 /// A row of the table of experiments.
 struct Experiment {
     std::string about;               ///< a line
     std::vector<std::string> story;  ///< paragraphs, with their formulas
     std::vector<std::string> code;   ///< the files whose code is measured
-    std::vector<Setting> settings;
-    /// All settings, with these values for some. Throws Error for those that are unknown or out of range.
-    std::function<nlohmann::ordered_json(const nlohmann::json& settings)> resolve;
-    /// Does it, with random numbers from a seed. Throws Error as above.
+    Fields settings;                 ///< what may be changed, with the values by default
+    /// Does it with these values for some settings and random numbers from a seed. Throws Error for settings that are
+    /// unknown or out of range.
     std::function<Findings(const nlohmann::json& settings, uint64_t seed)> run;
 };
 const Table<Experiment>& experiments();

@@ -12,7 +12,6 @@ namespace diffuse {
 /// An experiment that was done.
 struct Outcome {
     std::string name;
-    nlohmann::ordered_json settings;  ///< all that it has
     uint64_t seed = 0;
     Findings findings = {};
     double seconds = 0;
