@@ -10,7 +10,7 @@
 
 /// Options as data. Beside each struct of options stands a function `Fields fields(Options&)` that describes every one
 /// of them once: its key, where its value lies, what it may be and what it means. From that description configs are
-/// read, written, documented and compared (here), and the command line offers them (cli/options.hpp).
+/// read, written, documented and compared (here), and the command line offers them (cli/command.hpp).
 namespace diffuse {
 
 /// A number from `low` to `high`; T is int64_t or double, or std::optional of one, where "not given" has a meaning.
