@@ -100,25 +100,24 @@ nlohmann::ordered_json to_json(const Columns& columns) {
 }
 
 Columns columns_from_json(const nlohmann::json& json, const std::string& what) {
-    const auto fail = [&] { throw Error(fmt::format("{} makes no sense", what)); };
+    const Error no_sense(fmt::format("{} makes no sense", what));
     const auto finite = [&](const nlohmann::json& value) {
-        if (!value.is_number() || !std::isfinite(value.get<double>())) fail();
-        return value.get<double>();
+        if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
+        throw no_sense;
     };
-    if (!json.is_array()) fail();
+    if (!json.is_array()) throw no_sense;
     Columns columns;
     for (const auto& one : json) {
-        const bool whole = one.is_object() && one.contains("name") && one.contains("mean") && one.contains("std");
-        if (!whole || !one["name"].is_string()) fail();
-        Column column{one["name"], finite(one["mean"]), finite(one["std"])};
-        if (!(column.std > 0)) fail();
-        if (one.contains("bounds")) {
-            const auto& bounds = one["bounds"];
-            if (!bounds.is_array() || bounds.size() != 2) fail();
-            column.bounds = {finite(bounds[0]), finite(bounds[1])};
-            if (!(column.bounds->first < column.bounds->second)) fail();
+        try {
+            Column column{one.at("name"), finite(one.at("mean")), finite(one.at("std"))};
+            if (one.contains("bounds")) column.bounds = {finite(one["bounds"].at(0)), finite(one["bounds"].at(1))};
+            const bool ordered =
+                !column.bounds || (one["bounds"].size() == 2 && column.bounds->first < column.bounds->second);
+            if (!(column.std > 0) || !ordered) throw no_sense;
+            columns.push_back(column);
+        } catch (const nlohmann::json::exception&) {
+            throw no_sense;
         }
-        columns.push_back(column);
     }
     return columns;
 }
