@@ -21,17 +21,20 @@ struct Place {
     double x, y;
 };
 
+/// Two half circles of radius 2, moved by 0.2.
 Place moon(int64_t part, double along) {
     const double t = pi * along;
     const Place p = part == 0 ? Place{std::cos(t), std::sin(t)} : Place{1 - std::cos(t), 0.5 - std::sin(t)};
     return {2 * p.x - 1, 2 * p.y - 0.2};
 }
 
+/// (t cos t, t sin t) / 5, t from 1.5 pi to 4.5 pi, moved by 0.2.
 Place roll(int64_t, double along) {
     const double t = 1.5 * pi * (1 + 2 * along);
     return {t * std::cos(t) / 5, t * std::sin(t) / 5};
 }
 
+/// Circles of radius 3, 2.25, 1.5 and 0.75, moved by 0.08.
 Place ring(int64_t part, double along) {
     const double radius = 3 - 0.75 * double(part), t = 2 * pi * along;
     return {radius * std::cos(t), radius * std::sin(t)};
@@ -45,12 +48,14 @@ struct Curves {
     int64_t nodes;  ///< of each part, that stand for it in `known_mixture`: much closer than std
 };
 
+/// Uniform on 8 squares of side 2.
 Place on_checkerboard(int64_t, Random& random) {
     const double x = random.uniform(-2, 2);
     const double within = random.uniform(), row = double(2 * random.below(2));
     return {2 * x, 2 * (within - row + std::fmod(std::floor(x) + 2, 2.0))};
 }
 
+/// Five arms.
 constexpr int64_t kArms = 5;
 Place on_pinwheel(int64_t arm, Random& random) {
     const double radial = 1 + 0.3 * random.normal(), tangential = 0.1 * random.normal();
@@ -59,7 +64,7 @@ Place on_pinwheel(int64_t arm, Random& random) {
             2 * (tangential * std::cos(angle) - radial * std::sin(angle))};
 }
 
-/// FFJORD divides by 1.414.
+/// Normal distributions of standard deviation 0.354 on a circle of radius 2.83; FFJORD divides by 1.414.
 Mixture eight_gaussians(const DatasetOptions&) {
     std::vector<double> means;
     for (int i = 0; i < 8; ++i) {
@@ -110,6 +115,8 @@ Mixture fractal_mixture(const DatasetOptions&) {
             torch::tensor(fractal().stds, torch::kFloat64), weights / weights.sum()};
 }
 
+/// Round normal distributions of options.means, options.stds and options.weights, in as many dimensions as the means
+/// have.
 Mixture mixture_of(const DatasetOptions& options) {
     const auto fail = [](const std::string& what) { throw Error("config: dataset." + what); };
     const size_t count = options.means.size();
@@ -177,22 +184,17 @@ struct PointKind {
     std::function<Mixture(const DatasetOptions&)> mixture = nullptr;  ///< of those that are one, or nearly
 };
 
-PointKind of_mixture(Mixture (*mixture)(const DatasetOptions&)) {
+/// `labels`: of its components, where they are not the classes themselves.
+PointKind of_mixture(Mixture (*mixture)(const DatasetOptions&), const std::vector<int64_t>& labels = {}) {
     return {[=](const DatasetOptions& options) -> Distribution {
                 const Mixture all = mixture(options);
-                return {all.means.size(1), all.means.size(0),
-                        [all](Random& random, double* out) { return draw_of(all, random, out); }};
-            },
-            mixture};
-}
-
-PointKind fractal_kind() {
-    return {[](const DatasetOptions& options) -> Distribution {
-                return {2, 2, [all = fractal_mixture(options)](Random& random, double* out) {
-                            return fractal().trees[size_t(draw_of(all, random, out))];
+                return {all.means.size(1), labels.empty() ? all.means.size(0) : 1 + std::ranges::max(labels),
+                        [=](Random& random, double* out) {
+                            const int64_t part = draw_of(all, random, out);
+                            return labels.empty() ? part : labels[size_t(part)];
                         }};
             },
-            fractal_mixture};
+            mixture};
 }
 
 /// Points in the plane, of parts that are equally likely.
@@ -220,7 +222,7 @@ const Table<PointKind>& point_table() {
     static const Table<PointKind> table = {{"eight-gaussians", of_mixture(eight_gaussians)},
                                            {"checkerboard", in_plane(1, on_checkerboard)},
                                            {"pinwheel", in_plane(kArms, on_pinwheel)},
-                                           {"fractal", fractal_kind()},
+                                           {"fractal", of_mixture(fractal_mixture, fractal().trees)},
                                            {"mixture", of_mixture(mixture_of)},
                                            {"two-moons", along({2, moon, 0.2, 400})},
                                            {"swiss-roll", along({1, roll, 0.2, 1000})},

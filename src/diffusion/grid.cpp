@@ -56,20 +56,30 @@ NoiseLevel at_ratio(const Schedule& schedule, double ratio) {
     return schedule.at(schedule.time_at(-2 * std::log(ratio)));
 }
 
+/// From t = start to data.
 using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps, double shift);
+
+/// At whole t, t_i = S (1 - i/steps); trailing is the same (Lin et al. 2024, arXiv:2305.08891, section 3.3).
 Grid uniform(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return at_integer_times(schedule, start, steps, [](double fraction) { return fraction; });
 }
+
+/// At whole t, t_i = S (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
 Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return at_integer_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
 }
+
+/// Between S and 1 at equal distances in log-SNR (Lu et al. 2022, arXiv:2206.00927, section 3.4), then data.
 Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return then_data(spaced_in(kLogarithmic, schedule, start, steps));
 }
+
+/// Between S and 1 at equal distances in r^(1/7), r = sigma / alpha (Karras et al. 2022, arXiv:2206.00364, eq. 5).
 Grid karras(const Schedule& schedule, int64_t start, int64_t steps, double) {
     return then_data(spaced_in(kKarras, schedule, start, steps));
 }
 
+/// Likewise from r = 80 to 0.002, or the nearest ends that there are (Karras et al. 2022, table 1).
 Grid edm(const Schedule& schedule, int64_t start, int64_t steps, double) {
     constexpr double kLow = 0.002, kHigh = 80;
     const double first = std::pow(std::min(kHigh, schedule.at(double(start)).ratio()), 1 / kKarrasRho);
@@ -81,6 +91,9 @@ Grid edm(const Schedule& schedule, int64_t start, int64_t steps, double) {
     }
     return then_data(grid);
 }
+
+/// At equal distances in the time u = r / (1 + r) of the linear path, down to data (Esser et al. 2024,
+/// arXiv:2403.03206), with u' = shift u / (1 + (shift - 1) u) instead of u (eq. 23).
 Grid flow(const Schedule& schedule, int64_t start, int64_t steps, double shift) {
     const NoiseLevel first = schedule.at(double(start));
     const double begin = first.sigma / (first.alpha + first.sigma);

@@ -43,16 +43,26 @@ struct Weighting {
     double (*at)(const Schedule& schedule, int64_t t, double sigma_data);
     bool mean_one = true;  ///< scaled to a mean of 1 over 1 .. T
 };
+/// DDPM's (Ho et al. 2020).
 double simple(const Schedule&, int64_t, double) { return 1; }
+/// min(SNR, 5) / SNR (Hang et al. 2023, arXiv:2303.09556, section 3.4).
 double min_snr(const Schedule& schedule, int64_t t, double) { return std::min(1.0, kMinSnrGamma / snr(schedule, t)); }
+/// Those of the variational bound up to `grid_start`, (SNR(t-1) / SNR(t) - 1) / 2 (Kingma et al. 2021,
+/// arXiv:2107.00630, eq. 14); at t = 1, where that has no bound, what it is at t = 2, and beyond the start what it is
+/// there.
 double vlb(const Schedule& schedule, int64_t t, double) {
     const int64_t start = grid_start(schedule), from = std::min(std::max<int64_t>(t, 2), start);
     return from < 2 ? 1 : (snr(schedule, from - 1) / snr(schedule, from) - 1) / 2;
 }
+/// What makes it the squared error of v, 1 / alpha^2: the only one that teaches anything where alpha is next to nothing
+/// (zero_terminal_snr).
 double of_v(const Schedule& schedule, int64_t t, double) {
     return std::pow(normalised(schedule.at(double(t))).alpha, -2);
 }
+/// The squared error of the velocity eps - x0, (1 + sigma / alpha)^2.
 double of_flow(const Schedule& schedule, int64_t t, double) { return std::pow(1 + schedule.at(double(t)).ratio(), 2); }
+/// 1 + (sigma / (alpha sigma_data))^2, the squared error of what prediction edm says (Karras et al. 2022,
+/// arXiv:2206.00364, table 1).
 double of_edm(const Schedule& schedule, int64_t t, double sigma_data) {
     return 1 + std::pow(schedule.at(double(t)).ratio() / sigma_data, 2);
 }
@@ -99,9 +109,14 @@ struct Seen {
     torch::Tensor x, eps;
 };
 
-/// The unweighted loss of each example.
+/// The unweighted loss of each example. With the network's score s(x) = -eps_hat / sigma of the density of
+/// x = alpha x0 + sigma eps, in D numbers. At each level ism and the sliced ones are dsm less 1 in the mean, whatever
+/// the network: where dsm ends at 1 - sigma^2 E|score|^2 / D, they end at -sigma^2 E|score|^2 / D. They take
+/// derivatives of derivatives, which only an MLP has.
 using EpsLoss = torch::Tensor (*)(const Seen& seen, const Batch& batch);
 
+/// Denoising score matching (Vincent 2011, eq. 11): (sigma^2 / D) |s + eps / sigma|^2, with its usual weight sigma^2,
+/// which is the DDPM loss in other words.
 torch::Tensor dsm(const Seen& seen, const Batch& batch) { return (seen.eps - batch.eps).square().flatten(1).mean(1); }
 
 /// The derivative of a number of each example, differentiable itself.
@@ -111,6 +126,8 @@ torch::Tensor slope(const torch::Tensor& each, const torch::Tensor& x) {
 
 torch::Tensor sigma_of(const Batch& batch) { return column(batch, &NoiseLevel::sigma).flatten(); }
 
+/// Implicit score matching (Hyvarinen 2005, theorem 1): (sigma^2 / D) (2 tr grad s + |s|^2), the trace exact, by D
+/// derivatives.
 torch::Tensor ism(const Seen& seen, const Batch& batch) {
     const auto eps = seen.eps.flatten(1);
     auto trace = torch::zeros({eps.size(0)}, eps.options());
@@ -120,7 +137,8 @@ torch::Tensor ism(const Seen& seen, const Batch& batch) {
     return eps.square().mean(1) - 2 * sigma_of(batch) * trace / double(eps.size(1));
 }
 
-/// `along`: of a direction v, [N], what stands for |s|^2.
+/// Sliced score matching (Song et al. 2019, arXiv:1905.07088): (sigma^2 / D) (2 v grad s v + S), its mean over the
+/// batch's directions v. `square_of`: S, in eps's unit, from eps and eps v.
 template <class Along>
 torch::Tensor sliced(const Seen& seen, const Batch& batch, const Along& square_of) {
     const auto eps = seen.eps.flatten(1), directions = batch.directions.flatten(2);
@@ -134,10 +152,12 @@ torch::Tensor sliced(const Seen& seen, const Batch& batch, const Along& square_o
     return sum;
 }
 
+/// S = (v s)^2 (eq. 7).
 torch::Tensor ssm(const Seen& seen, const Batch& batch) {
     return sliced(seen, batch, [](const auto&, const auto& along) { return along.square(); });
 }
 
+/// S = |s|^2, with less variance (eq. 8).
 torch::Tensor ssm_vr(const Seen& seen, const Batch& batch) {
     return sliced(seen, batch, [](const auto& eps, const auto&) { return eps.square().sum(1); });
 }

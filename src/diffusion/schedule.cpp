@@ -42,15 +42,19 @@ std::vector<double> resampled(const std::vector<double>& betas, int64_t steps) {
     return result;
 }
 
+/// beta from 1e-4 to 0.02 for T = 1000 (Ho et al. 2020, section 4); level t of another T is level 1000 t / T of these.
 std::vector<double> linear_betas(int64_t steps) { return resampled(linspace(1e-4, 0.02, 1000), steps); }
 
+/// Likewise, with sqrt(beta) linear from sqrt(0.00085) to sqrt(0.012) (Rombach et al. 2022, arXiv:2112.10752, their
+/// code).
 std::vector<double> scaled_linear_betas(int64_t steps) {
     auto betas = linspace(std::sqrt(0.00085), std::sqrt(0.012), 1000);
     for (double& beta : betas) beta = beta * beta;
     return resampled(betas, steps);
 }
 
-/// The betas of a given alpha-bar, a function of t / T that starts at 1.
+/// The betas of a given alpha-bar, a function of t / T that starts at 1. They are clipped, so that it never reaches
+/// zero.
 template <class AlphaBar>
 std::vector<double> betas_of(int64_t steps, const AlphaBar& alpha_bar) {
     std::vector<double> betas;
@@ -61,20 +65,26 @@ std::vector<double> betas_of(int64_t steps, const AlphaBar& alpha_bar) {
     return betas;
 }
 
+/// alpha-bar(t) = f(t) / f(0), f(t) = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, arXiv:2102.09672,
+/// eq. 17).
 std::vector<double> cosine_betas(int64_t steps) {
     return betas_of(steps, [](double u) { return std::pow(std::cos((u + 0.008) / 1.008 * std::numbers::pi / 2), 2); });
 }
 
+/// alpha-bar is sigmoid(-u), u from -3 to 3, stretched to end at 1 and 0 (Jabri et al. 2023, arXiv:2212.11972,
+/// algorithm 3).
 std::vector<double> sigmoid_betas(int64_t steps) {
     const auto sigmoid = [](double u) { return 1 / (1 + std::exp(-u)); };
     return betas_of(steps, [&](double u) { return (sigmoid(3 - 6 * u) - sigmoid(-3)) / (sigmoid(3) - sigmoid(-3)); });
 }
 
+/// alpha-bar(t) = (1 - (t/T)^2)^2 (Hoogeboom et al. 2022, arXiv:2203.17003, appendix B).
 std::vector<double> polynomial_betas(int64_t steps) {
     return betas_of(steps, [](double u) { return std::pow(1 - u * u, 2); });
 }
 
-/// Lin et al. 2024, algorithm 1: shifts and stretches alpha so that it ends at kMinAlpha and begins as before.
+/// Lin et al. 2024, arXiv:2305.08891, algorithm 1: shifts and stretches alpha so that it ends at kMinAlpha and begins
+/// as before.
 std::vector<double> to_pure_noise(const std::vector<double>& betas) {
     std::vector<double> alphas = {std::sqrt(1 - betas.front())};
     for (size_t t = 1; t < betas.size(); ++t) alphas.push_back(alphas.back() * std::sqrt(1 - betas[t]));
@@ -90,11 +100,14 @@ std::vector<double> to_pure_noise(const std::vector<double>& betas) {
     return stretched;
 }
 
-constexpr double kBeta0 = 0.1, kBeta1 = 20;  // Song et al. 2021, appendix C
+// Continuous paths, with u = t / T.
+
+constexpr double kBeta0 = 0.1, kBeta1 = 20;  // Song et al. 2021, arXiv:2011.13456, appendix C
 
 double vp_beta(double u) { return kBeta0 + u * (kBeta1 - kBeta0); }
 double vp_log_alpha(double u) { return -u * u * (kBeta1 - kBeta0) / 4 - u * kBeta0 / 2; }
 
+/// g^2 = beta from 0.1 to 20, linear in u, and f = -beta / 2 (Song et al. 2021, appendices B and C).
 Path vp(const ScheduleOptions&) {
     return {[](double u) {
                 const double log_alpha = vp_log_alpha(u);
@@ -105,6 +118,7 @@ Path vp(const ScheduleOptions&) {
             }};
 }
 
+/// The same alpha, and sigma = 1 - alpha^2 (Song et al. 2021, appendix B).
 Path sub_vp(const ScheduleOptions&) {
     return {[](double u) {
                 const double log_alpha = vp_log_alpha(u);
@@ -115,6 +129,7 @@ Path sub_vp(const ScheduleOptions&) {
             }};
 }
 
+/// alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^u, from 0.01 to 50 (Song et al. 2021, appendix C).
 Path ve(const ScheduleOptions& options) {
     const double low = options.sigma_min.value_or(0.01), high = options.sigma_max.value_or(50);
     const double growth = std::log(high / low);
@@ -127,6 +142,7 @@ Path ve(const ScheduleOptions& options) {
             }};
 }
 
+/// alpha = 1, sigma^(1/7) linear in u from 0.002 to 80 (Karras et al. 2022, arXiv:2206.00364, eq. 5).
 Path edm(const ScheduleOptions& options) {
     constexpr double kRho = 7;
     const double low = std::pow(options.sigma_min.value_or(0.002), 1 / kRho);
@@ -139,10 +155,12 @@ Path edm(const ScheduleOptions& options) {
             }};
 }
 
+/// alpha = 1 - u, sigma = u (Lipman et al. 2023, arXiv:2210.02747, example II; Liu et al. 2023, arXiv:2209.03003).
 Path flow(const ScheduleOptions&) {
     return {[](double u) { return NoiseLevel{1 - u, u}; }, [](double u) { return Sde{-1 / (1 - u), 2 * u / (1 - u)}; }};
 }
 
+/// alpha = cos(pi u / 2), sigma = sin(pi u / 2).
 Path cosine_vp(const ScheduleOptions&) {
     constexpr double kQuarter = std::numbers::pi / 2;
     return {[](double u) {

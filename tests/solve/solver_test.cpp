@@ -180,6 +180,14 @@ TEST(Stochastic, TheDistanceTellsWrongDistributionsApart) {
     EXPECT_LT(kolmogorov_smirnov(x, [](double at) { return normal_cdf(at - 0.1); }), kSignificance);
 }
 
+TEST(Solver, AnotherNameIsTheSameSolverAndWalkedOnce) {
+    EXPECT_EQ(find(solvers(), "euler"), find(solvers(), "ddim"));
+    const auto all = names(solvers());
+    const auto ddim = std::ranges::find(all, "ddim");
+    EXPECT_EQ(ddim[1], "euler");
+    EXPECT_EQ(std::ranges::count_if(solvers(), [](const auto& row) { return row.first == "euler"; }), 0);
+}
+
 TEST(Solver, DeterministicSolversReachTheData) {
     for (const std::string solver : {"ddim", "heun"}) {
         const Grid grid = make_grid(kSchedule, "uniform", 1000);

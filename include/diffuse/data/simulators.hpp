@@ -33,20 +33,8 @@ struct Simulator {
     torch::Tensor posterior(const torch::Tensor& y, uint64_t seed, int64_t count) const;
 };
 
-/// Tasks of the benchmark sbibm (Lueckmann et al. 2021, "Benchmarking simulation-based inference", arXiv:2101.04653),
-/// and where its code, or its posteriors, slip:
-/// gaussian-linear: theta ~ N(0, 0.1 I) in 10 dimensions, y ~ N(theta, 0.1 I). sbibm calls 0.1 a standard deviation,
-///   but its code takes it for the variance, as here.
-/// two-moons: theta ~ U(-1, 1)^2; y is a point p of a half ring, at an angle of U(-pi/2, pi/2) and a radius of
-///   N(0.1, 0.01^2) around (0.25, 0), plus (-|theta_1 + theta_2|, theta_2 - theta_1) / sqrt(2). sbibm's likelihood
-///   leaves out the 1 / radius of p's density, and its reference samples do not reject a p left of y, to which no theta
-///   leads; here the posterior is the simulator's.
-/// gaussian-mixture: theta ~ U(-10, 10)^2, y ~ N(theta, I) or N(theta, 0.01 I), equally often. sbibm draws which of the
-///   two once per call, not per row.
-/// slcp, simple likelihood and complex posterior: theta ~ U(-3, 3)^5; y is four points (x_1, y_1, ..., x_4, y_4) of a
-///   normal distribution with mean (theta_1, theta_2), standard deviations theta_3^2 and theta_4^2 and correlation
-///   tanh(theta_5). sbibm adds 1e-6 to both variances, and has posterior samples of ten observations only, by a fitted
-///   proposal.
+/// Tasks of the benchmark sbibm (Lueckmann et al. 2021, "Benchmarking simulation-based inference", arXiv:2101.04653).
+/// Where its code, or its posteriors, slip stands beside each in simulators.cpp.
 const Table<Simulator>& simulators();
 
 }  // namespace diffuse

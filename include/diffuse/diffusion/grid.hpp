@@ -21,15 +21,9 @@ using Grid = std::vector<NoiseLevel>;
 /// with r at most so much. Throws Error when no level is so low.
 int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio = {});
 
-/// `steps` + 1 levels from the start S = grid_start(schedule, max_ratio) to 0, all different.
-/// At whole t: uniform (trailing is the same; Lin et al. 2024, arXiv:2305.08891, section 3.3): t_i = S (1 - i/steps).
-/// quadratic: t_i = S (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
-/// Between S and 1, before the last step to 0: log-snr: at equal distances in log-SNR (Lu et al. 2022,
-/// arXiv:2206.00927, section 3.4). karras: at equal distances in r^(1/7), r = sigma / alpha (Karras et al. 2022,
-/// arXiv:2206.00364, eq. 5). edm: the same from r = 80 to 0.002, or the nearest ends that there are (table 1). flow: at
-/// equal distances in the time u = r / (1 + r) of the linear path, down to data, with u' = shift u / (1 + (shift - 1)
-/// u) instead (Esser et al. 2024, arXiv:2403.03206, eq. 23). Throws Error for an unknown spacing, when steps is not in
-/// 1 .. S, or where levels would fall together.
+/// `steps` + 1 levels from the start S = grid_start(schedule, max_ratio) to 0, all different, spaced as a row of the
+/// table in grid.cpp says; `shift` is for spacing flow.
+/// Throws Error for an unknown spacing, when steps is not in 1 .. S, or where levels would fall together.
 Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps,
                std::optional<double> max_ratio = {}, double shift = 1);
 
