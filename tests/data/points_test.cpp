@@ -7,9 +7,8 @@
 #include "diffuse/measure/fisher.hpp"
 #include "diffuse/measure/two_sample.hpp"
 #include "diffuse/run/model.hpp"
-#include "diffuse/run/run_writer.hpp"
-#include "diffuse/run/trainer.hpp"
 #include "testing.hpp"
+#include "training.hpp"
 
 namespace diffuse {
 namespace {
@@ -167,26 +166,11 @@ TEST(TableData, TellTheNetworkTheColumnsOfTheCondition) {
 }
 
 Config on_points(const DatasetOptions& data) {
-    Config config;
-    config.dataset = data;
+    Config config = training_config(data, /*steps=*/40);
     config.schedule = {.kind = "ve"};
     config.net.kind = "mlp";
     config.net.mlp = {.width = 32, .blocks = 2};
-    config.train.steps = 40;
-    config.train.batch_size = 64;
-    config.train.log_every = 10;
-    config.train.sample_every = 20;
-    config.train.checkpoint_every = 20;
     return config;
-}
-
-int64_t train_in(const Config& config, const std::filesystem::path& path, int steps) {
-    const bool is_new = !path_exists(path);
-    const auto folder = is_new ? RunFolder::create(path, false) : RunFolder::open(path);
-    const auto start = is_new ? std::nullopt : std::optional(load_checkpoint(path));
-    const Dataset data = load_dataset(config.dataset, Split::kTrain);
-    return train(resolved(config, data), data, torch::kCPU, {run_writer(folder)}, start,
-                 [steps, asked = 0]() mutable { return ++asked > steps; });
 }
 
 TEST(PointTraining, ResumesToTheSameBits) {
@@ -196,13 +180,11 @@ TEST(PointTraining, ResumesToTheSameBits) {
             const TemporaryFolder folder;
             Config config = on_points(data);
             config.train.objective = objective;
-            train_in(config, folder / "whole", 1000);
-            train_in(config, folder / "parts", 13);
-            train_in(config, folder / "parts", 1000);
-            const auto bytes = [&](const std::string& name) {
-                return read_file(folder / name / kCheckpointName, 1 << 26);
-            };
-            EXPECT_TRUE(bytes("whole") == bytes("parts")) << data.kind << " " << objective;
+            train_in(config, folder / "whole");
+            train_in(config, folder / "parts", after(13));
+            train_in(config, folder / "parts");
+            EXPECT_TRUE(checkpoint_bytes(folder / "whole") == checkpoint_bytes(folder / "parts"))
+                << data.kind << " " << objective;
             EXPECT_TRUE(path_exists(folder / "whole" / "samples" / "step-0000040.csv"));
         }
     }
@@ -210,7 +192,7 @@ TEST(PointTraining, ResumesToTheSameBits) {
 
 TEST(PointTraining, KeepsTheColumnsInItsCheckpoint) {
     const TemporaryFolder folder;
-    train_in(on_points({.kind = "simulator", .dir = {}, .limit = 500}), folder / "run", 1000);
+    train_in(on_points({.kind = "simulator", .dir = {}, .limit = 500}), folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     EXPECT_TRUE(checkpoint.data.shape == ExampleShape::of_points(2));
     EXPECT_EQ(names(checkpoint.data.codec.columns), (std::vector<std::string>{"theta1", "theta2"}));

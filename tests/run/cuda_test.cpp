@@ -13,11 +13,10 @@
 #include "diffuse/base/random.hpp"
 #include "diffuse/nets/net.hpp"
 #include "diffuse/run/machine.hpp"
-#include "diffuse/run/run_writer.hpp"
-#include "diffuse/run/trainer.hpp"
 #include "diffuse/solve/likelihood.hpp"
 #include "diffuse/solve/sampler.hpp"
 #include "testing.hpp"
+#include "training.hpp"
 
 namespace diffuse {
 namespace {
@@ -71,8 +70,7 @@ Config small(int64_t steps) {
 Checkpoint trained(const Config& config, torch::Device device, const std::filesystem::path& path,
                    const std::optional<Checkpoint>& start = {}) {
     const auto folder = RunFolder::create(path, false);
-    const Dataset data = load_dataset(config.dataset, Split::kTrain);
-    train(resolved(config, data), data, device, {run_writer(folder)}, start);
+    train_on_own(config, {run_writer(folder)}, start, never, device);
     return load_checkpoint(path);
 }
 

@@ -13,6 +13,7 @@
 #include "diffuse/run/model.hpp"
 #include "memory_file.hpp"
 #include "testing.hpp"
+#include "training.hpp"
 
 namespace diffuse {
 namespace {
@@ -114,8 +115,7 @@ TEST(Mutation, TensorFileNeverCrashes) {
 }
 
 TEST(Mutation, CheckpointNeverCrashes) {
-    Config config;
-    config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+    const Config config = tiny_config();
     const auto weights = make_unet(config.net.unet, {}, 0, torch::kCPU).named_parameters();
     const Checkpoint checkpoint{config, {}, 1, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights}};
     const std::string valid = written([&](const auto& path) { save_checkpoint(path, checkpoint); });

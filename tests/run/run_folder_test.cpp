@@ -2,6 +2,7 @@
 
 #include "diffuse/run/model.hpp"
 #include "testing.hpp"
+#include "training.hpp"
 
 namespace diffuse {
 namespace {
@@ -48,7 +49,7 @@ TEST(RunFolder, RefusesToReplaceAFolderByAFile) {
 class Resuming : public testing::Test {
 protected:
     Resuming() : run(RunFolder::create(path, false)) {
-        write_file(path / kConfigName, to_json(config()).dump());
+        write_file(path / kConfigName, to_json(tiny_config()).dump());
         LineFile metrics(path / kMetricsName);
         for (int64_t step = 10; step <= 40; step += 10) {
             metrics.append("{\"step\": " + std::to_string(step) + "}");
@@ -56,14 +57,9 @@ protected:
             run.save(at(step), /*copies=*/3);
         }
     }
-    static Config config() {
-        Config config;
-        config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
-        return config;
-    }
     static Checkpoint at(int64_t step) {
-        const auto weights = make_unet(config().net.unet, {}, 0, torch::kCPU).named_parameters();
-        return {config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights, weights}};
+        const auto weights = make_unet(tiny_config().net.unet, {}, 0, torch::kCPU).named_parameters();
+        return {tiny_config(), {}, step, weights, weights, {0, 0.5, {}, "data", "machine", weights, weights, weights}};
     }
     fs::path copy(int64_t step) const { return path / "checkpoints" / step_name(step, ".safetensors"); }
     int64_t resumed() const { return run.checkpoint_to_resume(path)->step; }
@@ -161,8 +157,7 @@ TEST_F(Resuming, SavesWhereTheFolderWasMovedTo) {
 
 TEST(Model, OfWeightsThatAreNotThereOrNotFiniteIsRefusedByName) {
     const TemporaryFolder folder;
-    Config config;
-    config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+    const Config config = tiny_config();
     auto weights = make_unet(config.net.unet, {}, 0, torch::kCPU).named_parameters();
     for (auto& [name, weight] : weights) weight = weight.detach().clone();
     const auto load = [&](const NamedTensors& model, const NamedTensors& ema, const std::string& which) {

@@ -5,53 +5,16 @@
 #include <fstream>
 
 #include "diffuse/base/device.hpp"
-#include "diffuse/base/file.hpp"
 #include "diffuse/data/png.hpp"
 #include "diffuse/plot/sheet.hpp"
 #include "diffuse/run/model.hpp"
-#include "diffuse/run/run_writer.hpp"
 #include "testing.hpp"
+#include "training.hpp"
 
 namespace diffuse {
 namespace {
 
-Config small() {
-    Config config;
-    config.dataset = {.kind = "digits", .dir = {}, .limit = 100};
-    config.net.unet = {.base_channels = 16, .channel_multipliers = {1}, .patch_size = 4};
-    config.train.steps = 60;
-    config.train.batch_size = 16;
-    config.train.warmup_steps = 10;
-    config.train.log_every = 10;
-    config.train.sample_every = 30;
-    config.train.checkpoint_every = 30;
-    return config;
-}
-
-bool never() { return false; }
-
-/// On the data set of the config.
-int64_t train_on_own(const Config& config, const std::vector<TrainingObserver>& observers,
-                     const std::optional<Checkpoint>& start = {}, const std::function<bool()>& stop = never) {
-    const Dataset data = load_dataset(config.dataset, Split::kTrain);
-    return train(resolved(config, data), data, torch::kCPU, observers, start, stop);
-}
-
-int64_t run(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
-    const auto folder = RunFolder::create(path, /*replace=*/false);
-    return train_on_own(config, {run_writer(folder)}, {}, stop);
-}
-
-int64_t resume(const Config& config, const std::filesystem::path& path, const std::function<bool()>& stop = never) {
-    const auto folder = RunFolder::open(path);
-    return train_on_own(config, {run_writer(folder)}, load_checkpoint(path), stop);
-}
-
-std::function<bool()> after(int steps) {
-    return [steps, asked = 0]() mutable { return ++asked > steps; };
-}
-
-std::string checkpoint_bytes(const std::filesystem::path& path) { return read_file(path / kCheckpointName, 1 << 26); }
+Config small() { return training_config({.kind = "digits", .dir = {}, .limit = 100}, /*steps=*/60); }
 
 std::vector<nlohmann::json> metrics(const std::filesystem::path& path) {
     std::vector<nlohmann::json> lines;
@@ -71,7 +34,7 @@ std::vector<nlohmann::json> timeless(std::vector<nlohmann::json> lines) {
 
 TEST(Trainer, LearnsAndFillsTheRunFolder) {
     const TemporaryFolder folder;
-    EXPECT_EQ(run(small(), folder / "run"), 60);
+    EXPECT_EQ(train_in(small(), folder / "run"), 60);
     const auto lines = metrics(folder / "run");
     ASSERT_EQ(lines.size(), 6u);
     EXPECT_LT(lines.back()["loss"], 0.9 * lines.front()["loss"].get<double>());  // measured: 0.83
@@ -94,7 +57,7 @@ TEST(Trainer, TheSameSeedGivesTheSameCheckpointAndAnotherSeedAnother) {
     config.train.sample_every = 0;
     config.net.unet.dropout = 0.1;
     const auto bytes = [&](const std::string& name) {
-        run(config, folder / name);
+        train_in(config, folder / name);
         return checkpoint_bytes(folder / name);
     };
     const std::string first = bytes("first");
@@ -105,7 +68,7 @@ TEST(Trainer, TheSameSeedGivesTheSameCheckpointAndAnotherSeedAnother) {
 
 TEST(Trainer, TheAverageFollowsTheWeightsButIsNotThem) {
     const TemporaryFolder folder;
-    run(small(), folder / "run");
+    train_in(small(), folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     const auto distance = [](const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); };
     const auto start = make_unet(small().net.unet, {}, 0, torch::kCPU).named_parameters().front();
@@ -128,7 +91,7 @@ torch::Tensor labels_of(const Checkpoint& checkpoint) {
 TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
     const TemporaryFolder folder;
     Config config = small();
-    run(config, folder / "run");
+    train_in(config, folder / "run");
     const Checkpoint checkpoint = load_checkpoint(folder / "run");
     EXPECT_EQ(checkpoint.config.net.classes, 10);
     EXPECT_EQ(load_config(folder / "run" / "config.json").net.classes, 10);
@@ -142,7 +105,7 @@ TEST(Trainer, TeachesTheLabelsAndForSomeImagesThatThereIsNone) {
         << "a column for each class";
 
     config.train.label_dropout = 0;
-    run(config, folder / "always");
+    train_in(config, folder / "always");
     const auto labels = labels_of(load_checkpoint(folder / "always"));
     EXPECT_EQ(labels[10].abs().max().item<float>(), 0);
     EXPECT_GT(labels[9].abs().max().item<float>(), 0);
@@ -153,7 +116,7 @@ TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
     Config config = small();
     config.net.classes = 0;
     config.train.steps = 3;
-    run(config, folder / "asked");
+    train_in(config, folder / "asked");
     EXPECT_FALSE(labels_of(load_checkpoint(folder / "asked")).defined());
     config.net.classes = {};
     const Dataset unlabelled{load_dataset(config.dataset, Split::kTrain).examples};
@@ -164,7 +127,7 @@ TEST(Trainer, DoesWithoutLabelsWhereAskedOrWhereThereAreNone) {
 
 TEST(Trainer, StopsWhenAskedAndSavesWhatItHas) {
     const TemporaryFolder folder;
-    EXPECT_EQ(run(small(), folder / "run", after(7)), 7);
+    EXPECT_EQ(train_in(small(), folder / "run", after(7)), 7);
     EXPECT_EQ(load_checkpoint(folder / "run").step, 7);
 }
 
@@ -178,7 +141,7 @@ TEST(Trainer, TwoThreadsTrainAsOneDoesUpToRounding) {
     const int64_t threads = at::get_num_threads();
     for (const int64_t count : {1, 2}) {
         set_threads(count);
-        run(config, folder / std::to_string(count));
+        train_in(config, folder / std::to_string(count));
     }
     set_threads(threads);
     const auto one = metrics(folder / "1"), two = metrics(folder / "2");
@@ -206,12 +169,12 @@ TEST(Trainer, AResumedRunEndsWithTheSameBitsAndTheSameMetricsAsOneThatNeverStopp
     Config config = small();
     config.net.unet.dropout = 0.1;
     config.train.keep_checkpoints = 1;
-    run(config, folder / "whole");
+    train_in(config, folder / "whole");
     // Stopped in the first epoch of six steps, amid a line of metrics, at its end, and at a checkpoint's step.
-    run(config, folder / "parts", after(3));
-    for (const int steps : {14, 3, 10}) resume(config, folder / "parts", after(steps));
+    train_in(config, folder / "parts", after(3));
+    for (const int steps : {14, 3, 10}) train_in(config, folder / "parts", after(steps));
     EXPECT_EQ(load_checkpoint(folder / "parts").step, 30);
-    EXPECT_EQ(resume(config, folder / "parts"), 60);
+    EXPECT_EQ(train_in(config, folder / "parts"), 60);
     EXPECT_TRUE(checkpoint_bytes(folder / "parts") == checkpoint_bytes(folder / "whole"));
     EXPECT_EQ(timeless(metrics(folder / "parts")), timeless(metrics(folder / "whole")));
     for (size_t i = 1; i < 6; ++i) {
@@ -222,15 +185,15 @@ TEST(Trainer, AResumedRunEndsWithTheSameBitsAndTheSameMetricsAsOneThatNeverStopp
 
 TEST(Trainer, ResumingRewritesTheMetricsAfterTheCheckpointAndNoOthers) {
     const TemporaryFolder folder;
-    run(small(), folder / "whole");
-    run(small(), folder / "killed", after(30));
+    train_in(small(), folder / "whole");
+    train_in(small(), folder / "killed", after(30));
     LineFile file(folder / "killed" / "metrics.jsonl");
     file.append(R"({"step": 40, "loss": 1e9})");  // written after the checkpoint of step 30, before the process died
     file.append(R"({"step": 50, "lo)");
     std::filesystem::resize_file(folder / "killed" / "metrics.jsonl",
                                  std::filesystem::file_size(folder / "killed" / "metrics.jsonl") - 1);
     write_file(folder / "killed" / "checkpoint.safetensors.4711.tmp", "half a checkpoi");
-    resume(small(), folder / "killed");
+    train_in(small(), folder / "killed");
     EXPECT_EQ(timeless(metrics(folder / "killed")), timeless(metrics(folder / "whole")));
     EXPECT_FALSE(path_exists(folder / "killed" / "checkpoint.safetensors.4711.tmp"));
 }
@@ -239,11 +202,11 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
     const TemporaryFolder folder;
     Config config = small();
     config.train.decay = "none";  // the others depend on the number of steps
-    run(config, folder / "long");
+    train_in(config, folder / "long");
     config.train.steps = 20;
-    run(config, folder / "short");
+    train_in(config, folder / "short");
     config.train.steps = 60;
-    EXPECT_EQ(resume(config, folder / "short"), 60);
+    EXPECT_EQ(train_in(config, folder / "short"), 60);
     EXPECT_TRUE(checkpoint_bytes(folder / "short") == checkpoint_bytes(folder / "long"));
     config.train.steps = 70;
     Dataset relabelled = load_dataset(config.dataset, Split::kTrain);
@@ -251,7 +214,7 @@ TEST(Trainer, TheStepsOfARunMayChangeAndItsDataMayNot) {
     expect_contains(error_of([&] { train(config, relabelled, torch::kCPU, {}, load_checkpoint(folder / "short")); }),
                     "not the one this run was trained on");
     config.dataset.seed = 1;
-    expect_contains(error_of([&] { resume(config, folder / "short"); }), "not the one this run was trained on");
+    expect_contains(error_of([&] { train_in(config, folder / "short"); }), "not the one this run was trained on");
 }
 
 TEST(Trainer, WhatMustNotChangeInARunIsRefusedByKey) {
@@ -276,7 +239,7 @@ TEST(Trainer, KeepsAsManyCheckpointsAsAskedEachUnderItsStep) {
     Config config = small();
     config.train.checkpoint_every = 10;
     config.train.keep_checkpoints = 2;
-    run(config, folder / "run");
+    train_in(config, folder / "run");
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(folder / "run" / "checkpoints")) {
         names.push_back(entry.path().filename());
@@ -305,7 +268,7 @@ TEST(Trainer, StoppedAmidBadStepsItSaysWhichCheckpointIsThere) {
         const auto lines = metrics(folder / "run");
         return lines.size() > 1 && lines.back()["loss"].is_null() && lines[lines.size() - 2]["loss"].is_null();
     };
-    const int64_t saved = run(diverging(), folder / "run", stop_amid_bad_steps);
+    const int64_t saved = train_in(diverging(), folder / "run", stop_amid_bad_steps);
     EXPECT_EQ(metrics(folder / "run").back()["step"], saved + 2);
     EXPECT_EQ(load_checkpoint(folder / "run").step, saved);
 }
@@ -313,7 +276,7 @@ TEST(Trainer, StoppedAmidBadStepsItSaysWhichCheckpointIsThere) {
 TEST(Trainer, StepsWithoutAFiniteLossAreSkippedCountedAndInTheEndFatal) {
     const TemporaryFolder folder;
     const Config config = diverging();
-    expect_contains(error_of([&] { run(config, folder / "run"); }), "in the last 4 steps");
+    expect_contains(error_of([&] { train_in(config, folder / "run"); }), "in the last 4 steps");
     const Checkpoint kept = load_checkpoint(folder / "run");
     for (const auto* tensors : {&kept.model, &kept.training.momentum}) {
         for (const auto& [name, tensor] : *tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
@@ -355,7 +318,7 @@ TEST(Trainer, CallsItsObserversInOrderAndNeedsNoFolder) {
                                                 "checkpoint 60"}));
 
     const TemporaryFolder folder;
-    run(config, folder / "run");
+    train_in(config, folder / "run");
     const auto lines = metrics(folder / "run");
     ASSERT_EQ(lines.size(), losses.size());
     for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["loss"], losses[i]) << i;
