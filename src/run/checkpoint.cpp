@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <limits>
 #include <map>
 
 #include "diffuse/base/error.hpp"
@@ -31,83 +32,77 @@ auto groups(AnyCheckpoint& checkpoint) {
                       std::pair{std::string(kMomentum), &checkpoint.training.momentum}};
 }
 
-std::map<std::string, std::string> metadata_of(const Checkpoint& checkpoint) {
-    const TrainingState& training = checkpoint.training;
-    const ConditionSpec& condition = checkpoint.data.condition;
-    std::map<std::string, std::string> metadata = {{"format", kFormat},
-                                                   {"config", to_text(to_json(checkpoint.config))},
-                                                   {"image_shape", to_text(Json(checkpoint.data.shape.sizes()))},
-                                                   {"step", to_text(Json(checkpoint.step))},
-                                                   {"bad_steps", to_text(Json(training.bad_steps))},
-                                                   {"loss", training.loss ? to_text(Json(*training.loss)) : "null"},
-                                                   {"window_loss", to_text(Json(training.window.loss))},
-                                                   {"window_grad_norm", to_text(Json(training.window.grad_norm))},
-                                                   {"window_steps", to_text(Json(training.window.steps))},
-                                                   {"window_level_loss", to_text(Json(training.window.level_loss))},
-                                                   {"window_level_count", to_text(Json(training.window.level_count))},
-                                                   {"data", training.fingerprint},
-                                                   {"about_data", checkpoint.data.about},
-                                                   {"class_names", to_text(Json(condition.classes.names))},
-                                                   {"machine", training.machine}};
+/// What the metadata hold, but for the format and the columns of points: texts as they are, all else as JSON. `shape`:
+/// of three numbers for images, of one for points.
+Fields metadata_fields(Checkpoint& checkpoint, std::vector<int64_t>& shape) {
+    constexpr double kMost = std::numeric_limits<double>::max();
+    TrainingState& training = checkpoint.training;
+    MetricsWindow& window = training.window;
+    return {{"config", fields(checkpoint.config)},
+            {"image_shape", List{&shape, 1, kMaxSide, 1, 3}},
+            {"step", Number<int64_t>{&checkpoint.step, 0, INT64_MAX}},
+            {"bad_steps", Number<int64_t>{&training.bad_steps, 0, INT64_MAX}},
+            {"loss", Number<std::optional<double>>{&training.loss, -kMost, kMost}},
+            {"window_loss", Number<double>{&window.loss, -kMost, kMost}},
+            {"window_grad_norm", Number<double>{&window.grad_norm, 0, kMost}},
+            {"window_steps", Number<int64_t>{&window.steps, 0, INT64_MAX}},
+            {"window_level_loss", Reals{&window.level_loss, -kMost, kMost}},
+            {"window_level_count", Reals{&window.level_count, 0, kMost}},
+            {"data", &training.fingerprint},
+            {"about_data", &checkpoint.data.about},
+            {"class_names", Words{&checkpoint.data.condition.classes.names}},
+            {"machine", &training.machine}};
+}
+
+std::map<std::string, std::string> metadata_of(Checkpoint checkpoint) {
+    std::vector<int64_t> shape = checkpoint.data.shape.sizes();
+    std::map<std::string, std::string> metadata = {{"format", kFormat}};
+    for (const auto& field : metadata_fields(checkpoint, shape)) {
+        const auto value = value_of(field);
+        metadata[field.key] = value.is_string() ? value.get<std::string>() : to_text(value);
+    }
     if (!checkpoint.data.shape.points) return metadata;
     metadata["columns"] = to_text(to_json(checkpoint.data.codec.columns));
-    metadata["given_columns"] = to_text(to_json(condition.numbers));
+    metadata["given_columns"] = to_text(to_json(checkpoint.data.condition.numbers));
     return metadata;
 }
 
 /// Takes the metadata apart; every failure names the file.
 class MetadataReader {
 public:
-    MetadataReader(const TensorFile& file, const std::filesystem::path& path)
-        : metadata_(file.metadata), name_(display_path(path)) {}
+    MetadataReader(const TensorFile& file, const std::string& name) : metadata_(file.metadata), name_(name) {}
 
     void read(Checkpoint& checkpoint) const {
         if (text("format") != kFormat) {
             throw Error(fmt::format("{}: its format is '{}'; this program reads {}", name_, text("format"), kFormat));
         }
-        try {
-            checkpoint.config = config_from_json(json("config"));
-        } catch (const Error& error) {
-            throw Error(fmt::format("{}: {}", name_, error.what()));
+        std::vector<int64_t> shape;
+        for (const auto& field : metadata_fields(checkpoint, shape)) {
+            const bool is_text = std::holds_alternative<std::string*>(field.value);
+            const Json value = is_text ? Json(text(field.key)) : json(field.key);
+            diffuse::read({field}, Json::object({{field.key, value}}), name_);
         }
-        checkpoint.data = data_spec(checkpoint.config.net.classes.value_or(0));
-        checkpoint.step = whole(json("step"), "step");
-        TrainingState& training = checkpoint.training;
-        training.bad_steps = whole(json("bad_steps"), "bad_steps");
-        require(training.bad_steps <= checkpoint.step, "bad_steps");
-        if (!json("loss").is_null()) training.loss = number("loss");
-        training.window = {number("window_loss"), number("window_grad_norm"),
-                           whole(json("window_steps"), "window_steps")};
-        read_bins("window_level_loss", training.window.level_loss);
-        read_bins("window_level_count", training.window.level_count);
-        training.fingerprint = text("data");
-        training.machine = text("machine");
+        require(shape.size() != 2, "image_shape");
+        const bool points = shape.size() == 1;
+        checkpoint.data.shape = points ? ExampleShape::of_points(shape[0]) : ExampleShape{shape[0], shape[1], shape[2]};
+        const MetricsWindow& window = checkpoint.training.window;
+        require(window.level_loss.size() == kLevelBins, "window_level_loss");
+        require(window.level_count.size() == kLevelBins, "window_level_count");
+        require(checkpoint.training.bad_steps <= checkpoint.step, "bad_steps");
+        Classes& classes = checkpoint.data.condition.classes;
+        classes.count = checkpoint.config.net.classes.value_or(0);
+        require(std::ssize(classes.names) <= classes.count, "class_names");
+        if (points) read_columns(checkpoint.data);
     }
 
 private:
-    DataSpec data_spec(int64_t classes) const {
-        DataSpec data{.shape = shape(), .about = text("about_data")};
-        data.condition.classes = {classes, names(json("class_names"))};
-        require(std::ssize(data.condition.classes.names) <= classes, "class_names");
-        if (!data.shape.points) return data;
+    void read_columns(DataSpec& data) const {
+        const auto columns = [&](const std::string& key) {
+            return columns_from_json(json(key), fmt::format("{}: its '{}'", name_, key));
+        };
         data.codec.columns = columns("columns");
         data.condition.numbers = columns("given_columns");
         require(std::ssize(data.codec.columns) == data.shape.channels, "columns");
-        return data;
-    }
-    /// Of images three numbers, of points one.
-    ExampleShape shape() const {
-        const Json shape = json("image_shape");
-        require(shape.is_array() && (shape.size() == 3 || shape.size() == 1), "image_shape");
-        const auto side = [&](size_t i) {
-            const int64_t value = whole(shape[i], "image_shape");
-            require(value >= 1 && value <= kMaxSide, "image_shape");
-            return value;
-        };
-        return shape.size() == 1 ? ExampleShape::of_points(side(0)) : ExampleShape{side(0), side(1), side(2)};
-    }
-    Columns columns(const std::string& key) const {
-        return columns_from_json(json(key), fmt::format("{}: its '{}'", name_, key));
     }
     void require(bool holds, const std::string& key) const {
         if (!holds) throw Error(fmt::format("{}: its '{}' makes no sense", name_, key));
@@ -118,31 +113,9 @@ private:
         throw Error(fmt::format("{}: not a checkpoint of diffuse: it has no '{}'", name_, key));
     }
     Json json(const std::string& key) const { return parse_json(text(key), fmt::format("{}: its '{}'", name_, key)); }
-    int64_t whole(const Json& value, const std::string& key) const {
-        require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT64_MAX}, key);
-        return value.get<int64_t>();
-    }
-    void read_bins(const std::string& key, std::array<double, kLevelBins>& bins) const {
-        const Json value = json(key);
-        require(value.is_array() && value.size() == bins.size(), key);
-        for (size_t i = 0; i < bins.size(); ++i) {
-            require(value[i].is_number(), key);
-            bins[i] = value[i].get<double>();
-        }
-    }
-    std::vector<std::string> names(const Json& value) const {
-        require(value.is_array(), "class_names");
-        for (const auto& name : value) require(name.is_string(), "class_names");
-        return value.get<std::vector<std::string>>();
-    }
-    double number(const std::string& key) const {
-        const Json value = json(key);
-        require(value.is_number(), key);
-        return value.get<double>();
-    }
 
     const std::map<std::string, std::string>& metadata_;
-    std::string name_;
+    const std::string& name_;
 };
 
 /// "3 missing (a, b, c)", at most ten of them by name; empty for none.
@@ -171,14 +144,13 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
     const auto file_path = checkpoint_file(path);
     const TensorFile file = read_tensor_file(file_path);
     Checkpoint checkpoint{.name = display_path(file_path)};
-    MetadataReader(file, file_path).read(checkpoint);
+    MetadataReader(file, checkpoint.name).read(checkpoint);
     const auto all = groups(checkpoint);
     for (const auto& [name, tensor] : file.tensors) {
         const auto group = std::find_if(all.begin(), all.end(),
                                         [&, &full = name](const auto& row) { return full.starts_with(row.first); });
         if (group == all.end()) {
-            throw Error(
-                fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", display_path(file_path), name));
+            throw Error(fmt::format("{}: the tensor '{}' belongs to no checkpoint of diffuse", checkpoint.name, name));
         }
         group->second->emplace_back(name.substr(group->first.size()), tensor);
     }

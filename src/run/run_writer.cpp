@@ -6,7 +6,6 @@
 #include <cmath>
 #include <memory>
 
-#include "diffuse/base/error.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/progress.hpp"

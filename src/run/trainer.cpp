@@ -68,11 +68,12 @@ public:
             log::warn(
                 fmt::format("so far trained by {}, now by {}: the last digits may differ", training.machine, machine_));
         }
-        restore(named_views(weights_, groups_.all()), checkpoint.model, "the weights");
-        restore(named_views(ema_, groups_.all()), checkpoint.ema, "the averaged weights");
-        restore(named_views(optimizer_.adamw.mean, groups_.adamw), training.mean, "AdamW's means");
-        restore(named_views(optimizer_.adamw.square, groups_.adamw), training.square, "AdamW's squares");
-        restore(named_views(optimizer_.muon.momentum, groups_.muon), training.momentum, "Muon's momentum");
+        const Checkpoint own = this->checkpoint();  // whose tensors are those that are trained
+        restore(own.model, checkpoint.model, "the weights");
+        restore(own.ema, checkpoint.ema, "the averaged weights");
+        restore(own.training.mean, training.mean, "AdamW's means");
+        restore(own.training.square, training.square, "AdamW's squares");
+        restore(own.training.momentum, training.momentum, "Muon's momentum");
         step_ = saved_step_ = checkpoint.step;
         bad_steps_ = training.bad_steps;
         optimizer_.adamw.steps = step_ - bad_steps_;

@@ -98,8 +98,7 @@ TEST(CheckpointTest, MetadataThatMakeNoSenseAreRefusedByKey) {
             TensorFile file = good;
             file.metadata[key] = value;
             write_tensor_file(folder / "bad", file);
-            expect_contains(error_of([&] { load_checkpoint(folder / "bad"); }),
-                            key == "config" ? "config" : "'" + key + "'");
+            expect_contains(error_of([&] { load_checkpoint(folder / "bad"); }), key);
         }
         TensorFile file = good;
         file.metadata.erase(key);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 namespace diffuse {
 
@@ -14,7 +15,8 @@ inline constexpr size_t kLevelBins = 10;
 struct MetricsWindow {
     double loss = 0, grad_norm = 0;
     int64_t steps = 0;
-    std::array<double, kLevelBins> level_loss{}, level_count{};  ///< of examples, by their level
+    std::vector<double> level_loss = std::vector<double>(kLevelBins),
+                        level_count = level_loss;  ///< of examples, by level
 
     /// Adds a step: the mean loss of its batch, and the norm of its gradient.
     void add_step(double batch_loss, double norm);
