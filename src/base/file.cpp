@@ -171,45 +171,27 @@ void write_file(const fs::path& path, std::string_view bytes) {
     write_file(path, [&](const Put& put) { put(bytes); });
 }
 
-namespace {
-
-std::string read_pipe(const Descriptor& file, const fs::path& path, uintmax_t max_bytes) {
-    std::string bytes;
-    char part[1 << 16];
-    for (ssize_t count; (count = ::read(file.get(), part, sizeof part)) != 0;) {
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) throw Error(fmt::format("cannot read {}: {}", display_path(path), std::strerror(errno)));
-        bytes.append(part, size_t(count));
-        if (bytes.size() > max_bytes) {
-            throw Error(
-                fmt::format("{}: more than the {} bytes expected of such a file", display_path(path), max_bytes));
-        }
-    }
-    return bytes;
-}
-
-}  // namespace
-
 std::string read_file(const fs::path& path, uintmax_t max_bytes) {
     struct stat status {};
     const bool is_pipe = stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);  // is waited for
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | (is_pipe ? 0 : O_NONBLOCK)));
-    if (!file || fstat(file.get(), &status) != 0) {
-        throw Error(fmt::format("cannot read {}: {}", display_path(path), std::strerror(errno)));
+    if (!file || fstat(file.get(), &status) != 0) fail("read", path, kBadInput);
+    if (!is_pipe && !S_ISREG(status.st_mode)) {
+        throw Error(fmt::format("cannot read {}: it is not a file", display_path(path)));
     }
-    if (is_pipe) return read_pipe(file, path, max_bytes);
-    if (!S_ISREG(status.st_mode)) throw Error(fmt::format("cannot read {}: it is not a file", display_path(path)));
-    if (uintmax_t(status.st_size) > max_bytes) {
-        throw Error(fmt::format("{}: {} bytes, more than the {} expected of such a file", display_path(path),
-                                status.st_size, max_bytes));
-    }
-    std::string bytes(size_t(status.st_size), '\0');
-    size_t filled = 0;
-    while (filled < bytes.size()) {
-        const ssize_t count = ::read(file.get(), bytes.data() + filled, bytes.size() - filled);
+    const auto require_expected = [&](uintmax_t size) {
+        if (size <= max_bytes) return;
+        throw Error(fmt::format("{}: more than the {} bytes expected of such a file", display_path(path), max_bytes));
+    };
+    require_expected(uintmax_t(status.st_size));  // before any are read
+    std::string bytes;
+    bytes.reserve(size_t(status.st_size));
+    char part[1 << 16];
+    for (ssize_t count; (count = ::read(file.get(), part, sizeof part)) != 0;) {
         if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) throw Error(fmt::format("cannot read {} to its end", display_path(path)));
-        filled += size_t(count);
+        if (count < 0) fail("read", path, kBadInput);
+        bytes.append(part, size_t(count));
+        require_expected(bytes.size());
     }
     return bytes;
 }

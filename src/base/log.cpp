@@ -115,19 +115,8 @@ void write(spdlog::level::level_enum level, const std::string& message) {
     if (below_progress) print(log, log.progress);
 }
 
-spdlog::level::level_enum to_spdlog(Level level) {
-    switch (level) {
-        case Level::kDebug:
-            return spdlog::level::debug;
-        case Level::kInfo:
-            return spdlog::level::info;
-        case Level::kWarn:
-            return spdlog::level::warn;
-        case Level::kError:
-            return spdlog::level::err;
-    }
-    std::abort();
-}
+/// Both have the levels in the same order.
+spdlog::level::level_enum to_spdlog(Level level) { return spdlog::level::level_enum(SPDLOG_LEVEL_DEBUG + int(level)); }
 
 std::shared_ptr<FileSink> file_sink(const std::filesystem::path& path) {
     try {

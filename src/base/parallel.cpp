@@ -45,7 +45,7 @@ void for_each_group(int64_t count, int64_t group, torch::Device device, int64_t 
     if (device.is_cpu()) {
         Workers(std::min(threads, groups)).for_each(groups, work_on);
     } else {
-        for (int64_t g = 0; g < groups; ++g) work_on(g);
+        one_by_one(groups, work_on);
     }
 }
 

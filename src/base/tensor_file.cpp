@@ -77,20 +77,26 @@ public:
         return file;
     }
 
+    /// What the first bytes say of the header's length. Throws where they begin no such file.
+    uint64_t header_size() const {
+        uint64_t size = 0;
+        if (bytes_.size() < 8) fail(fmt::format("{} bytes, shorter than its header's length", bytes_.size()));
+        std::memcpy(&size, bytes_.data(), 8);
+        if (size > kMaxHeaderBytes) fail(fmt::format("a header of {} bytes does not fit", size));
+        if (bytes_.size() > 8 && bytes_[8] != '{') fail("the header does not start with '{'");
+        return size;
+    }
+
 private:
     [[noreturn]] void fail(const std::string& what) const {
         throw Error(fmt::format("{}: not a valid safetensors file: {}", name_, what));
     }
 
     Json read_header() {
-        uint64_t size = 0;
-        if (bytes_.size() < 8) fail(fmt::format("{} bytes, shorter than its header's length", bytes_.size()));
-        std::memcpy(&size, bytes_.data(), 8);
-        if (size > kMaxHeaderBytes || size > bytes_.size() - 8)
-            fail(fmt::format("a header of {} bytes does not fit", size));
+        const uint64_t size = header_size();
+        if (size > bytes_.size() - 8) fail(fmt::format("a header of {} bytes does not fit", size));
         data_ = bytes_.substr(8 + size);
         const std::string_view text = bytes_.substr(8, size);
-        if (!text.starts_with('{')) fail("the header does not start with '{'");
         Json header = parse_json(text, fmt::format("{}: not a valid safetensors file: its header", name_));
         if (!header.is_object()) fail("the header is not a JSON object");
         return header;
@@ -190,22 +196,10 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
     });
 }
 
-/// Before gigabytes are read of a file that is something else.
-void check_beginning(const std::filesystem::path& path) {
-    const std::string begin = read_beginning(path, 9);
-    uint64_t size = 0;
-    if (begin.size() < 9) return;
-    std::memcpy(&size, begin.data(), 8);
-    const std::string problem = size > kMaxHeaderBytes ? fmt::format("a header of {} bytes does not fit", size)
-                                : begin[8] != '{'      ? "the header does not start with '{'"
-                                                       : "";
-    if (problem.empty()) return;
-    throw Error(fmt::format("{}: not a valid safetensors file: {}", display_path(path), problem));
-}
-
 TensorFile read_tensor_file(const std::filesystem::path& path) {
-    check_beginning(path);
-    return parse_tensor_file(read_file(path, kMaxFileBytes), display_path(path));
+    const std::string name = display_path(path), begin = read_beginning(path, 9);
+    if (begin.size() == 9) Parser(begin, name).header_size();  // before gigabytes are read of something else
+    return parse_tensor_file(read_file(path, kMaxFileBytes), name);
 }
 
 TensorFile parse_tensor_file(std::string_view bytes, const std::string& name) { return Parser(bytes, name).parse(); }

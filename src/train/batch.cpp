@@ -9,18 +9,6 @@
 #include "diffuse/base/table.hpp"
 
 namespace diffuse {
-
-torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
-    auto result = torch::empty({count}, torch::kInt64);
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t epoch = (first + i) / images_;
-        if (epoch != epoch_) order_ = permutation(images_, {seed_, Purpose::kPermutation, uint64_t(epoch)});
-        epoch_ = epoch;
-        result.data_ptr<int64_t>()[i] = order_[size_t((first + i) % images_)];
-    }
-    return result;
-}
-
 namespace {
 
 /// Mean and standard deviation of log(sigma / alpha) by default; none for the uniform density of t. No spread: one.
@@ -41,6 +29,17 @@ NoiseLevel level_at(const Schedule& schedule, double log_ratio) {
 }
 
 }  // namespace
+
+torch::Tensor DataOrder::indices(int64_t first, int64_t count) {
+    auto result = torch::empty({count}, torch::kInt64);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t epoch = (first + i) / images_;
+        if (epoch != epoch_) order_ = permutation(images_, {seed_, Purpose::kPermutation, uint64_t(epoch)});
+        epoch_ = epoch;
+        result.data_ptr<int64_t>()[i] = order_[size_t((first + i) % images_)];
+    }
+    return result;
+}
 
 std::vector<std::string> level_density_names() { return names(level_densities()); }
 
