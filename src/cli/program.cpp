@@ -97,14 +97,6 @@ int fail(const std::string& message, int exit_code) {
     return exit_code;
 }
 
-/// A library's error calls by its key what these commands have an option for.
-std::string in_options(std::string message, const std::vector<std::string>& arguments) {
-    const bool names_data = !arguments.empty() && (arguments.front() == "eval" || arguments.front() == "encode");
-    const std::string key = "by dataset.dir", option = "by --data DIR";
-    const size_t place = message.find(key);
-    return names_data && place != std::string::npos ? message.replace(place, key.size(), option) : message;
-}
-
 /// What no code of ours refused: memory that cannot be had, and what LibTorch says.
 int fail(const std::exception& error) {
     const std::string message = error.what();
@@ -144,7 +136,7 @@ int run(const std::vector<std::string>& arguments, const Streams& streams) {
     try {
         print(perform(arguments), streams.out);
     } catch (const Error& error) {
-        code = fail(in_options(error.what(), arguments), error.exit_code);
+        code = fail(error.what(), error.exit_code);
     } catch (const std::exception& error) {
         code = fail(error);
     }

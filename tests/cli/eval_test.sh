@@ -68,7 +68,7 @@ grep -q "^debug: .*step 30: LibTorch" err--verbose.txt || fail "eval --verbose: 
 # data: found from everywhere, and where they are now
 (cd / && "$diffuse" eval --checkpoint "$folder/spots" --metric roundtrip --num 2 --steps 2 >/dev/null 2>"$folder/err.txt") || fail "eval from elsewhere: $(cat err.txt)"
 mv mnist mnist-moved
-(expect_error 2 "no t10k-images-idx3-ubyte .* say where it is .*--data DIR" eval --checkpoint spots --metric roundtrip --num 2 --steps 2) || fail "eval without data"
+(expect_error 2 "no t10k-images-idx3-ubyte .* say where it is by --data" eval --checkpoint spots --metric roundtrip --num 2 --steps 2) || fail "eval without data"
 "$diffuse" eval --checkpoint spots --metric roundtrip --data mnist-moved --num 2 --steps 2 >/dev/null 2>err.txt || fail "eval --data: $(cat err.txt)"
 "$diffuse" encode --checkpoint spots --input 'mnist:test[0:1]' --data mnist-moved --steps 2 --out d.safetensors >/dev/null 2>err.txt || fail "encode --data: $(cat err.txt)"
 "$diffuse" train --resume spots --threads 1 --set dataset.dir=mnist-moved --set train.steps=22 >/dev/null 2>err.txt || fail "resume with moved data: $(cat err.txt)"

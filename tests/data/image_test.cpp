@@ -101,10 +101,10 @@ TEST(Sheet, GoesOnBelowAfterSixteenColumns) {
 TEST(Sheet, RefusesImagesThatNobodyOpens) {
     require_sheet(10'000, 100, 28, 28, 2);
     expect_contains(error_of([] { require_sheet(1'000'000, 1000, 28, 28, 2); }), "60004x60004 pixels");
-    expect_contains(error_of([] { require_sheet(INT32_MAX, 1, 28, 28, 64); }), "smaller --scale");
+    expect_contains(error_of([] { require_sheet(INT32_MAX, 1, 28, 28, 64); }), "smaller scale");
 }
 
-TEST(Trajectory, IsAImageOrAMovingOneByItsEnding) {
+TEST(Trajectory, IsAnImageOrAMovingOneByItsEnding) {
     const TemporaryFolder folder;
     const auto images = torch::rand({2, 1, 8, 8});
     const std::vector<Frame> frames(30, {images, images});

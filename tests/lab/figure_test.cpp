@@ -22,7 +22,7 @@ TEST(Figure, IsASvgWithItsWordsAsTheyAre) {
     }
 }
 
-TEST(Figure, IsAImageWithItsPanelsSideBySide) {
+TEST(Figure, IsAnImageWithItsPanelsSideBySide) {
     const TemporaryFolder folder;
     write_figure(folder / "a.png", some_figure());
     const PngHead head = read_png_head(folder / "a.png");
