@@ -68,13 +68,18 @@ std::vector<Tensor> make_probes(const Tensor& x, int64_t count, const Draws& dra
 /// Nats of a whole image to bits per dimension.
 double bits_per_nat(const Tensor& images) { return 1 / (double(images[0].numel()) * std::numbers::ln2); }
 
-/// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity.
+/// log of the probability that a normal variable falls into a byte's bin; the outer bins reach to infinity. Of a bin
+/// above the mean it is that of its mirror image, whose two logarithms do not vanish beside 1: so it is exact in the
+/// far tails too, and a bound stays one.
 Tensor log_probability(const Tensor& bytes, const Tensor& mean, double std) {
-    const auto value = to_signed(bytes).to(torch::kFloat64);
-    const auto below = [&](const Tensor& at) { return torch::special_ndtr((at - mean) / std); };
-    const auto upper = torch::where(bytes == 255, 1.0, below(value + kBinWidth / 2));
-    const auto lower = torch::where(bytes == 0, 0.0, below(value - kBinWidth / 2));
-    return (upper - lower).clamp_min(1e-12).log();  // Nichol & Dhariwal 2021's floor, against the logarithm of 0
+    const auto distance = (to_signed(bytes).to(torch::kFloat64) - mean) / std,
+               half = torch::full_like(distance, kBinWidth / 2 / std);
+    const auto sign = torch::where(distance > 0, -1.0, 1.0).to(torch::kFloat64);
+    const auto outer = torch::where(sign < 0, bytes == 0, bytes == 255),
+               inner = torch::where(sign < 0, bytes == 255, bytes == 0);
+    const auto upper = torch::special_log_ndtr(sign * distance + half).masked_fill(outer, 0);
+    const auto lower = torch::special_log_ndtr(sign * distance - half).masked_fill(inner, -INFINITY);
+    return upper + torch::log1p(-(lower - upper).exp());
 }
 
 /// x on its way, and log p(start) - log p(x).
@@ -139,12 +144,10 @@ Tensor ode_log_density(const Denoiser& denoiser, const Grid& grid, const Tensor&
 ReconstructionTerm reconstruction_term(const Denoiser& denoiser, const Grid& chain, const Tensor& bytes,
                                        const Draws& draws) {
     const auto x0 = to_signed(bytes).to(torch::kFloat64);
-    const NoiseLevel one = chain[chain.size() - 2], two = chain.size() > 2 ? chain[chain.size() - 3] : one;
+    const NoiseLevel one = chain[chain.size() - 2];
     const auto eps = bound_noise(draws, x0, one.t);
-    const double a = two.alpha / one.alpha, b2 = two.sigma * two.sigma - a * a * one.sigma * one.sigma;
-    const double std = chain.size() > 2 ? std::sqrt(b2) * one.sigma / two.sigma : one.sigma;
     const auto x = one.alpha * x0 + one.sigma * eps;
-    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, std));
+    const auto decoder = sum_of_pixels(log_probability(bytes, denoiser(x, one).x0, one.ratio()));
     return {x, standard_log_density(eps) - double(x0[0].numel()) * std::log(one.sigma), decoder};
 }
 
