@@ -25,46 +25,33 @@ torch::Tensor column(const Batch& batch, double NoiseLevel::*member) {
     return column(values, batch.x0);
 }
 
-/// The entries of a table over t = 0 .. T, linear between whole t.
-std::vector<double> weights_of(const std::vector<NoiseLevel>& levels, const std::vector<double>& table) {
-    std::vector<double> weights;
-    for (const auto& level : levels) {
-        const double below = std::floor(level.t), fraction = level.t - below;
-        const double first = table.at(size_t(below));
-        weights.push_back(fraction == 0 ? first : first + fraction * (table.at(size_t(below) + 1) - first));
-    }
-    return weights;
-}
+double snr(const NoiseLevel& level) { return std::exp(level.log_snr()); }
 
-double snr(const Schedule& schedule, int64_t t) { return std::exp(schedule.at(double(t)).log_snr()); }
-
-/// Weights of the squared error of eps at level t >= 1.
+/// Weights of the squared error of eps at a trained time t, whole or between two.
 struct Weighting {
-    double (*at)(const Schedule& schedule, int64_t t, double sigma_data);
+    double (*at)(const Schedule& schedule, double t, double sigma_data);
     bool mean_one = true;  ///< scaled to a mean of 1 over 1 .. T
 };
 /// DDPM's (Ho et al. 2020).
-double simple(const Schedule&, int64_t, double) { return 1; }
+double simple(const Schedule&, double, double) { return 1; }
 /// min(SNR, 5) / SNR (Hang et al. 2023, arXiv:2303.09556, section 3.4).
-double min_snr(const Schedule& schedule, int64_t t, double) { return std::min(1.0, kMinSnrGamma / snr(schedule, t)); }
+double min_snr(const Schedule& schedule, double t, double) { return std::min(1.0, kMinSnrGamma / snr(schedule.at(t))); }
 /// Those of the variational bound up to `grid_start`, (SNR(t-1) / SNR(t) - 1) / 2 (Kingma et al. 2021,
 /// arXiv:2107.00630, eq. 14); at t = 1, where that has no bound, what it is at t = 2, and beyond the start what it is
 /// there.
-double vlb(const Schedule& schedule, int64_t t, double) {
-    const int64_t start = grid_start(schedule), from = std::min(std::max<int64_t>(t, 2), start);
-    return from < 2 ? 1 : (snr(schedule, from - 1) / snr(schedule, from) - 1) / 2;
+double vlb(const Schedule& schedule, double t, double) {
+    const double start = double(grid_start(schedule)), from = std::min(std::max(t, 2.0), start);
+    return from < 2 ? 1 : (snr(schedule.at(from - 1)) / snr(schedule.at(from)) - 1) / 2;
 }
 /// What makes it the squared error of v, 1 / alpha^2: the only one that teaches anything where alpha is next to nothing
 /// (zero_terminal_snr).
-double of_v(const Schedule& schedule, int64_t t, double) {
-    return std::pow(normalised(schedule.at(double(t))).alpha, -2);
-}
+double of_v(const Schedule& schedule, double t, double) { return std::pow(normalised(schedule.at(t)).alpha, -2); }
 /// The squared error of the velocity eps - x0, (1 + sigma / alpha)^2.
-double of_flow(const Schedule& schedule, int64_t t, double) { return std::pow(1 + schedule.at(double(t)).ratio(), 2); }
+double of_flow(const Schedule& schedule, double t, double) { return std::pow(1 + schedule.at(t).ratio(), 2); }
 /// 1 + (sigma / (alpha sigma_data))^2, the squared error of what prediction edm says (Karras et al. 2022,
 /// arXiv:2206.00364, table 1).
-double of_edm(const Schedule& schedule, int64_t t, double sigma_data) {
-    return 1 + std::pow(schedule.at(double(t)).ratio() / sigma_data, 2);
+double of_edm(const Schedule& schedule, double t, double sigma_data) {
+    return 1 + std::pow(schedule.at(t).ratio() / sigma_data, 2);
 }
 
 const Table<Weighting>& weightings() {
@@ -77,15 +64,30 @@ const Table<Weighting>& weightings() {
     return table;
 }
 
-/// Weights of the squared error of eps at t = 0 .. T (0 at t = 0).
-std::vector<double> eps_weights(const Schedule& schedule, const std::string& weighting, double sigma_data) {
-    const auto& [at, mean_one] = look_up("weighting", weightings(), weighting);
-    std::vector<double> weights = {0};
-    for (int64_t t = 1; t <= schedule.steps(); ++t) weights.push_back(at(schedule, t, sigma_data));
-    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+/// A weight by time.
+using WeightAt = std::function<double(double t)>;
+
+/// Of the squared error of eps.
+WeightAt eps_weight(const Schedule& schedule, const std::string& weighting, double sigma_data) {
+    const auto [at, mean_one] = look_up("weighting", weightings(), weighting);
+    double sum = 0;
+    for (int64_t t = 1; t <= schedule.steps(); ++t) sum += at(schedule, double(t), sigma_data);
     const double scale = mean_one ? double(schedule.steps()) / sum : 1;
-    for (auto& weight : weights) weight *= scale;
-    return weights;
+    return [=, at = at](double t) { return at(schedule, t, sigma_data) * scale; };
+}
+
+/// Where a path ends in pure noise, its last weight has no bound: it is that of the time one before.
+WeightAt bounded(WeightAt weight) {
+    return [=](double t) {
+        const double here = weight(t);
+        return std::isfinite(here) || t < 2 ? here : weight(t - 1);
+    };
+}
+
+torch::Tensor column(const WeightAt& weight, const Batch& batch) {
+    std::vector<double> weights;
+    for (const auto& level : batch.levels) weights.push_back(weight(level.t));
+    return column(weights, batch.x0).flatten();
 }
 
 /// x_t of each example at its own level (Ho et al. 2020, eq. 4).
@@ -177,30 +179,27 @@ const Table<ObjectiveKind>& objectives() {
 
 }  // namespace
 
-std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
-                                   const std::string& weighting) {
-    auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
-    for (int64_t t = 1; t <= schedule.steps(); ++t) {
-        const double error = parameterization.eps_factors(normalised(schedule.at(double(t)))).of_output;
-        weights[size_t(t)] *= error * error;
-        // Where alpha is 0, an infinite weight meets an error of 0; their product is as good as one level below.
-        if (!std::isfinite(weights[size_t(t)])) weights[size_t(t)] = weights[size_t(t) - 1];
-    }
-    return weights;
+std::function<double(double t)> output_weight(const Parameterization& parameterization, const Schedule& schedule,
+                                              const std::string& weighting) {
+    return bounded([=, of_eps = eps_weight(schedule, weighting, parameterization.sigma_data)](double t) {
+        const double error = parameterization.eps_factors(normalised(schedule.at(t))).of_output;
+        return of_eps(t) * (error * error);
+    });
 }
 
 std::vector<std::string> weighting_names() { return names(weightings()); }
 
 Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule, const std::string& weighting) {
-    const auto weights = output_weights(parameterization, schedule, weighting);
-    const bool weighted = std::any_of(weights.begin() + 1, weights.end(), [](double w) { return float(w) != 1; });
+    const WeightAt weight = output_weight(parameterization, schedule, weighting);
+    bool weighted = false;
+    for (int64_t t = 1; t <= schedule.steps(); ++t) weighted = weighted || float(weight(double(t))) != 1;
     return [=](const Network& network, const Batch& batch) {
         const auto alpha = column(batch, &NoiseLevel::alpha), sigma = column(batch, &NoiseLevel::sigma);
         const auto x = alpha * batch.x0 + sigma * batch.eps;  // Ho et al. 2020, eq. 4
         const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
         const auto target = parameterization.target(batch.x0, batch.eps, alpha, sigma);
         const auto errors = (output - target).square().flatten(1).mean(1);
-        return weighted ? errors * column(weights_of(batch.levels, weights), errors) : errors;
+        return weighted ? errors * column(weight, batch) : errors;
     };
 }
 
@@ -212,14 +211,14 @@ Objective make_objective(const std::string& name, const Parameterization& parame
                          const std::string& weighting) {
     const auto [loss, needs] = look_up("objective", objectives(), name);
     if (!loss) return ddpm_loss(parameterization, schedule, weighting);
-    const auto weights = eps_weights(schedule, weighting, parameterization.sigma_data);
+    const WeightAt weight = bounded(eps_weight(schedule, weighting, parameterization.sigma_data));
     return [=, loss = loss, needs = needs](const Network& network, const Batch& batch) {
         const c10::AutoGradMode gradients(c10::GradMode::is_enabled() || needs.second_derivatives);
         auto x = noisy(batch).detach();
         if (needs.second_derivatives) x.requires_grad_(true);
         const auto output = network_output(network, parameterization, schedule, x, batch.levels, batch.condition);
         const auto each = loss({x, eps_at(x, output, parameterization, batch)}, batch);
-        return each * column(weights_of(batch.levels, weights), each);
+        return each * column(weight, batch);
     };
 }
 

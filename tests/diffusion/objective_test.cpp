@@ -123,23 +123,52 @@ TEST(Denoiser, ANewNetworkWithTheInputSkipSaysThatEpsIsX) {
 }
 
 TEST(Weighting, HasMeanOneAndThePublishedRatios) {
-    const auto min_snr = output_weights(kEps, kLinear, "min-snr"), vlb = output_weights(kEps, kLinear, "vlb");
-    for (const auto& weights : {min_snr, vlb}) {
-        EXPECT_NEAR(std::accumulate(weights.begin(), weights.end(), 0.0), 1000, 1e-9);  // rounding
+    const auto min_snr = output_weight(kEps, kLinear, "min-snr"), vlb = output_weight(kEps, kLinear, "vlb");
+    for (const auto& weight : {min_snr, vlb}) {
+        double sum = 0;
+        for (int t = 1; t <= 1000; ++t) sum += weight(t);
+        EXPECT_NEAR(sum, 1000, 1e-9);  // rounding
     }
     const auto snr = [](int64_t t) { return std::exp(kLinear.at(double(t)).log_snr()); };
     EXPECT_GT(snr(10), 5);
     EXPECT_LT(snr(900), 5);
-    EXPECT_NEAR(min_snr[10] / min_snr[900], 5 / snr(10), 1e-12);
-    EXPECT_NEAR(vlb[10] / vlb[900], (snr(9) / snr(10) - 1) / (snr(899) / snr(900) - 1), 1e-9);
+    EXPECT_NEAR(min_snr(10) / min_snr(900), 5 / snr(10), 1e-12);
+    EXPECT_NEAR(vlb(10) / vlb(900), (snr(9) / snr(10) - 1) / (snr(899) / snr(900) - 1), 1e-9);
 }
 
 TEST(Weighting, NoLevelHasMostOfTheVariationalBound) {
     // At the last level of the cosine schedule, where beta is clipped, (SNR(t-1) / SNR(t) - 1) / 2 is 500: 97% of all.
     for (const auto& kind : schedule_names()) {
-        const auto weights = output_weights(kEps, make_schedule({.kind = kind}), "vlb");
+        const auto weight = output_weight(kEps, make_schedule({.kind = kind}), "vlb");
         // Of a sum of 1000: at most 100, at t = 2 of polynomial, whose SNR falls like t^-2 there.
-        EXPECT_LT(*std::max_element(weights.begin(), weights.end()), 150) << kind;
+        for (int t = 1; t <= 1000; ++t) EXPECT_LT(weight(t), 150) << kind << " at " << t;
+    }
+}
+
+TEST(Weighting, BetweenWholeTimesIsThatOfTheLevelItself) {
+    const Schedule ve =
+        make_schedule({.kind = "ve", .steps = 10});  // a level has 2.3 times the ratio of the one before
+    for (const double t : {1.5, 4.25, 9.9}) {
+        const double r = ve.at(t).ratio();
+        EXPECT_NEAR(output_weight(kEps, ve, "v")(t), 1 + r * r, 1e-12 * (1 + r * r));
+        EXPECT_NEAR(output_weight(kEps, ve, "flow")(t), (1 + r) * (1 + r), 1e-12 * (1 + r) * (1 + r));
+    }
+}
+
+TEST(Weighting, HasABoundWhereAPathEndsInPureNoiseWhateverTheObjective) {
+    const auto x0 = normal({4, 2}, {6, Purpose::kDigit, 0}), eps = normal({4, 2}, {6, Purpose::kTrainingNoise, 0});
+    const Network network = [](const NetworkInput& input) { return torch::tanh(input.x); };
+    const Parameterization meaning = make_parameterization({.input_skip = "scaled"});
+    for (const std::string kind : {"flow", "cosine-vp"}) {
+        const Schedule schedule = make_schedule({.kind = kind, .steps = 100});
+        Batch batch{x0, eps, {}, {}, torch::ones({4, 1, 2})};
+        for (const double t : {1.0, 50.0, 99.0, 100.0}) batch.levels.push_back(normalised(schedule.at(t)));
+        for (const auto& objective : objective_names()) {
+            for (const auto& weighting : weighting_names()) {
+                const auto losses = make_objective(objective, meaning, schedule, weighting)(network, batch);
+                EXPECT_TRUE(losses.isfinite().all().item<bool>()) << objective << ", " << weighting << ", " << kind;
+            }
+        }
     }
 }
 

@@ -41,9 +41,10 @@ struct ObjectiveNeeds {
 };
 ObjectiveNeeds needs_of(const std::string& objective);
 
-/// The weights of the squared error of the network's output at t = 0 .. T (0 at t = 0), which for each parameterization
-/// is a multiple of the error of eps.
-std::vector<double> output_weights(const Parameterization& parameterization, const Schedule& schedule,
-                                   const std::string& weighting);
+/// The weight of the squared error of the network's output at t in [1, T], which for each parameterization is a
+/// multiple of the error of eps. Where a path ends in pure noise and the weight has no bound, it is that of one time
+/// before.
+std::function<double(double t)> output_weight(const Parameterization& parameterization, const Schedule& schedule,
+                                              const std::string& weighting);
 
 }  // namespace diffuse
