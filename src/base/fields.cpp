@@ -93,6 +93,7 @@ struct Reader {
         *interval.value = {from, to};
     }
     void operator()(const Choice& choice) const {
+        if (choice.optional && json.is_null()) return choice.value->clear();
         take(choice.value);
         if (std::find(choice.known.begin(), choice.known.end(), *choice.value) != choice.known.end()) return;
         throw Error(before(what) + unknown_name(path, *choice.value, choice.known));
@@ -150,8 +151,9 @@ bool is_at_home(const Fields& section, const Field& field) {
 
 /// "train.levels_std belongs to train.levels log-normal, logit-normal; here that is uniform"
 std::string homeless(const Fields& section, const Field& field, const std::string& prefix) {
+    const std::string& here = chosen(section, field);
     return fmt::format("{0}{1} belongs to {0}{2} {3}; here that is {4}", prefix, field.key, field.belongs.choice,
-                       fmt::join(field.belongs.names, ", "), chosen(section, field));
+                       fmt::join(field.belongs.names, ", "), here.empty() ? "not given" : here);
 }
 
 void read_section(const Fields& fields, const Json& json, const std::string& what, const std::string& prefix) {
@@ -195,6 +197,7 @@ bool is_given(const Field& field) {
                                  [](const Number<std::optional<int64_t>>& number) { return number.value->has_value(); },
                                  [](const Number<std::optional<double>>& number) { return number.value->has_value(); },
                                  [](const Interval& interval) { return interval.value->has_value(); },
+                                 [](const Choice& choice) { return choice.optional && !choice.value->empty(); },
                                  [](const auto&) { return false; }},
                       field.value);
 }
@@ -204,6 +207,9 @@ bool is_given(const Field& field) {
 OrderedJson value_of(const Field& field) {
     return std::visit(
         Overloaded{[](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
+                   [](const Choice& choice) {
+                       return choice.optional && choice.value->empty() ? OrderedJson() : json_of(*choice.value);
+                   },
                    [](const NumberOrAuto& number) { return *number.value ? json_of(**number.value) : json_of(kAuto); },
                    [](const auto& described) { return json_of(*described.value); }},
         field.value);

@@ -90,7 +90,8 @@ struct Fractal {
             const double along = (double(i) + 0.5) / double(kNodes);
             means.insert(means.end(), {from.x + along * (end.x - from.x), from.y + along * (end.y - from.y)});
             stds.push_back(0.06 * length);
-            weights.push_back(std::pow(0.5, depth) * length);  // a branch has as much as both that grow out of it
+            weights.push_back(std::pow(0.5, depth) *
+                              length);  // both that grow out of a branch have 0.72 of it, like their length
             trees.push_back(tree);
         }
         if (depth == kDepth) return;

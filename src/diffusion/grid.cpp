@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kKarrasRho = 7;
 constexpr double kModerateRatio = 200, kDefaultMaxRatio = 80;
+constexpr double kMaxFactor = 1.1;
 
 /// Integer times start * time_left(fraction of the steps left, 1 to 0).
 Grid at_integer_times(const Schedule& schedule, int64_t start, int64_t steps, double (*time_left)(double fraction)) {
@@ -33,9 +34,18 @@ const Scale kLogarithmic = {[](double log_r) { return log_r; }, [](double value)
 const Scale kKarras = {[](double log_r) { return std::exp(log_r / kKarrasRho); },
                        [](double value) { return kKarrasRho * std::log(value); }};
 
-/// `count` levels at equal distances from t = start to t = 1.
+Grid then(Grid grid, const Grid& more) {
+    grid.insert(grid.end(), more.begin(), more.end());
+    return grid;
+}
+
+/// `count` levels at equal distances from t = start to t = 1. Pure noise is a level of its own, from which no distances
+/// are measured: most of them would lie where there is nothing to see.
 Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
     const NoiseLevel first = schedule.at(double(start)), last = schedule.at(1);
+    if (first.ratio() > kModerateRatio && count > 1) {
+        return then({first}, spaced_in(scale, schedule, grid_start(schedule, kDefaultMaxRatio), count - 1));
+    }
     const double first_value = scale.to(std::log(first.ratio())), last_value = scale.to(std::log(last.ratio()));
     Grid grid = {first};
     for (int64_t i = 1; i + 1 < count; ++i) {
@@ -46,10 +56,7 @@ Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int6
     return grid;
 }
 
-Grid then_data(Grid grid) {
-    grid.push_back(NoiseLevel{});
-    return grid;
-}
+Grid then_data(Grid grid) { return then(std::move(grid), {NoiseLevel{}}); }
 
 /// The level of a ratio, or the schedule's nearest end.
 NoiseLevel at_ratio(const Schedule& schedule, double ratio) {
@@ -162,7 +169,8 @@ double ncsn_factor(int64_t dimensions) {
         const double away = std::sqrt(2 * double(dimensions)) * (factor - 1);
         return below(away + 3 * factor) - below(away - 3 * factor);
     };
-    double low = 1, high = 16;  // from all to nothing, whatever the dimensions
+    double low = 1, high = kMaxFactor;
+    if (shared(high) > 0.5) return high;
     while (high - low > 1e-14 * low) {
         const double middle = (low + high) / 2;
         (shared(middle) > 0.5 ? low : high) = middle;

@@ -36,8 +36,9 @@ Denoiser thresholded(Denoiser denoiser, double percentile) {
 }
 
 bool RatioInterval::holds(const NoiseLevel& from, const NoiseLevel& to) const {
+    constexpr double kRounding = 1e-9;  // of a level that was put where the interval ends
     const double ratio = std::max(from.ratio(), to.ratio());
-    return ratio > low && ratio <= high;
+    return ratio > low * (1 + kRounding) && ratio <= high * (1 + kRounding);
 }
 
 }  // namespace diffuse

@@ -43,6 +43,7 @@ const Table<Experiment>& experiments() {
         {"kolmogorov", lab::kolmogorov_experiment()},
         {"score", lab::score_experiment()},
         {"vp-ve", lab::vp_ve_experiment()},
+        {"solvers", lab::solvers_experiment()},
         {"jarzynski", lab::jarzynski_experiment()},
         {"ddpm-dsm", lab::ddpm_dsm_experiment()},
         {"ito", lab::ito_experiment()},

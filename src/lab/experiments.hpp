@@ -18,6 +18,7 @@ Experiment jarzynski_experiment();
 Experiment kolmogorov_experiment();
 Experiment ou_experiment();
 Experiment score_experiment();
+Experiment solvers_experiment();
 Experiment vp_ve_experiment();
 
 /// Independent random numbers of an experiment, one tensor after the other, in float64.

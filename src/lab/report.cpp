@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <sstream>
 
 #include "diffuse/base/file.hpp"
@@ -79,7 +80,49 @@ std::string html_table(const std::vector<Check>& checks) {
     return text + "</table></div>\n";
 }
 
+/// Each row as `of_row` has its cells, one after the other.
+std::string rows_text(const Cells& cells, const std::function<std::string(const std::vector<std::string>&)>& of_row) {
+    std::string text;
+    for (const auto& row : cells) text += of_row(row) + "\n";
+    return text;
+}
+
+std::string csv_cells(const Cells& cells) {
+    return rows_text(cells, [](const auto& row) { return fmt::format("\"{}\"", fmt::join(row, "\",\"")); });
+}
+
+std::string html_cells(const Cells& cells) {
+    const auto row_text = [](const auto& row) {
+        std::string text = "<tr>";
+        for (const auto& cell : row) text += fmt::format("<td class=\"number\">{}</td>", html_text(cell));
+        return text + "</tr>";
+    };
+    return fmt::format("<div class=\"wide\"><table>\n{}</table></div>\n", rows_text(cells, row_text));
+}
+
+std::string markdown_cells(Cells cells) {
+    cells.insert(cells.begin() + 1, std::vector<std::string>(cells.front().size(), "---"));
+    return rows_text(cells, [](const auto& row) { return fmt::format("| {} |", fmt::join(row, " | ")); });
+}
+
+/// In columns, each as wide as its widest cell.
+std::string plain_cells(const Cells& cells) {
+    std::vector<size_t> widths(cells.front().size());
+    for (const auto& row : cells) {
+        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+    }
+    return rows_text(cells, [&](const auto& row) {
+        std::string text = "      ";
+        for (size_t i = 0; i < row.size(); ++i) {
+            text += i == 0 ? fmt::format("  {:<{}}", row[i], widths[i]) : fmt::format("  {:>{}}", row[i], widths[i]);
+        }
+        return text;
+    });
+}
+
 std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, const std::filesystem::path& folder) {
+    if (!exhibit.cells.empty())
+        return fmt::format("<p>{}</p>\n{}", html_text(exhibit.caption), html_cells(exhibit.cells));
     const bool is_sheet = exhibit.sheet.images.defined();
     const auto file = folder / (file_name(experiment, exhibit) + (is_sheet ? ".png" : ".svg"));
     const std::string caption = html_text(exhibit.caption);
@@ -138,6 +181,10 @@ std::string markdown_section(const Outcome& outcome) {
         text += fmt::format("| {} | {:.6g} | {:.6g} | {} | {} |\n", cell(check.what), check.measured, check.expected,
                             tolerance_text(check), cell(check.source));
     }
+    for (const auto& exhibit : outcome.findings.exhibits) {
+        if (exhibit.cells.empty()) continue;
+        text += fmt::format("\n{}\n{}", wrapped(exhibit.caption), markdown_cells(exhibit.cells));
+    }
     return text;
 }
 
@@ -152,6 +199,9 @@ std::vector<std::string> save_exhibits(const std::filesystem::path& folder, cons
         if (const auto& images = exhibit.sheet.images; images.defined()) {
             write_png(folder / (name + ".png"),
                       sheet(images, exhibit.sheet.columns, sheet_scale({}, images.size(2), images.size(3))));
+        } else if (!exhibit.cells.empty()) {
+            endings = {".csv"};
+            write_file(folder / (name + ".csv"), csv_cells(exhibit.cells));
         } else {
             endings = save_figure(folder, name, exhibit.figure)
                           ? std::vector<std::string>{".svg", ".png", ".csv", ".gnuplot"}
@@ -193,6 +243,9 @@ std::string to_table(const Outcome& outcome) {
         text += fmt::format("{}  {:<{}}  {:>12.6g}  {:>12.6g}  {:>8.1e}  {:<18}  {}\n",
                             check.holds() ? "holds" : "FAILS", check.what, columns, check.measured, check.expected,
                             check.error(), tolerance_text(check), check.source);
+    }
+    for (const auto& exhibit : outcome.findings.exhibits) {
+        if (!exhibit.cells.empty()) text += fmt::format("{}\n{}", exhibit.caption, plain_cells(exhibit.cells));
     }
     return text;
 }

@@ -61,7 +61,8 @@ Json row_of(const SampleOptions& sampling, const std::vector<SampleOptions>& all
             int64_t steps) {
     static const std::set<std::string> told = {"solver",   "spacing",           "steps", "nfe",
                                                "guidance", "guidance_interval", "batch"};
-    Json row = {{"solver", sampling.solver}, {"spacing", sampling.spacing}, {"steps", steps}, {"nfe", result.nfe}};
+    Json row = {
+        {"solver", sampling.solver}, {"spacing", sampling.spacing_name()}, {"steps", steps}, {"nfe", result.nfe}};
     const Json own = values_of(sampling);
     for (const auto& [key, value] : own.items()) {
         const auto differs = [&, &name = key, &mine = value](const SampleOptions& other) {

@@ -12,6 +12,10 @@ namespace diffuse {
 
 const SolverKind& SampleOptions::solver_kind() const { return look_up("solver", solvers(), solver); }
 
+const std::string& SampleOptions::spacing_name() const {
+    return spacing.empty() ? solver_kind().default_spacing : spacing;
+}
+
 bool SampleOptions::stochastic() const { return solver_kind().stochastic || solver_options.eta.value_or(0) > 0; }
 
 Fields fields(SampleOptions& o) {
@@ -22,11 +26,14 @@ Fields fields(SampleOptions& o) {
         {.key = "steps",
          .value = Integer{&o.steps, 1, 100'000},
          .meaning = "steps of the grid",
-         .by_default = "20; ddpm every level, dopri5 1, euler-maruyama and reverse-diffusion 200, pc 100, langevin 50 "
-                       "or, on log-snr, as many as NCSNv2's rule takes"},
+         .by_default = "20; ddpm every level, dopri5 1, euler-maruyama and reverse-diffusion 200, pc 100, edm-sde 64, "
+                       "langevin as many as NCSNv2's rule takes"},
         {"nfe", Integer{&o.nfe, 1, 1'000'000},
          "largest number of network evaluations of an image, which decides the steps"},
-        {"spacing", Choice{&o.spacing, spacing_names()}, "spacing of the grid's levels"},
+        {.key = "spacing",
+         .value = Choice{&o.spacing, spacing_names(), /*optional=*/true},
+         .meaning = "spacing of the grid's levels",
+         .by_default = "uniform; langevin log-snr, edm-sde edm"},
         {.key = "shift",
          .value = Real{&o.shift, 1e-3, 1e3},
          .meaning = "shift of the spacing's times; above 1: finer near noise",
@@ -136,12 +143,25 @@ int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
     return count;
 }
 
+/// The levels of so many steps. An adaptive solver's are no steps of its own, so the ends of the interval of guidance
+/// are levels too, for it to begin and end there.
+Grid grid_of(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
+    Grid grid = make_grid(schedule, options.spacing_name(), steps, options.max_ratio, options.shift.value_or(1));
+    if (!options.solver_kind().adaptive || options.guidance == 1 || !options.guidance_interval) return grid;
+    for (const double end : {options.guidance_interval->second, options.guidance_interval->first}) {
+        const auto below = std::ranges::find_if(grid, [&](const NoiseLevel& level) { return level.ratio() < end; });
+        if (below == grid.begin() || below == grid.end() || end < schedule.at(1).ratio()) continue;
+        grid.insert(below, schedule.at(schedule.time_at(-2 * std::log(end))));
+    }
+    return grid;
+}
+
 /// The longest grid with at most options.nfe evaluations.
 Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
     const int64_t all = grid_start(schedule, options.max_ratio);
     int64_t steps = std::min(all, steps_for(options.solver_kind(), *options.nfe, options.direction));
     while (true) {
-        const Grid grid = make_grid(schedule, options.spacing, steps, options.max_ratio, options.shift.value_or(1));
+        const Grid grid = grid_of(options, schedule, steps);
         if (evaluations_along(options, grid) <= *options.nfe) return grid;
         if (--steps == 0) {
             throw Error(fmt::format("{} evaluations have room for no guided step of {}; sample.nfe {} or more has",
@@ -153,11 +173,9 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
 /// The solver's, as far as the schedule has so many levels.
 int64_t default_steps(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
     const int64_t all = grid_start(schedule, options.max_ratio), chosen = options.solver_kind().default_steps;
-    if (chosen == 0) return all;
-    // NCSNv2's rule is for levels at equal factors from one another.
-    const bool by_rule = options.solver == "langevin" && options.spacing == "log-snr";
+    if (chosen == kEveryLevel) return all;
     const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
-    return std::min(by_rule ? ncsn_levels(dimensions, ratio(all), ratio(1)) : chosen, all);
+    return std::min(chosen == kNcsnLevels ? ncsn_levels(dimensions, ratio(all), ratio(1)) : chosen, all);
 }
 
 }  // namespace
@@ -177,8 +195,7 @@ void check_guidance(const SampleOptions& options, const Condition& condition) {
 
 Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
     if (options.nfe) return grid_for_nfe(options, schedule);
-    const int64_t steps = options.steps.value_or(default_steps(options, schedule, dimensions));
-    return make_grid(schedule, options.spacing, steps, options.max_ratio, options.shift.value_or(1));
+    return grid_of(options, schedule, options.steps.value_or(default_steps(options, schedule, dimensions)));
 }
 
 }  // namespace diffuse

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 
 #include "solve/kinds.hpp"
@@ -6,8 +5,10 @@
 namespace diffuse {
 namespace {
 
-/// Song et al. 2021 (arXiv:2010.02502), eq. 12, with the noise of eq. 16. At eta = 0, in y = x / alpha and
-/// r = sigma / alpha, it is Euler: y_to = y_from + (r_to - r_from) eps.
+/// Song et al. 2021 (arXiv:2010.02502), eq. 12. The noise is eta times that of ddpm's posterior (eq. 16, there for
+/// alpha^2 + sigma^2 = 1): eta sigma_to / sigma_from b, with ddpm's b^2 = sigma_from^2 - a^2 sigma_to^2, a = alpha_from
+/// / alpha_to. So eta = 1 is ddpm on every path. At eta = 0, in y = x / alpha and r = sigma / alpha, it is Euler: y_to
+/// = y_from + (r_to - r_from) eps.
 class Ddim : public Solver {
 public:
     explicit Ddim(double eta) : eta_(eta) {}
@@ -16,9 +17,9 @@ public:
                        const Noise& noise) override {
         const auto [x0, eps] = denoiser(x, from);
         if (eta_ == 0) return to.alpha * x0 + to.sigma * eps;
-        const double added = std::max(0.0, 1 - std::pow(from.alpha / to.alpha, 2));
-        const double fresh = eta_ * to.sigma / from.sigma * std::sqrt(added);
-        const double kept = std::sqrt(std::max(0.0, to.sigma * to.sigma - fresh * fresh));
+        const double a = from.alpha / to.alpha, b2 = from.sigma * from.sigma - a * a * to.sigma * to.sigma;
+        const double fresh = eta_ * to.sigma / from.sigma * std::sqrt(b2);
+        const double kept = std::sqrt(to.sigma * to.sigma - fresh * fresh);
         const auto mean = to.alpha * x0 + kept * eps;
         return to.sigma == 0 ? mean : mean + fresh * noise(0);
     }

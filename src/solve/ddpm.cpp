@@ -29,9 +29,11 @@ public:
 
 }  // namespace
 
-SolverKind ddpm_solver() { return {.make = make<Ddpm<Variance::kPosterior>>, .default_steps = 0, .stochastic = true}; }
+SolverKind ddpm_solver() {
+    return {.make = make<Ddpm<Variance::kPosterior>>, .default_steps = kEveryLevel, .stochastic = true};
+}
 SolverKind ddpm_upper_solver() {
-    return {.make = make<Ddpm<Variance::kUpper>>, .default_steps = 0, .stochastic = true};
+    return {.make = make<Ddpm<Variance::kUpper>>, .default_steps = kEveryLevel, .stochastic = true};
 }
 
 }  // namespace diffuse

@@ -43,15 +43,21 @@ std::unique_ptr<Solver> make_edm_sde(const Churn& churn, int64_t steps) {
 }
 
 SolverKind edm_sde_solver() {
+    constexpr double kChurnOfAStep = Churn{}.amount / 256;  // so that every number of steps has table 5's gamma
     return {
         .make =
-            [](const SolverOptions& o) { return make_edm_sde({.amount = o.churn.value_or(Churn{}.amount)}, o.steps); },
+            [](const SolverOptions& o) {
+                return make_edm_sde({.amount = o.churn.value_or(kChurnOfAStep * double(o.steps))}, o.steps);
+            },
         .evaluations = 2,
+        .default_steps = 64,
+        .default_spacing = "edm",
         .stochastic = true,
         .fields =
             [](SolverOptions& o) {
-                return Fields{solver_option("churn", {&o.churn, 0, 1e6}, Churn{}.amount,
-                                            "S_churn, noise added on the whole way")};
+                Field churn = solver_option("churn", {&o.churn, 0, 1e6}, 0, "S_churn, noise added on the whole way");
+                churn.by_default = "40 in 256 steps, fewer in fewer";
+                return Fields{churn};
             }};
 }
 

@@ -26,9 +26,11 @@ public:
 };
 
 /// Predictor-corrector (Song et al. 2021, algorithms 2 to 5): a step of reverse diffusion, then one of Langevin
-/// dynamics at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2 by the norms of each
-/// example alone, but at most ten times what that is of pure noise, 2 (snr sigma)^2: of few numbers the score may
-/// be next to nothing by chance, of images it never is.
+/// dynamics at the level reached, x + h score + sqrt(2 h) z, with h = 2 (snr |z| / |score|)^2. The paper takes the
+/// means of both norms over a batch; here they are the expected ones in D numbers, sqrt(D) and sqrt(D) / sigma, the
+/// latter of data that are thin beside the noise, as images are. So h = 2 (snr sigma)^2 depends on no example: an
+/// example's own |score| is next to nothing by chance where there are few numbers, and such a step draws another
+/// distribution.
 class PredictorCorrector : public Solver {
 public:
     explicit PredictorCorrector(double snr) : snr_(snr) {}
@@ -37,15 +39,11 @@ public:
                        const Noise& noise) override {
         const auto predicted = reverse_step(denoiser(x, from), x, from, to, noise);
         if (to.sigma == 0) return predicted;
-        const auto score = -denoiser(predicted, to).eps / to.sigma, z = noise(1);
-        const double of_noise = 2 * snr_ * snr_ * to.sigma * to.sigma;
-        const auto h = (2 * (snr_ * norm(z) / norm(score)).square()).clamp_max(kMaxStep * of_noise);
-        return predicted + h * score + (2 * h).sqrt() * z;
+        const double h = 2 * snr_ * snr_ * to.sigma * to.sigma;
+        return predicted - h / to.sigma * denoiser(predicted, to).eps + std::sqrt(2 * h) * noise(1);
     }
 
 private:
-    static constexpr double kMaxStep = 10;
-    static torch::Tensor norm(const torch::Tensor& x) { return beside(x.flatten(1).norm(2, 1), x); }
     double snr_;
 };
 

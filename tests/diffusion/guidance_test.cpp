@@ -193,6 +193,40 @@ TEST(GuidedSampler, OfScaleOneAndZeroIsTheConditionalAndTheUnconditionalOneBitFo
     }
 }
 
+/// N(0, 1) of the class and N(0, 2) of none, in closed form.
+Model nested_gaussians(const Schedule& schedule) {
+    const DataSpec data{.shape = ExampleShape::of_points(1), .condition = {.classes = 1}};
+    const auto denoiser = [](const Condition& condition, const Counter& evaluations) {
+        return counted(gaussian_denoiser(0, condition.defined() ? 1 : std::sqrt(2)), evaluations);
+    };
+    return {.denoiser = denoiser, .schedule = schedule, .data = data};
+}
+
+/// Along the ODE x / alpha goes like sqrt(v + r^2) of the data's variance v, and guided like the powers of both: of
+/// s^2 = 1 against S^2 = 2, guided by w in (lo, hi], it begins with a variance of 1 + r0^2 and ends with this one.
+TEST(GuidedSampler, InAnIntervalHasTheVarianceOfItsClosedFormByTheOde) {
+    const double s2 = 1, S2 = 2, w = 2, lo = 0.3 * 0.3, hi = 9;
+    for (const auto& kind : schedule_names()) {
+        const Model model = nested_gaussians(make_schedule({.kind = kind}));
+        const auto end = [&](const SampleOptions& options) {
+            Sampler sampler = make_sampler(options, model);
+            sampler.condition = model.data.condition.of_classes("0", 1);
+            return std::pow(run(sampler, torch::ones({1, 1})).x.item<double>(), 2);
+        };
+        const SampleOptions interval{.guidance = w + 1, .guidance_interval = {{0.3, 3}}};
+        SampleOptions by_dopri5 = interval, by_heun = interval;
+        by_dopri5.solver = "dopri5", by_dopri5.solver_options.tolerance = 1e-6;
+        const double r02 = std::pow(make_grid(by_dopri5, model.schedule, 1).front().ratio(), 2);
+        const double exact =
+            (1 + r02) * s2 / (s2 + r02) * std::pow((s2 + lo) / (s2 + hi), w) * std::pow((S2 + hi) / (S2 + lo), w);
+        EXPECT_NEAR(end(by_dopri5), exact, 1e-4 * exact) << kind;  // its tolerance; x is float32 at the end
+        by_heun.solver = "heun", by_heun.spacing = "log-snr", by_heun.steps = 600;
+        // Whole steps, of a factor of 1.02, begin and end the interval; so does their error.
+        EXPECT_NEAR(end(by_heun), exact, 0.05 * exact) << kind;
+    }
+    EXPECT_NEAR((1 + 157 * 157.0) / (1 + 157 * 157.0) * std::pow(1.09 / 10, 2) * std::pow(11 / 2.09, 2), 0.32911, 1e-5);
+}
+
 TEST(GuidedSampler, DependsNeitherOnTheNumberOfExamplesNorOnThreads) {
     const Model model = ten_classes();
     const SampleOptions options{.solver = "ddpm", .steps = 5, .guidance = 3, .guidance_interval = {{0.3, 3}}};

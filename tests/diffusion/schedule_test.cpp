@@ -146,6 +146,21 @@ TEST(Grid, BeginsAtTheRatioThatIsAskedFor) {
     expect_contains(error_of([&] { grid_start(named("linear"), 0.9 * first); }), "the first has 0.01");
 }
 
+TEST(Grid, MeasuresNoDistancesFromPureNoise) {
+    constexpr double kAtT = std::numeric_limits<double>::infinity();
+    const Schedule pure = make_schedule({.kind = "linear", .zero_terminal_snr = true});
+    for (const auto& [schedule, max_ratio] :
+         {std::pair{pure, std::optional<double>()}, std::pair{named("cosine"), std::optional(kAtT)},
+          std::pair{named("flow"), std::optional(kAtT)}}) {
+        for (const std::string spacing : {"log-snr", "karras"}) {
+            const Grid grid = make_grid(schedule, spacing, 20, max_ratio);
+            EXPECT_EQ(grid.front().t, 1000) << spacing;
+            EXPECT_GT(grid[0].ratio(), 10'000) << spacing;
+            EXPECT_NEAR(std::log(grid[1].ratio() / 80), 0, 0.15) << spacing;  // the nearest whole t
+        }
+    }
+}
+
 TEST(Grid, GoesFromItsStartToZeroWithoutRepetition) {
     for (const auto& kind : kStepSchedules) {
         for (const int64_t levels : {1, 2, 10, 1000, 4000}) {

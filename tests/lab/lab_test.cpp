@@ -28,6 +28,7 @@ TEST(LongLab, HoldsItsChecksAtTheEndsOfItsSettings) {
         {"kolmogorov", {{"nodes", 402}, {"paths", 1000}}},
         {"score", {{"std", 0.5}, {"right", 0.05}, {"samples", 1000}}},
         {"vp-ve", {{"paths", 20000}, {"steps", 100}}},
+        {"solvers", {{"numbers", 10000}, {"paths", 9}}},
         {"jarzynski", {{"paths", 10000}, {"steps", 50}}},
         {"ddpm-dsm", {{"batch", 8}, {"draws", 5000}}},
         {"ito", {{"mu", 1}, {"sigma", 0.5}}},

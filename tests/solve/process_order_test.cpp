@@ -116,22 +116,17 @@ TEST(ProcessOrder, TheExactOdeFromStandardNoiseKeepsWhatTheStartLacks) {
     EXPECT_NEAR(variance, kVariance / marginal(vp.at(1000)), 1e-7);  // deviations scale like the marginal's
 }
 
-TEST(ProcessOrder, TheRuleOfTheCorrectorIsTooWideByTheSquareOfItsRatio) {
-    // With h = 2 (snr |z| / |s|)^2 and s = -x / v, the stationary variance V of V (1 - h / v)^2 + 2 h is v (1 + snr^2):
-    // in high dimension |z|^2 is D and |s|^2 is D V / v^2. Where from = to, the predictor leaves x as it is.
+TEST(ProcessOrder, TheCorrectorHasTheBiasOfTheUnadjustedAlgorithm) {
+    // With h = 2 (snr sigma)^2 the stationary variance V of V (1 - h / v)^2 + 2 h is v / (1 - h / (2 v)), in any number
+    // of dimensions. Where from = to, the predictor leaves x as it is.
     const NoiseLevel level = level_of_ratio(0.5);
-    const int64_t dimensions = 40'000;
-    const double snr = 0.5, v = marginal(level);
-    auto x = std::sqrt(v) * normal({1, dimensions}, {12, Purpose::kSamplingNoise, 1}).to(torch::kFloat64);
-    const auto solver = make_solver("pc", {.snr = snr});
-    for (uint64_t i = 0; i < 60; ++i) {  // (1 - h / v)^2 = 0.36 or so a step: nothing of the start is left
-        const Noise noise = [&](int64_t k) {
-            return normal({1, dimensions}, {12, Purpose::kSamplingNoise, 2 + 2 * i + uint64_t(k)}).to(torch::kFloat64);
-        };
-        x = solver->step(centred_gaussian(kVariance), x, level, level, noise);
+    const double snr = 0.5, v = marginal(level), h = 2 * std::pow(snr * level.sigma, 2);
+    double variance = 1;
+    for (int i = 0; i < 100; ++i) {
+        const auto solver = make_solver("pc", {.snr = snr});
+        variance = variance_after(*solver, centred_gaussian(kVariance), variance, level, level, /*noises=*/2);
     }
-    // four standard errors of a variance
-    EXPECT_NEAR(x.square().mean().item<double>() / v, 1 + snr * snr, 4 * 1.25 * std::sqrt(2.0 / double(dimensions)));
+    EXPECT_NEAR(variance, v / (1 - h / (2 * v)), 1e-9);
 }
 
 // Karras et al. 2022, algorithm 2 from 80 to data in 18 steps, as a recursion of its own.

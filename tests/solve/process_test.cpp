@@ -139,6 +139,7 @@ TEST(Langevin, LevelsFollowTheRuleOfNcsn) {
     EXPECT_NEAR(ncsn_factor(3072), 1.0398, 5e-5);
     EXPECT_EQ(ncsn_levels(3072, 50, 0.01), 219);
     EXPECT_EQ(ncsn_levels(784, 1, 1), 1);
+    for (const int64_t few : {1, 2, 4, 5, 10, 100}) EXPECT_EQ(ncsn_factor(few), 1.1) << few;
 }
 
 TEST(Langevin, HasTheBiasOfTheUnadjustedAlgorithm) {
@@ -167,19 +168,6 @@ TEST(EdmSde, VarianceFollowsAlgorithm2) {
     const auto heuns = make_solver("heun");
     EXPECT_NEAR(variance_after(*none, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}),
                 variance_after(*heuns, centred_gaussian(s2), 3, NoiseLevel{1, 0.9}, NoiseLevel{1, 0.5}), 1e-12);
-}
-
-TEST(PredictorCorrector, StepsByTheNormsOfEachExampleAlone) {
-    const Schedule vp = make_schedule({.kind = "vp"});
-    const auto x = normal({5, 1, 4, 4}, {3, Purpose::kSamplingNoise, 1}).to(torch::kFloat64);
-    const auto step = [&](const torch::Tensor& some, int64_t first) {
-        const Noise noise = [&](int64_t k) {
-            const auto all = normal({5, 1, 4, 4}, {3, Purpose::kSamplingNoise, uint64_t(2 + k)}).to(torch::kFloat64);
-            return all.narrow(0, first, some.size(0));
-        };
-        return make_solver("pc", {.snr = 0.16})->step(centred_gaussian(0.25), some, vp.at(700), vp.at(650), noise);
-    };
-    EXPECT_TRUE(torch::allclose(step(x, 0).narrow(0, 2, 2), step(x.narrow(0, 2, 2), 2), 0, 1e-14));
 }
 
 TEST(Flow, EulerInItsTimeIsDdimAndFollowsTheExactSolution) {

@@ -37,10 +37,11 @@ struct Interval {
     double low, high;
 };
 
-/// One of the names of a table.
+/// One of the names of a table; where it is `optional` also null, an empty name.
 struct Choice {
     std::string* value;
     std::vector<std::string> known;
+    bool optional = false;
 };
 
 /// Whole numbers from `low` to `high`, `min_size` to `max_size` of them.

@@ -30,11 +30,15 @@ struct Sheet {
     int64_t columns = 1;
 };
 
-/// A figure or a sheet of images: the name of its files, and what is to be seen.
+/// A table: rows of texts, all of one length, the head first.
+using Cells = std::vector<std::vector<std::string>>;
+
+/// A figure, a sheet of images or a table: the name of its files, and what is to be seen.
 struct Exhibit {
     std::string name, caption;
     Figure figure = {};  ///< where there are panels
     Sheet sheet = {};    ///< where there are images
+    Cells cells = {};    ///< where there are rows
 };
 
 /// What an experiment found.

@@ -15,7 +15,7 @@ namespace diffuse {
 struct SampleOptions {
     std::string solver = "unipc";  ///< the best at 10 to 20 network evaluations (docs/solvers.md)
     std::optional<int64_t> steps, nfe;
-    std::string spacing = "uniform";
+    std::string spacing;  ///< empty: the solver's
     std::optional<double> max_ratio, shift;
     SolverOptions solver_options;  ///< the solver's own
     std::optional<bool> clip_x0;
@@ -31,6 +31,7 @@ struct SampleOptions {
     Direction direction = Direction::kSampling;
 
     const SolverKind& solver_kind() const;
+    const std::string& spacing_name() const;
     bool stochastic() const;
     friend bool operator==(const SampleOptions&, const SampleOptions&) = default;
 };

@@ -30,7 +30,8 @@ private:
     OfStep of_step_;
 };
 
-/// Walks x along the grid, from its first level to its last. The only loop over levels there is.
+/// Walks x along the grid, from its first level to its last. The only loop over levels there is. A step from pure noise
+/// (alpha = 0), or to it, is DDIM's whatever the solver.
 torch::Tensor integrate(Solver& solver, const StepDenoiser& denoiser, torch::Tensor x, const Grid& grid,
                         const StepNoise& noise, const Observer& observer);
 

@@ -44,16 +44,20 @@ struct SolverOptions {
 /// Each belongs to the solvers (field "solver") that take it.
 Fields fields(SolverOptions& options);
 
+/// A number of steps: one for each level of the schedule, or as many as NCSNv2's rule takes (`ncsn_levels`).
+inline constexpr int64_t kEveryLevel = 0, kNcsnLevels = -1;
+
 /// A row of the table of solvers.
 struct SolverKind {
     std::function<std::unique_ptr<Solver>(const SolverOptions& options)> make;
     int64_t evaluations = 1;        ///< of the network in each step
     int64_t first_evaluations = 1;  ///< in the first one of encoding, from sigma = 0
     int64_t last_evaluations = 1;   ///< in the last one of sampling, to sigma = 0
-    int64_t default_steps = 20;     ///< of a grid; 0: every level
-    bool stochastic = false;        ///< has no way back from data, whatever eta
-    bool adaptive = false;          ///< takes as many evaluations as an example needs, each of which goes alone
-    bool pairs = false;             ///< walks two states (`Solver::second_state`)
+    int64_t default_steps = 20;     ///< of a grid, or kEveryLevel, or kNcsnLevels
+    std::string default_spacing = "uniform";
+    bool stochastic = false;  ///< has no way back from data, whatever eta
+    bool adaptive = false;    ///< takes as many evaluations as an example needs, each of which goes alone
+    bool pairs = false;       ///< walks two states (`Solver::second_state`)
     /// What it takes, of SolverOptions.
     Fields (*fields)(SolverOptions& options) = nullptr;
 };
@@ -65,8 +69,8 @@ std::unique_ptr<Solver> make_solver(const std::string& name, const SolverOptions
 
 /// Annealed Langevin dynamics (langevin.cpp), so many steps a level.
 std::unique_ptr<Solver> make_langevin(int64_t steps, double step_size);
-/// EDM's stochastic sampler (edm_sde.cpp): S_churn, S_tmin, S_tmax and S_noise, here those of ImageNet (Karras et al.
-/// 2022, arXiv:2206.00364, table 5).
+/// EDM's stochastic sampler (edm_sde.cpp): S_churn, S_tmin, S_tmax and S_noise, here those of ImageNet, of which
+/// S_churn is for 256 steps (Karras et al. 2022, arXiv:2206.00364, table 5).
 struct Churn {
     double amount = 40, min = 0.05, max = 50, noise = 1.003;
 };
