@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "diffuse/diffusion/analytic.hpp"
+#include "diffuse/diffusion/guidance.hpp"
 #include "diffuse/run/sample_options.hpp"
 #include "diffuse/solve/sampler.hpp"
 #include "lab/experiments.hpp"
@@ -356,6 +357,33 @@ void check_draws(Findings& f, const Row& row, const SolversOptions& o, uint64_t 
             worst, 0, 4.5, "the same recursion, in 1, 2, 5 and 784 dimensions");
 }
 
+/// x / alpha of N(0, v) goes along the ODE like sqrt(v + r^2), and guided by w = scale - 1 from S^2 to s^2 like the
+/// powers of both: dopri5's variance of s^2 = 1 against S^2 = 2, guided by w = 2 in (lo, hi].
+void check_guidance(Findings& f) {
+    constexpr double s2 = 1, S2 = 2, w = 2, lo = 0.3, hi = 3;
+    const Denoiser plain = gaussian_denoiser(0, std::sqrt(s2));
+    const Denoiser guide = guided(plain, gaussian_denoiser(0, std::sqrt(S2)), w + 1);
+    SampleOptions options{.solver = "dopri5", .guidance = w + 1, .guidance_interval = {{lo, hi}}};
+    double worst = 0;
+    for (const auto& path : paths()) {
+        const Grid grid = make_grid(options, make_schedule(path.options), /*dimensions=*/1);
+        const StepDenoiser denoiser(StepDenoiser::OfStep([&](const NoiseLevel& from, const NoiseLevel& to) {
+            return is_guided(options, /*has_condition=*/true, from, to) ? guide : plain;
+        }));
+        const auto start = torch::full({1, 1}, scale_of(grid.front()), torch::kFloat64);
+        const double end =
+            integrate(*make_solver("dopri5", {.tolerance = 1e-7}), denoiser, start, grid, {}, [](int64_t, const auto&) {
+            }).item<double>();
+        const double r02 = square(grid.front().ratio());
+        const double exact = (1 + r02) * s2 / (s2 + r02) * std::pow((s2 + lo * lo) / (s2 + hi * hi), w) *
+                             std::pow((S2 + hi * hi) / (S2 + lo * lo), w);
+        worst = std::max(worst, std::abs(end * end / exact - 1));
+    }
+    f.check(
+        "guidance in (0.3, 3] by dopri5: largest relative error of the variance, of 9", worst, 0, 1e-5,
+        "(1 + r0²) s²/(s² + r0²) [(s² + lo²)/(s² + hi²)]^w [(S² + hi²)/(S² + lo²)]^w = 0.329 on linear; the tolerance");
+}
+
 void run_solvers(Findings& f, SolversOptions o, Draws& random) {
     std::vector<Kind> all = kinds();
     for (auto& kind : all) {
@@ -364,6 +392,7 @@ void run_solvers(Findings& f, SolversOptions o, Draws& random) {
     }
     for (const auto& row : rows()) check_recursion(f, row, all);
     for (const auto& row : rows()) check_draws(f, row, o, random.seed());
+    check_guidance(f);
     for (const auto& kind : all)
         f.exhibits.push_back({.name = kind.name, .caption = kind.caption, .cells = kind.cells});
 }

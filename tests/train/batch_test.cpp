@@ -56,6 +56,22 @@ TEST(TrainingTimes, AreSpreadOverTheBatch) {
     }
 }
 
+TEST(TrainingTimes, OfANormalDensityThatReachesBeyondTheScheduleAreItsEnd) {
+    const Schedule schedule = make_schedule({.kind = "scaled-linear"});
+    const double mean = 2, std = 1, last = std::log(schedule.at(1000).ratio());
+    int64_t at_end = 0;
+    for (int64_t step = 0; step < 100; ++step) {
+        for (const auto& level :
+             training_levels(7, step, 100, schedule, {.kind = "log-normal", .mean = mean, .std = std})) {
+            at_end += level.t == 1000;
+        }
+    }
+    const double share = 0.5 * std::erfc((last - mean) / std / std::sqrt(2.0));  // 1 - Phi
+    // Stratified over the 100 of a step, a share has less than the deviation of independent draws.
+    EXPECT_NEAR(double(at_end) / 10'000, share, 4 * std::sqrt(share * (1 - share) / 10'000));
+    EXPECT_GT(share, 0.2);
+}
+
 TEST(TrainingNoise, OfAnImageDoesNotDependOnTheBatchItIsIn) {
     const auto batch = training_noise(1, 40, 8, {1, 28, 28});
     EXPECT_TRUE(torch::equal(batch.narrow(0, 3, 2), training_noise(1, 43, 2, {1, 28, 28})));

@@ -68,6 +68,16 @@ TEST(Clip, BoundsTheNorm) {
 TEST(Ema, ForgetsTheStartEarlyAndIsSlowLater) {
     EXPECT_DOUBLE_EQ(ema_decay(0.999, 1), 2.0 / 11);
     EXPECT_EQ(ema_decay(0.999, 1'000'000), 0.999);
+    // What is left of the weights that a run began with: 10! (n + 1)! / (n + 10)!.
+    double left = 1;
+    for (int64_t n = 1; n <= 100; ++n) {
+        left *= ema_decay(0.9999, n);
+        const double exact = std::exp(std::lgamma(11.0) + std::lgamma(double(n + 2)) - std::lgamma(double(n + 11)));
+        EXPECT_NEAR(left, exact, 1e-10 * exact) << n;  // rounding of lgamma
+        if (n == 10) {
+            EXPECT_NEAR(left, 5.95e-5, 1e-7);
+        }
+    }
 }
 
 TEST(LearningRate, RisesThenFallsAsAsked) {
