@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "cli/common.hpp"
@@ -54,7 +55,7 @@ Outcome run_one(const std::string& name, const LabOptions& options, nlohmann::js
     outcome.findings = experiment.run(settings, outcome.seed);
     outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     create_folder(options.out);
-    outcome.files = save_exhibits(options.out, name, outcome.findings);
+    save_exhibits(options.out, outcome);
     return outcome;
 }
 
@@ -78,7 +79,13 @@ std::string printed(const LabOptions& options, const std::vector<Outcome>& outco
     return to_text(json) + "\n";
 }
 
-/// Which checks failed, naming the first ones; empty where all hold.
+/// What the first figure or file that failed has to say; empty where none did.
+std::string first_problem(const std::vector<Outcome>& outcomes) {
+    const auto found = std::ranges::find_if(outcomes, [](const Outcome& one) { return !one.problem.empty(); });
+    return found == outcomes.end() ? "" : found->problem;
+}
+
+/// Which checks failed, naming the first ones; or, where all hold, which figure.
 std::string failures(const std::vector<Outcome>& outcomes) {
     std::vector<std::string> failed;
     size_t count = 0;
@@ -88,7 +95,7 @@ std::string failures(const std::vector<Outcome>& outcomes) {
             if (!check.holds()) failed.push_back(fmt::format("{}: {}", outcome.name, check.what));
         }
     }
-    if (failed.empty()) return "";
+    if (failed.empty()) return first_problem(outcomes);
     const size_t number = failed.size();
     failed.resize(std::min<size_t>(number, 3));
     return fmt::format("{} of {} checks failed: {}{}", number, count, fmt::join(failed, "; "),

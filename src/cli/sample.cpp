@@ -127,8 +127,19 @@ Result draw(const SampleCommand& options, const Drawing& drawing, const Source& 
     origin.emplace_back("seed", std::to_string(options.seed));
     const auto made = run_with_progress("sampling: step", sampler, drawing.x,
                                         {options.trajectory, options.scale, options.with_command(origin)});
-    write_files(options, made.x, drawing.condition, drawing.shown, origin, model);
-    return summary(options, made, steps);
+    write_tensors(options, made.x, drawing.condition, origin, model.data);
+    SampleCommand written = options;
+    std::string failure;
+    try {
+        write_shown(options, made.x, drawing.condition, drawing.shown, origin, model);
+    } catch (const Error& error) {
+        if (error.exit_code != kRunFailed) throw;
+        written.out.clear();
+        failure = error.what();
+    }
+    Result result = summary(written, made, steps);
+    result.failure = failure;
+    return result;
 }
 
 Result run_sample(const SampleCommand& said, const Given& given) {

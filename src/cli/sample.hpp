@@ -61,8 +61,11 @@ struct Layout {
     int64_t columns = 1, scale = 1;
 };
 
-/// Writes --out and --save-tensors. x: as the model draws, float32 [N, ...].
-void write_files(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
+/// Writes --save-tensors, if it is asked for. x: as the model draws, float32 [N, ...].
+void write_tensors(const SampleCommand& options, const torch::Tensor& x, const Condition& condition,
+                   const PngTexts& origin, const DataSpec& data);
+/// Writes --out, what is to be seen. Throws Error as `write_figure` does.
+void write_shown(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
                  const PngTexts& origin, const Model& model);
 
 }  // namespace diffuse::cli

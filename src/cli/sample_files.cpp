@@ -78,17 +78,20 @@ void check_files(const SampleCommand& options, const DataSpec& data) {
     throw Error(fmt::format("--out {}: images are written as .png", options.out));
 }
 
-void write_files(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
-                 const PngTexts& origin, const Model& model) {
-    const bool is_points = model.data.shape.points;
-    // without --clip-x0 a pixel may end a little outside
-    const auto samples = is_points ? model.data.codec.decode(x).to(torch::kFloat32) : x.clamp(-1, 1);
-    if (is_points)
-        write_points(options, x, condition, model);
-    else
-        write_png(options.out, sheet(to_bytes(samples), shown.columns, shown.scale), options.with_command(origin));
+void write_tensors(const SampleCommand& options, const torch::Tensor& x, const Condition& condition,
+                   const PngTexts& origin, const DataSpec& data) {
     if (options.tensors.empty()) return;
+    const bool is_points = data.shape.points;
+    const auto samples = is_points ? data.codec.decode(x).to(torch::kFloat32) : x.clamp(-1, 1);
     write_examples(options.tensors, {{{is_points ? "points" : "images", samples}}, {}}, condition, origin);
+}
+
+void write_shown(const SampleCommand& options, const torch::Tensor& x, const Condition& condition, const Layout& shown,
+                 const PngTexts& origin, const Model& model) {
+    if (model.data.shape.points) return write_points(options, x, condition, model);
+    // without --clip-x0 a pixel may end a little outside
+    const auto bytes = to_bytes(x.clamp(-1, 1));
+    write_png(options.out, sheet(bytes, shown.columns, shown.scale), options.with_command(origin));
 }
 
 }  // namespace diffuse::cli

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 #include <sstream>
 
 #include "diffuse/base/file.hpp"
@@ -126,8 +127,9 @@ std::string html_exhibit(const std::string& experiment, const Exhibit& exhibit, 
     const bool is_sheet = exhibit.sheet.images.defined();
     const auto file = folder / (file_name(experiment, exhibit) + (is_sheet ? ".png" : ".svg"));
     const std::string caption = html_text(exhibit.caption);
-    if (!is_sheet && !has_gnuplot()) {
-        return fmt::format("<p>{} (no image: gnuplot is not installed; the numbers are in {}.csv)</p>\n", caption,
+    if (!path_exists(file)) {
+        return fmt::format("<p>{} (no image: {}; the numbers are in {}.csv)</p>\n", caption,
+                           has_gnuplot() ? "it could not be drawn" : "gnuplot is not installed",
                            html_text(file_name(experiment, exhibit)));
     }
     return fmt::format(
@@ -188,28 +190,40 @@ std::string markdown_section(const Outcome& outcome) {
     return text;
 }
 
+/// Returns the endings of the files that it writes.
+std::set<std::string> save_exhibit(const std::filesystem::path& folder, const std::string& name,
+                                   const Exhibit& exhibit) {
+    if (const auto& images = exhibit.sheet.images; images.defined()) {
+        const int64_t scale = sheet_scale({}, images.size(2), images.size(3));
+        write_png(folder / (name + ".png"), sheet(images, exhibit.sheet.columns, scale));
+        return {".png"};
+    }
+    if (!exhibit.cells.empty()) {
+        write_file(folder / (name + ".csv"), csv_cells(exhibit.cells));
+        return {".csv"};
+    }
+    save_figure(folder, name, exhibit.figure);
+    if (!has_gnuplot()) return {".csv", ".gnuplot"};
+    return {".svg", ".png", ".csv", ".gnuplot"};
+}
+
 }  // namespace
 
-std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
-                                       const Findings& findings) {
-    std::vector<std::string> files;
-    for (const auto& exhibit : findings.exhibits) {
-        const std::string name = file_name(experiment, exhibit);
-        std::vector<std::string> endings = {".png"};
-        if (const auto& images = exhibit.sheet.images; images.defined()) {
-            write_png(folder / (name + ".png"),
-                      sheet(images, exhibit.sheet.columns, sheet_scale({}, images.size(2), images.size(3))));
-        } else if (!exhibit.cells.empty()) {
-            endings = {".csv"};
-            write_file(folder / (name + ".csv"), csv_cells(exhibit.cells));
-        } else {
-            endings = save_figure(folder, name, exhibit.figure)
-                          ? std::vector<std::string>{".svg", ".png", ".csv", ".gnuplot"}
-                          : std::vector<std::string>{".csv", ".gnuplot"};
+void save_exhibits(const std::filesystem::path& folder, Outcome& outcome) {
+    for (const auto& exhibit : outcome.findings.exhibits) {
+        const std::string name = file_name(outcome.name, exhibit);
+        std::set<std::string> written;
+        try {
+            written = save_exhibit(folder, name, exhibit);
+        } catch (const Error& error) {
+            if (outcome.problem.empty()) outcome.problem = error.what();
+            if (!exhibit.sheet.images.defined()) written = {".csv", ".gnuplot"};
         }
-        for (const auto& ending : endings) files.push_back(display_path(folder / (name + ending)));
+        for (const std::string ending : {".svg", ".png", ".csv", ".gnuplot"}) {
+            const auto file = folder / (name + ending);
+            if (written.contains(ending) && path_exists(file)) outcome.files.push_back(display_path(file));
+        }
     }
-    return files;
 }
 
 nlohmann::ordered_json to_json(const Outcome& outcome) {

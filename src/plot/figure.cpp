@@ -43,6 +43,7 @@ std::string csv_field(const std::string& text) {
 std::string with_clause(Mark mark, const std::string& colour) {
     static const std::map<Mark, const char*> styles = {
         {Mark::kLinePoints, "3:4 with linespoints {}"},
+        {Mark::kErrors, "3:4:5 with yerrorlines {}"},
         {Mark::kLine, "3:4 with lines {}"},
         {Mark::kThin, "3:4 with lines {} linewidth 0.7"},
         {Mark::kDashed, "3:4 with lines {} dashtype 2"},
@@ -104,17 +105,22 @@ std::string figure_script(const Figure& figure, const std::string& name) {
         panels);
 }
 
-/// Runs the script of a folder.
-void draw(const std::filesystem::path& folder, const std::string& name) {
+/// NAME.csv and NAME.gnuplot.
+void write_script(const std::filesystem::path& folder, const std::string& name, const Figure& figure) {
+    write_file(folder / (name + ".csv"), figure_csv(figure));
+    write_file(folder / (name + ".gnuplot"), figure_script(figure, name));
+}
+
+/// Runs the script of a folder. Throws Error, naming `kept`, the script that is left, where gnuplot fails.
+void draw(const std::filesystem::path& folder, const std::string& name, const std::filesystem::path& kept) {
     const TemporaryFolder temporary;
     const auto said = temporary / "said";
     const std::string command = fmt::format("cd {} && gnuplot {}.gnuplot >{} 2>&1", shell_word(folder.string()), name,
                                             shell_word(said.string()));
-    if (std::system(command.c_str()) != 0) {
-        throw Error(
-            fmt::format("{}: gnuplot could not draw it: {}", (folder / name).string(), read_file(said, kMaxBytes)),
-            kRunFailed);
-    }
+    if (std::system(command.c_str()) == 0) return;
+    for (const char* ending : {".svg", ".png"}) std::filesystem::remove(folder / (name + ending));
+    throw Error(fmt::format("{}: gnuplot could not draw it: {}", kept.string(), read_file(said, kMaxBytes)),
+                kRunFailed);
 }
 
 }  // namespace
@@ -153,17 +159,21 @@ void require_gnuplot() {
     throw Error(fmt::format("plots are drawn by gnuplot, which is not there; {}", kInstallGnuplot));
 }
 
-bool save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure) {
-    write_file(folder / (name + ".csv"), figure_csv(figure));
-    write_file(folder / (name + ".gnuplot"), figure_script(figure, name));
-    if (has_gnuplot()) draw(folder, name);
-    return has_gnuplot();
+void save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure) {
+    write_script(folder, name, figure);
+    if (has_gnuplot()) draw(folder, name, folder / (name + ".gnuplot"));
 }
 
 void write_figure(const std::filesystem::path& path, const Figure& figure) {
     require_gnuplot();
     const TemporaryFolder folder;
-    save_figure(folder.path(), "figure", figure);
+    write_script(folder.path(), "figure", figure);
+    try {
+        draw(folder.path(), "figure", path.string() + ".gnuplot");
+    } catch (const Error&) {
+        write_script(path.parent_path(), path.filename().string(), figure);
+        throw;
+    }
     write_file(path, read_file(folder / ("figure" + file_ending(path)), kMaxBytes));
 }
 

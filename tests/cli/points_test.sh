@@ -69,6 +69,17 @@ json "[0]['files']" <out.json | tr -d "[]',"  | xargs ls >/dev/null || fail "lab
 (cd lab && rm fourier-spectra.svg && gnuplot fourier-spectra.gnuplot && [ -s fourier-spectra.svg ]) || fail "the script does not draw the figure again"
 PATH=/nowhere "$diffuse" lab heat --out bare >out.txt 2>err.txt || fail "lab without gnuplot: $(cat err.txt)"
 grep -q "no figures, for want of gnuplot; install it" err.txt && [ -s bare/heat-modes.csv ] && [ ! -e bare/heat-modes.svg ] || fail "lab without gnuplot: $(cat err.txt)"
-rm -r lab bare
+# a gnuplot that fails takes nothing along
+mkdir broken && printf '#!/bin/sh\necho "gnuplot: no libwx.so" >&2; exit 127\n' >broken/gnuplot && chmod +x broken/gnuplot
+fails_to_draw() { # ARGUMENT...
+    local status=0
+    PATH=$folder/broken:$PATH "$diffuse" "$@" >out.txt 2>err.txt || status=$?
+    [ $status = 1 ] && grep -q "gnuplot: gnuplot could not draw it: gnuplot: no libwx.so" err.txt || fail "a gnuplot that fails: $(cat err.txt)"
+}
+fails_to_draw lab heat --out broken
+grep -q "^holds " out.txt && [ "$(wc -l <err.txt)" = 1 ] && [ -s broken/heat-modes.gnuplot ] && grep -q "heat-modes.csv" out.txt && ! grep -q "svg" out.txt || fail "lab with a gnuplot that fails: $(cat out.txt err.txt)"
+fails_to_draw sample --checkpoint runs/points --num 20 --steps 2 --out moons.svg --save-tensors moons.safetensors
+[ "$(tensors moons.safetensors points)" = 20,2 ] && grep -q moons.safetensors out.txt && [ -s moons.svg.gnuplot ] || fail "sample with a gnuplot that fails: $(cat out.txt)"
+rm -r lab bare broken moons.*
 
 count=0 failures=0

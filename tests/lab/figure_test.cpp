@@ -34,7 +34,7 @@ TEST(Figure, LeavesItsNumbersAndAScriptThatDrawsThemAgain) {
     const TemporaryFolder folder;
     const Curve map{"", {0, 1, 0, 1}, {0, 0, 1, 1}, Mark::kHeat, {1, 2, 3, 4}};
     const Curve arrows{"field, \"s\"", {0, 1}, {0, 1}, Mark::kArrows, {0.1, 0.2}, {0.3, 0.4}};
-    ASSERT_TRUE(save_figure(folder.path(), "b", {"maps", {{"x", "y", {map, arrows}}}}));
+    save_figure(folder.path(), "b", {"maps", {{"x", "y", {map, arrows}}}});
     EXPECT_EQ(read_file(folder / "b.csv", 1 << 20),
               "panel,curve,x,y,u,v\n1,,0,0,1,\n1,,1,0,2,\n1,,0,1,3,\n1,,1,1,4,\n\n\n"
               "1,\"field, \"\"s\"\"\",0,0,0.1,0.3\n1,\"field, \"\"s\"\"\",1,1,0.2,0.4\n");
@@ -49,8 +49,32 @@ TEST(Figure, ThatCannotBeDrawnIsAnErrorWithGnuplotsWords) {
     const TemporaryFolder folder;
     const double none = std::numeric_limits<double>::quiet_NaN();
     const Figure figure{"", {{"x", "y", {{"nothing", {none}, {none}}}}}};
-    expect_contains(error_of([&] { write_figure(folder / "a.svg", figure); }), "gnuplot could not draw it");
+    const auto kept = folder / "a.svg.gnuplot";
+    expect_contains(error_of([&] { write_figure(folder / "a.svg", figure); }),
+                    kept.string() + ": gnuplot could not draw it");
     EXPECT_FALSE(path_exists(folder / "a.svg"));
+    expect_contains(read_file(kept, 1 << 20), "a.svg.csv");
+    EXPECT_TRUE(path_exists(folder / "a.svg.csv"));
+}
+
+TEST(Figure, ThatCannotBeDrawnLeavesItsNumbersAndNoImageOfAnEarlierOne) {
+    const TemporaryFolder folder;
+    save_figure(folder.path(), "a", some_figure());
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    expect_contains(error_of([&] {
+                        save_figure(folder.path(), "a", {"", {{"x", "y", {{"nothing", {none}, {none}}}}}});
+                    }),
+                    (folder / "a.gnuplot").string());
+    EXPECT_FALSE(path_exists(folder / "a.svg") || path_exists(folder / "a.png"));
+    EXPECT_TRUE(path_exists(folder / "a.csv") && path_exists(folder / "a.gnuplot"));
+}
+
+TEST(Figure, HasErrorBars) {
+    const TemporaryFolder folder;
+    const Curve curve{"measured", {1, 2}, {3, 4}, Mark::kErrors, {0.5, 0.25}};
+    save_figure(folder.path(), "e", {"", {{"x", "y", {curve}}}});
+    expect_contains(read_file(folder / "e.gnuplot", 1 << 20), "3:4:5 with yerrorlines");
+    EXPECT_TRUE(path_exists(folder / "e.svg"));
 }
 
 }  // namespace

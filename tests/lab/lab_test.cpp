@@ -93,7 +93,8 @@ TEST(Lab, ReportsHaveEveryCheckAndNeedNoOtherFile) {
     findings.exhibits = {{"curve", "A curve.", {"title", {{"x", "y", {{"f", {1, 2}, {1, 2}}}}}}},
                          {"sheet", "Images.", {}, {torch::zeros({2, 1, 8, 8}, torch::kUInt8), 2}}};
     findings.settings = {{"nodes", 64}};
-    Outcome outcome{"heat", 5, findings, 1, save_exhibits(folder.path(), "heat", findings)};
+    Outcome outcome{"heat", 5, findings, 1};
+    save_exhibits(folder.path(), outcome);
     EXPECT_EQ(outcome.files.size(), 5u);
     for (const auto& file : outcome.files) EXPECT_TRUE(path_exists(file)) << file;
     const auto json = to_json(outcome);

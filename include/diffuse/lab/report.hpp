@@ -16,12 +16,13 @@ struct Outcome {
     Findings findings = {};
     double seconds = 0;
     std::vector<std::string> files = {};  ///< that were written of it
+    std::string problem = {};             ///< why some could not be
 };
 
-/// Writes all exhibits into a folder, each under EXPERIMENT-NAME: its numbers, its script and its image. Returns the
-/// files.
-std::vector<std::string> save_exhibits(const std::filesystem::path& folder, const std::string& experiment,
-                                       const Findings& findings);
+/// Writes all exhibits into a folder, each under EXPERIMENT-NAME: its numbers, its script and its image. Says in the
+/// outcome which files there are, and what kept the first one that failed from being drawn or written: the findings are
+/// not to be lost with it.
+void save_exhibits(const std::filesystem::path& folder, Outcome& outcome);
 
 /// {"name", "about", "settings", "seed", "seconds", "checks": [{"what", "measured", "expected", "error", "tolerance",
 /// "source", "random", "holds"}], "files"}; what is not finite is null.

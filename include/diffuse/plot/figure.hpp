@@ -8,8 +8,9 @@
 
 namespace diffuse {
 
-/// How numbers are drawn: lines through marked points, bare or thin lines, points, dots; a map of colours; arrows.
-enum class Mark { kLinePoints, kLine, kThin, kDashed, kPoints, kDots, kHeat, kArrows };
+/// How numbers are drawn: lines through marked points, these with error bars, bare or thin lines, points, dots; a map
+/// of colours; arrows.
+enum class Mark { kLinePoints, kErrors, kLine, kThin, kDashed, kPoints, kDots, kHeat, kArrows };
 
 /// Points (x, y) and how they are drawn. By convention a formula is a line, what was measured is points. A NaN ends a
 /// line; the next point begins another.
@@ -17,7 +18,8 @@ struct Curve {
     std::string name;  ///< empty: it has the colour of the one before, and no entry in the legend
     std::vector<double> x, y;
     Mark mark = Mark::kLinePoints;
-    std::vector<double> u = {}, v = {};  ///< of a map, u: its values; of arrows: how far they go in x and in y
+    /// Of a map, u: its values; of arrows: how far they go in x and in y; of error bars, u: how far up and down.
+    std::vector<double> u = {}, v = {};
 };
 
 /// The numbers of a tensor of any shape, row by row, as curves have them.
@@ -42,11 +44,12 @@ struct Figure {
 std::string figure_csv(const Figure& figure);
 
 /// Writes NAME.csv and NAME.gnuplot, which draws it, into a folder, and, where there is gnuplot, what that draws:
-/// NAME.svg and NAME.png. Returns whether there is. Throws Error where gnuplot cannot draw it or a file cannot be
-/// written.
-bool save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure);
+/// NAME.svg and NAME.png. Throws Error where a file cannot be written, and where gnuplot fails; numbers and script are
+/// kept then, and no image of an earlier run.
+void save_figure(const std::filesystem::path& folder, const std::string& name, const Figure& figure);
 
-/// Draws it by gnuplot, as .svg or .png as the path ends, and nothing else. Throws Error as above.
+/// Draws it by gnuplot, as .svg or .png as the path ends, and nothing else. Throws Error as above; where gnuplot fails,
+/// PATH.csv and PATH.gnuplot are kept. To be called when all other results are safe.
 void write_figure(const std::filesystem::path& path, const Figure& figure);
 
 bool has_gnuplot();
