@@ -181,7 +181,11 @@ int64_t default_steps(const SampleOptions& options, const Schedule& schedule, in
 }  // namespace
 
 void check_bounds(const SampleOptions& options, const ExampleShape& shape) {
-    if (!shape.points || (!options.threshold && !options.clip_x0.value_or(false))) return;
+    if (!shape.points) return;
+    if (options.guidance_rescale > 0) {
+        throw Error("sample.guidance_rescale gives an image its contrast back; the few numbers of a point have none");
+    }
+    if (!options.threshold && !options.clip_x0.value_or(false)) return;
     throw Error("sample.clip_x0 and sample.threshold keep images between black and white; points have no such bounds");
 }
 

@@ -47,7 +47,7 @@ SampleOptions without_idle(SampleOptions options);
 /// encoding. Like those below, its message names keys of the config: "sample.eta".
 void check(const SampleOptions& options);
 
-/// Throws Error for points with what keeps images between black and white.
+/// Throws Error for points with what is of images: what keeps them between black and white, or gives back contrast.
 void check_bounds(const SampleOptions& options, const ExampleShape& shape);
 
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
