@@ -27,8 +27,8 @@ def fid_rows(results):
 
 def fid_table(results):
     rows, nfes = fid_rows(results)
-    best = [min(row["fid"] for row in column) for column in zip(*rows.values())]
-    shown = lambda row, least: f"**{row['fid']:.1f}**" if row["fid"] == least else f"{row['fid']:.1f}"
+    best = [min(column, key=lambda row: row["fid"]) for column in zip(*rows.values())]
+    shown = lambda row, least: f"**{row['fid']:.1f}**" if is_alike(row, least) else f"{row['fid']:.1f}"
     lines = [[*names] + [shown(*pair) for pair in zip(entries, best)] for names, entries in rows.items()]
     return note(results, "each") + markdown(["solver", "spacing"] + [f"NFE {nfe}" for nfe in nfes], lines)
 
@@ -63,8 +63,14 @@ def first(results):
 
 def note(results, each):
     one = first(results)
+    worst = max(row["fid_se"] / row["fid"] for result in results.values() for row in result["rows"])
     return (f"{one['samples']} images {each}, from the same noise; the floor, as many training images, is "
-            f"{one['floor']:.1f}.\n\n")
+            f"{one['floor']:.1f} ± {one['floor_se']:.1f}. One standard error is at most {100 * worst:.0f}% of a distance.\n\n")
+
+
+def is_alike(row, best):
+    """Not told from the best one: within twice the standard error of the difference."""
+    return row["fid"] - best["fid"] <= 2 * (row["fid_se"] ** 2 + best["fid_se"] ** 2) ** 0.5
 
 
 def plot(results, svg):

@@ -164,7 +164,7 @@ Result tell(const EncodeCommand& options, const RoundTrip& trip, int64_t steps) 
     nlohmann::ordered_json json = options.json_of(encoded, steps);
     json["latent_mean"] = trip.latent_mean;
     json["latent_std"] = trip.latent_std;
-    json["roundtrip_mse"] = trip.mse;
+    json["roundtrip_mse"] = trip.mse.value;
     json["seconds"] = encoded.seconds;
     return result_of(
         options.json, json,
@@ -172,7 +172,7 @@ Result tell(const EncodeCommand& options, const RoundTrip& trip, int64_t steps) 
                     "latents: mean {:.4f}, standard deviation {:.4f}\n"
                     "round trip: mean squared error {:.3g} per {}",
                     options.text_of(encoded, steps, "network evaluation"), encoded.seconds, trip.latent_mean,
-                    trip.latent_std, trip.mse, encoded.x.dim() == 2 ? "standardised number" : "pixel in [0, 1]"),
+                    trip.latent_std, trip.mse.value, encoded.x.dim() == 2 ? "standardised number" : "pixel in [0, 1]"),
         options.files());
 }
 

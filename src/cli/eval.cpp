@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 
 namespace diffuse::cli {
@@ -28,11 +27,11 @@ void check_options(EvalOptions options) {
 }
 
 /// What a measure finds, which tells of each row at once.
-Report measured(EvalOptions options, const Measure& measure) {
+Report measured(EvalOptions options, const Measure& measure, RowTeller& teller) {
     const auto device = options.runtime.apply();
     log::debug(fmt::format("{}: {}", options.metric, measure.about));
     MeasureOptions& asked = options.measure;
-    asked.on_row = [](const auto& row) { log::info(to_text(row)); };
+    asked.on_row = [&](const auto& row) { teller.tell(row); };
     if (!measure.of_model) return measure.run({.schedule = make_schedule({})}, asked);
     const Checkpoint checkpoint = load_to_run(options.checkpoint, device);
     std::string weights = options.sampling.weights;
@@ -42,32 +41,21 @@ Report measured(EvalOptions options, const Measure& measure) {
     }
     asked.dataset = data_of(checkpoint, options.data);
     asked.fingerprint = checkpoint.training.fingerprint;
+    asked.label_dropout = checkpoint.config.train.label_dropout;
     asked.nll.max_ratio = options.sampling.max_ratio;
     asked.nll.tolerance = options.sampling.solver_options.tolerance;
     return measure.run(make_model(checkpoint, weights, device), asked);
 }
 
-std::string cell_text(const nlohmann::ordered_json& value) {
-    return value.is_number_float() ? fmt::format("{:.4g}", value.get<double>())
-           : value.is_string()     ? value.get<std::string>()
-                                   : value.dump();
-}
-
-/// The rows as columns of text, below what is said of all of them.
-std::string report_text(const Report& report) {
-    std::string text;
-    for (const auto& [key, value] : report.head.items()) {
-        text += fmt::format("{}{}: {}", text.empty() ? "" : "\n", key,
-                            value.is_string() ? value.get<std::string>() : value.dump());
+/// Draws the plot that was asked for. Returns why there is none, so that what was measured is said all the same.
+std::string plot(const Report& report, const EvalOptions& options, const Measure& measure) {
+    if (options.plot.empty()) return "";
+    try {
+        write_figure(options.plot, report.figure ? *report.figure : figure_of(report, options, measure.plotted));
+        return "";
+    } catch (const Error& error) {
+        return error.what();
     }
-    if (report.rows.empty()) return text;
-    text += "\n";
-    for (const auto& [key, value] : report.rows.front().items()) text += fmt::format("  {:>12}", key);
-    for (const auto& row : report.rows) {
-        text += "\n";
-        for (const auto& [key, value] : row.items()) text += fmt::format("  {:>12}", cell_text(value));
-    }
-    return text;
 }
 
 Result run_eval(const EvalOptions& said, const Given& given) {
@@ -80,16 +68,17 @@ Result run_eval(const EvalOptions& said, const Given& given) {
         throw Error(fmt::format("--metric {} is {} a checkpoint: {} --checkpoint", options.metric,
                                 measure.of_model ? "of" : "not of", measure.of_model ? "give" : "leave out"));
     }
-    const Files files = {{"plot", options.plot}};
-    check_outputs(files, {checkpoint_file(options.checkpoint)});
+    check_outputs({{"plot", options.plot}}, {checkpoint_file(options.checkpoint)});
     check_plot(options, !measure.plotted.empty());
-    const Report report = measured(options, measure);
-    if (!options.plot.empty()) {
-        write_figure(options.plot, report.figure ? *report.figure : figure_of(report, options, measure.plotted));
-    }
+    RowTeller teller(options.runtime.quiet, options.json);
+    const Report report = measured(options, measure, teller);
+    const std::string failure = plot(report, options, measure);
     nlohmann::ordered_json json = report.head;
     json["rows"] = report.rows;
-    return result_of(options.json, json, report_text(report), files);
+    Result result = result_of(options.json, json, report_text(report, !teller.told_table()),
+                              {{"plot", failure.empty() ? options.plot : ""}});
+    result.failure = failure;
+    return result;
 }
 
 /// What is measured, and of what.
@@ -119,6 +108,7 @@ std::vector<Option> how_it_is_measured(EvalOptions& o) {
     for (auto& option : sampling) {
         const bool is_text = std::holds_alternative<std::string*>(option.field.value);  // --class 0,1 is one
         option.varies = can_vary(option.field.key) && !is_text;
+        if (option.field.key == "class") option.field.meaning += "; or data: those of the test images in their shares";
     }
     return joined({{vary}, sampling, options_of(fields(o.measure.nll), kHow)});
 }

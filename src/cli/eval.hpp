@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,45 @@ size_t values_of(const EvalOptions& options, const std::string& key);
 /// Every combination of what varies, each on the checkpoint's own way of sampling where nothing says otherwise. Throws
 /// Error, before hours are spent, when one of them cannot be, and for an option that changes none of them.
 std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkpoint& checkpoint, Direction direction);
+
+/// Rows as text, in columns under their keys. Numbers stand with their errors, "7.18 ± 0.92"; lists are left out.
+class TextTable {
+public:
+    /// Makes room for a row.
+    void widen(const nlohmann::ordered_json& row);
+    bool empty() const { return columns_.empty(); }
+    std::string head() const;
+    std::string row(const nlohmann::ordered_json& values) const;
+    /// A word on the lists; empty where there are none.
+    std::string left_out() const;
+
+private:
+    struct Column {
+        std::string key;
+        size_t width;
+    };
+    std::string line(const std::function<std::string(const std::string& key)>& cell) const;
+
+    std::vector<Column> columns_;
+    std::set<std::string> lists_;
+};
+
+/// What is said of all rows, and below it the rows.
+std::string report_text(const Report& report, bool with_rows = true);
+
+/// Tells of each row at once, so that a long table cut short is not lost: as JSON; or, where the result will be on the
+/// same screen, as the lines of its table, which are then not to be said again.
+class RowTeller {
+public:
+    RowTeller(bool quiet, bool json);
+    void tell(const nlohmann::ordered_json& row);
+    bool told_table() const { return way_ == Way::kAsTable && !table_.empty(); }
+
+private:
+    enum class Way { kNot, kAsJson, kAsTable };
+    Way way_;
+    TextTable table_;
+};
 
 /// Throws Error, before hours are spent, where the plot that was asked for could not be drawn. of_curves: it is one of
 /// `figure_of`.

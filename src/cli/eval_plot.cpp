@@ -67,15 +67,22 @@ std::vector<std::map<std::string, std::string>> curves_of(const Json& rows, cons
 
 Curve make_curve(const Json& rows, const std::map<std::string, std::string>& which, const std::string& x,
                  const std::string& y) {
-    std::vector<std::pair<double, double>> points;
+    struct Point {
+        double x, y, error;
+    };
+    std::vector<Point> points;
     std::vector<std::string> name;
     for (const auto& row : rows) {
-        if (belongs(row, which)) points.emplace_back(row[x].get<double>(), row[y].get<double>());
+        if (!belongs(row, which)) continue;
+        const auto& error = row[y + "_se"];
+        points.push_back({row[x].get<double>(), row[y].get<double>(), error.is_null() ? 0 : error.get<double>()});
     }
     for (const auto& [column, value] : which) name.push_back(fmt::format("{} {}", column, value));
-    std::ranges::sort(points);
-    Curve curve{.name = name.empty() ? y : fmt::format("{}", fmt::join(name, ", "))};
-    for (const auto& [at, value] : points) curve.x.push_back(at), curve.y.push_back(value);
+    std::ranges::stable_sort(points, {}, &Point::x);
+    Curve curve{.name = name.empty() ? y : fmt::format("{}", fmt::join(name, ", ")), .mark = Mark::kErrors};
+    for (const auto& [at, value, error] : points) {
+        curve.x.push_back(at), curve.y.push_back(value), curve.u.push_back(error);
+    }
     return curve;
 }
 

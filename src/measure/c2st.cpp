@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/data/simulators.hpp"
@@ -18,25 +19,29 @@ const Simulator& simulator_of(const DatasetOptions& dataset) {
                     dataset.kind));
 }
 
-/// Of a network without a condition, or with classes: its samples against as many fresh data.
+constexpr const char* kC2stErrors =
+    "one standard error, of five folds that share training points (Nadeau & Bengio 2003, section 3)";
+
+/// Of a network without a condition, or with classes: its samples against as many fresh data, whose own labels they
+/// have, so that the shares of the classes are no difference.
 void add_against_data(Report& report, const PointSource& source, const MeasureOptions& options) {
     constexpr int64_t kEnergyPoints = 1000, kPermutations = 999;
     const Dataset test = test_examples(source.model, options, kDefaultPoints);
     const int64_t count = test.size();
     const uint64_t seed = uint64_t(options.seed);
     report.head["samples"] = count;
-    const auto condition = source.model.data.condition.of_classes(source.sampling.classes, count);
-    const auto drawn = source.draw(condition, count, seed, "samples");
+    report.head["errors"] = kC2stErrors;
+    tell_condition(report, source.model, test.condition, options);
+    const auto drawn = source.draw(test.condition, count, seed, "samples");
     const auto some = [&](const torch::Tensor& x) { return x.narrow(0, 0, std::min(count, kEnergyPoints)); };
     const EnergyTest energy = energy_test(some(drawn.x), some(test.examples), kPermutations, seed);
-    add(report,
-        {{"against", "test points"},
-         {"c2st", classifier_two_sample_test(test.examples, drawn.x, seed)},
-         {"energy", energy.distance},
-         {"p_value", energy.p_value},
-         {"nfe", drawn.nfe},
-         {"seconds", drawn.seconds}},
-        options);
+    Json row = {{"against", "test points"}};
+    put(row, "c2st", classifier_two_sample_test(test.examples, drawn.x, seed));
+    row["energy"] = energy.distance;
+    row["p_value"] = energy.p_value;
+    row["nfe"] = drawn.nfe;
+    row["seconds"] = drawn.seconds;
+    add(report, row, options);
 }
 
 /// Samples for the i-th observation against the exact posterior's; `seen`: the observation, one row.
@@ -46,10 +51,11 @@ Json row_of_posterior(const PointSource& source, const Simulator& simulator, con
     const auto exact = simulator.posterior(restored(seen.numbers, data.condition.numbers)[0], seed, count);
     const auto drawn =
         source.draw(seen.rows(torch::zeros({count}, torch::kInt64)), count, seed, fmt::format("observation {}", i + 1));
-    return {{"against", fmt::format("posterior {}", i + 1)},
-            {"c2st", classifier_two_sample_test(exact, data.codec.decode(drawn.x), seed)},
-            {"nfe", drawn.nfe},
-            {"seconds", drawn.seconds}};
+    Json row = {{"against", fmt::format("posterior {}", i + 1)}};
+    put(row, "c2st", classifier_two_sample_test(exact, data.codec.decode(drawn.x), seed));
+    row["nfe"] = drawn.nfe;
+    row["seconds"] = drawn.seconds;
+    return row;
 }
 
 /// Of a network whose condition is numbers: a row for each of several observations, and their mean.
@@ -61,14 +67,18 @@ void add_against_posteriors(Report& report, const PointSource& source, const Mea
         throw Error(fmt::format("observations {}: there are {}", observations, test.size()));
     }
     report.head["samples"] = count;
-    double sum = 0;
+    report.head["errors"] = kC2stErrors;
+    double sum = 0, squares = 0;  // of values and of errors
     for (int64_t i = 0; i < observations; ++i) {
         const Json row = row_of_posterior(source, simulator, test.condition.rows(torch::tensor({i})), i, count,
                                           uint64_t(options.seed + i));
         sum += row["c2st"].get<double>();
+        squares += std::pow(row["c2st" + kErrorSuffix].get<double>(), 2);
         add(report, row, options);
     }
-    add(report, {{"against", "all, mean"}, {"c2st", sum / double(observations)}}, options);
+    Json mean = {{"against", "all, mean"}};
+    put(mean, "c2st", Estimate{sum / double(observations), std::sqrt(squares) / double(observations)});
+    add(report, mean, options);
 }
 
 Report report_c2st(const Model& model, const MeasureOptions& options) {

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/measure/frechet.hpp"
@@ -10,20 +9,21 @@ namespace {
 
 using torch::Tensor;
 
-/// "0.093 0.114 ...": of each class, among the most probable ones.
-std::string class_shares(const Tensor& probabilities) {
-    const auto counts = torch::bincount(probabilities.argmax(1), {}, probabilities.size(1)).to(torch::kFloat64) /
-                        double(probabilities.size(0));
-    return fmt::format("{:.3f}", fmt::join(numbers(counts), " "));
+/// Of each class, among the most probable ones.
+std::vector<double> class_shares(const Tensor& probabilities) {
+    return numbers(torch::bincount(probabilities.argmax(1), {}, probabilities.size(1)).to(torch::kFloat64) /
+                   double(probabilities.size(0)));
 }
 
-double share_above_09(const Tensor& probabilities) {
-    return (std::get<0>(probabilities.max(1)) > 0.9).to(torch::kFloat64).mean().item<double>();
+Estimate share_of(const Tensor& those) {
+    return share_estimate(those.to(torch::kFloat64).mean().item<double>(), those.size(0));
 }
+
+Estimate share_above_09(const Tensor& probabilities) { return share_of(std::get<0>(probabilities.max(1)) > 0.9); }
 
 /// Of the images, those that the classifier takes for what they were to show.
-double share_as_asked(const Tensor& probabilities, const Tensor& asked) {
-    return probabilities.argmax(1).eq(asked).to(torch::kFloat64).mean().item<double>();
+Estimate share_as_asked(const Tensor& probabilities, const Tensor& asked) {
+    return share_of(probabilities.argmax(1).eq(asked));
 }
 
 /// Of what is said of examples with such labels, that of one class; all of it where no class is meant.
@@ -35,7 +35,7 @@ Tensor of_class(const Tensor& said, const Tensor& labels, const std::optional<in
 struct RealClass {
     std::optional<int64_t> label;
     Gaussian test;
-    double floor = 0;
+    Estimate floor;
 };
 
 /// All together, and then each class where classes are asked for.
@@ -47,8 +47,7 @@ std::vector<RealClass> real_classes(const RealImages& real, const Tensor& test_f
     std::vector<RealClass> classes;
     for (const auto& label : labels) {
         const Gaussian test = fit_gaussian(of_class(test_features, test_labels, label));
-        const Gaussian some = fit_gaussian(of_class(some_features, some_labels, label));
-        classes.push_back({label, test, frechet_distance(some, test)});
+        classes.push_back({label, test, frechet_estimate(of_class(some_features, some_labels, label), test)});
     }
     return classes;
 }
@@ -64,10 +63,10 @@ std::vector<Json> rows_by_class(const std::vector<RealClass>& classes, const Cla
         if (features.size(0) < 2) continue;
         Json row;
         if (per_class) row["class"] = label ? std::to_string(*label) : "all";
-        row["fid"] = frechet_distance(fit_gaussian(features), test);
-        if (per_class) row["floor"] = floor;
-        row["above_0.9"] = share_above_09(probabilities);
-        if (asked.defined()) row["as_asked"] = share_as_asked(probabilities, of_class(asked, asked, label));
+        put(row, "fid", frechet_estimate(features, test));
+        if (per_class) put(row, "floor", floor);
+        put(row, "above_0.9", share_above_09(probabilities));
+        if (asked.defined()) put(row, "as_asked", share_as_asked(probabilities, of_class(asked, asked, label)));
         rows.push_back(row);
     }
     return rows;
@@ -76,7 +75,10 @@ std::vector<Json> rows_by_class(const std::vector<RealClass>& classes, const Cla
 /// Throws Error where rows by class could not be had.
 void check_per_class(const Model& model, const MeasureOptions& options) {
     const ConditionSpec& known = model.data.condition;
-    if (known.cycle(options.samplings.front().classes).empty()) throw Error("per_class: the samples are of no class");
+    const std::string& classes = options.samplings.front().classes;
+    if (classes != kClassesOfData && known.cycle(classes).empty()) {
+        throw Error("per_class: the samples are of no class");
+    }
     const int64_t least = 20 * known.classes.count;  // some of each, for the floor
     if (options.num.value_or(kDefaultSamples) < least) {
         throw Error(fmt::format("per_class needs a num of at least {}", least));
@@ -100,11 +102,14 @@ Report report_fid(const Model& model, const MeasureOptions& options) {
     const Classification some = classify(real.some.examples);
     const auto classes = real_classes(real, test_features, some.features, options.per_class);
     Report report{.head = {{"metric", fmt::format("Frechet distance in {}; not Inception FID", real.features())},
-                           {"samples", real.count},
-                           {"floor", classes.front().floor},
-                           {"floor_is", real.some_against_test()},
-                           {"share_above_0.9_real", share_above_09(some.probabilities)}}};
-    add_samples(report, model, options, [&](const TimedSamples& drawn, const Condition& condition) {
+                           {"samples", real.count}}};
+    put(report.head, "floor", classes.front().floor);
+    report.head["floor_is"] = real.some_against_test();
+    put(report.head, "share_above_0.9_real", share_above_09(some.probabilities));
+    report.head["errors"] =
+        "one standard error over draws of samples, beside the same test images: jackknife over 20 groups (fid, floor), "
+        "binomial (shares)";
+    add_samples(report, model, options, real, [&](const TimedSamples& drawn, const Condition& condition) {
         const Classification found = classify(to_bytes(drawn.x));
         auto rows = rows_by_class(classes, found, condition.classes);
         rows.front()["seconds"] = drawn.seconds;

@@ -18,10 +18,11 @@ namespace {
 Panel panel_over_sigma(const Json& rows, const std::vector<std::string>& columns) {
     Panel panel{"sigma", columns.front(), {}, "", /*log_x=*/true, /*log_y=*/true};
     for (const auto& column : columns) {
-        Curve curve{.name = column};
+        Curve curve{.name = column, .mark = Mark::kErrors};
         for (const auto& row : rows) {
             curve.x.push_back(row["sigma"].get<double>());
             curve.y.push_back(row[column].get<double>());
+            curve.u.push_back(row[column + kErrorSuffix].get<double>());
         }
         panel.curves.push_back(curve);
     }
@@ -42,7 +43,7 @@ Denoiser exact_denoiser(const DatasetOptions& dataset) {
                             "eight-gaussians, fractal, mixture, two-moons, swiss-roll and rings"));
 }
 
-/// The model's denoiser of no class, for points on the CPU.
+/// The model's denoiser of no condition, for points on the CPU.
 Denoiser learned_denoiser(const Model& model) {
     return [at = model.denoiser({}, {}), device = model.device](const torch::Tensor& x, const NoiseLevel& level) {
         const auto [x0, eps] = at(x.to(device), level);
@@ -51,12 +52,12 @@ Denoiser learned_denoiser(const Model& model) {
 }
 
 Json row_of_level(const FisherDivergence& found) {
-    return {{"sigma", found.sigma},
-            {"fisher", found.divergence},
-            {"error", found.standard_error},
-            {"exact_square", found.exact_square},
-            {"relative", found.divergence / found.exact_square},
-            {"floor", found.floor}};
+    Json row = {{"sigma", found.sigma}};
+    put(row, "fisher", found.divergence);
+    put(row, "exact_square", found.exact_square);
+    put(row, "relative", found.relative);
+    put(row, "floor", found.floor);
+    return row;
 }
 
 Report report_fisher(const Model& model, const MeasureOptions& options) {
@@ -65,7 +66,9 @@ Report report_fisher(const Model& model, const MeasureOptions& options) {
     Report report{.head = {{"metric",
                             "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at "
                             "sigma, alpha = 1; floor: of denoising score matching"},
-                           {"points", test.size()}}};
+                           {"points", test.size()},
+                           {"errors", "one standard error, of means over the points"}}};
+    tell_condition(report, model, /*condition=*/{}, options);
     for (const double sigma : sigmas_of(options)) {
         const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
         add(report, row_of_level(found), options);
@@ -92,9 +95,14 @@ FisherDivergence fisher_divergence(const Denoiser& learned, const Denoiser& exac
         squares.push_back(best.square().flatten(1).sum(1) / (sigma * sigma));
     }
     const auto each = torch::cat(errors), square = torch::cat(squares);
-    const double count = double(data.size(0)), exact_square = square.mean().item<double>();
-    return {sigma, each.mean().item<double>(), each.std().item<double>() / std::sqrt(count), exact_square,
-            1 - sigma * sigma * exact_square / double(data[0].numel())};
+    const Estimate divergence = mean_estimate(each), exact_square = mean_estimate(square);
+    const double ratio = divergence.value / exact_square.value;
+    const double share = sigma * sigma / double(data[0].numel());
+    return {.sigma = sigma,
+            .divergence = divergence,
+            .exact_square = exact_square,
+            .relative = {ratio, mean_estimate(each - ratio * square).error / exact_square.value},
+            .floor = {1 - share * exact_square.value, share * exact_square.error}};
 }
 
 Measure fisher_measure() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "diffuse/measure/estimate.hpp"
 #include "diffuse/measure/measure.hpp"
 #include "diffuse/nets/classifier.hpp"
 #include "diffuse/run/sampling.hpp"
@@ -23,6 +24,14 @@ Measure sbc_measure();
 std::set<std::string> image_keys(const std::set<std::string>& more);
 /// The same of points.
 std::set<std::string> point_keys(const std::set<std::string>& more);
+
+/// Puts a number under its name, and its standard error under NAME_se: null where there is none.
+void put(Json& row, const std::string& name, const Estimate& estimate);
+inline const std::string kErrorSuffix = "_se";
+
+/// Says in the head what the network is told of each example: "condition". Throws Error, naming the measure, where that
+/// is a branch that was never trained: no class at a label_dropout of 0, classes at one of 1.
+void tell_condition(Report& report, const Model& model, const Condition& condition, const MeasureOptions& options);
 
 /// Adds a row and tells of it.
 void add(Report& report, const Json& row, const MeasureOptions& options);
@@ -59,8 +68,17 @@ struct RealImages {
 /// Rows of what can be said of samples that were drawn of a condition.
 using MeasureSamples = std::function<std::vector<Json>(const TimedSamples& drawn, const Condition& condition)>;
 
-/// Draws images from the same noise by each of options.samplings, and adds the rows of what `measure` says of them.
-void add_samples(Report& report, const Model& model, const MeasureOptions& options, const MeasureSamples& measure);
+/// Draws images from the same noise by each of options.samplings, and adds the rows of what `measure` says of them; in
+/// the head, of which classes they are.
+void add_samples(Report& report, const Model& model, const MeasureOptions& options, const RealImages& real,
+                 const MeasureSamples& measure);
+
+/// The labels of test images, in the network's numbers and without those that it does not know: as many as are asked
+/// for, in the same shares, in a random order. int64 [count]. Throws Error where there are none.
+torch::Tensor labels_in_shares(const ConditionSpec& known, const Dataset& test, int64_t count);
+
+/// What `SampleOptions::classes` says for the classes of the test images in their own shares.
+inline constexpr const char* kClassesOfData = "data";
 
 /// A model with the one way of drawing points from it.
 struct PointSource {

@@ -22,10 +22,16 @@ using MeasureSome = std::function<Tensor(const Denoiser& estimate, const Tensor&
 struct Measured {
     Tensor each;
     int64_t nfe;
-
-    double mean() const { return each.mean().item<double>(); }
-    double standard_error() const { return each.std().item<double>() / std::sqrt(double(each.size(0))); }
 };
+
+/// The rows' errors, in words.
+constexpr const char* kNllErrors = "one standard error, of the mean over the examples";
+
+/// The mean under a name, and the evaluations.
+void put_measured(Json& row, const std::string& name, const Measured& measured) {
+    put(row, name, mean_estimate(measured.each));
+    row["nfe"] = measured.nfe;
+}
 
 /// Measures examples by groups of one size, each on one thread, so that an example's figures depend on its index and
 /// the seed alone; with a progress line called `what`.
@@ -79,15 +85,18 @@ Measured log_density_of_points(const Model& model, const Dataset& points, const 
 Report report_of_points(const Model& model, const MeasureOptions& options) {
     const Dataset test = test_examples(model, options, 1000);
     const Grid grid = ode_grid(model, options.nll);
+    Report report{
+        .head = {{"metric", "nats per point, -log p of the test points in their own units, by the ODE"},
+                 {"points", test.size()},
+                 {"ode", fmt::format("from t = 1 to {}, exact divergence, {}",
+                                     grid_start(model.schedule, options.nll.max_ratio), ode_words(options.nll, grid))},
+                 {"errors", kNllErrors}}};
+    tell_condition(report, model, test.condition, options);
     Measured nats = log_density_of_points(model, test, options, grid);
     nats.each = model.data.codec.log_slope(test.examples) - nats.each;
-    Report report{.head = {{"metric", "nats per point, -log p of the test points in their own units, by the ODE"},
-                           {"points", test.size()},
-                           {"ode", fmt::format("from t = 1 to {}, exact divergence, {}",
-                                               grid_start(model.schedule, options.nll.max_ratio),
-                                               ode_words(options.nll, grid))}}};
-    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test points";
-    add(report, {{"nats", nats.mean()}, {"standard_error", nats.standard_error()}, {"nfe", nats.nfe}}, options);
+    Json row;
+    put_measured(row, "nats", nats);
+    add(report, row, options);
     return report;
 }
 
@@ -99,12 +108,9 @@ void add_bits(Report& report, const Model& model, const Dataset& images, const M
     const auto draws = [&](int64_t first) { return Draws{uint64_t(options.seed), first}; };
     const auto add_bound = [&](const std::string& name, const std::string& what, const MeasureSome& measure) {
         const Measured bits = over_groups(what, model, images, group_size(nll, 16), measure);
-        add(report,
-            {{"bound", name},
-             {"bits_per_dim", bits.mean()},
-             {"standard_error", bits.standard_error()},
-             {"nfe", bits.nfe}},
-            options);
+        Json row = {{"bound", name}};
+        put_measured(row, "bits_per_dim", bits);
+        add(report, row, options);
     };
     add_bound("ode-uniform", "ODE, dequantised: image", [&](const auto& estimate, const Tensor& some, int64_t first) {
         const auto x = dequantised(some, draws(first));
@@ -125,9 +131,10 @@ Report report_of_images(const Model& model, const MeasureOptions& options) {
     const int64_t start = grid_start(model.schedule, nll.max_ratio);
     const Grid chain = normalised(make_grid(model.schedule, "uniform", start, nll.max_ratio));
     const Grid grid = ode_grid(model, nll);
-    Report report{
-        .head = {{"metric", "bits per dimension of the test images, 256 grey values"}, {"images", test.size()}}};
-    if (test.condition.classes.defined()) report.head["condition"] = "the labels of the test images";
+    Report report{.head = {{"metric", "bits per dimension of the test images, 256 grey values"},
+                           {"images", test.size()},
+                           {"errors", kNllErrors}}};
+    tell_condition(report, model, test.condition, options);
     report.head["ode"] = fmt::format(
         "from t = 1 to {}, {} Hutchinson probes of signs, {}; once from the dequantised "
         "image, as if it were x_1, and once from a draw of x_1 with the discrete decoder before it",

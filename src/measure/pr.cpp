@@ -35,20 +35,24 @@ Report report_pr(const Model& model, const MeasureOptions& options) {
     Report report{
         .head = {{"metric", "precision, recall and distance to the nearest training image in " + real.features()},
                  {"samples", real.count},
-                 {"k", kNeighbours},
-                 {"precision_real", of_real.precision},
-                 {"recall_real", of_real.recall},
-                 {"real_is", real.some_against_test()},
-                 {"nearest_train_test", test_distances.median().item<double>()}}};
-    add_samples(report, model, options, [&](const TimedSamples& drawn, const Condition&) {
+                 {"k", kNeighbours}}};
+    put(report.head, "precision_real", share_estimate(of_real.precision, some.size(0)));
+    put(report.head, "recall_real", share_estimate(of_real.recall, test.size(0)));
+    report.head["real_is"] = real.some_against_test();
+    put(report.head, "nearest_train_test", median_estimate(test_distances));
+    report.head["errors"] =
+        "one standard error: binomial (shares; of precision over samples beside the same test images, of recall the "
+        "other way round), by order statistics (medians)";
+    add_samples(report, model, options, real, [&](const TimedSamples& drawn, const Condition&) {
         const Tensor generated = features(to_bytes(drawn.x));
         const auto [precision, recall] = precision_and_recall(test, generated, kNeighbours);
         const Tensor distances = nearest_distances(generated, train);
-        const Json row = {{"precision", precision},
-                          {"recall", recall},
-                          {"nearest_train", distances.median().item<double>()},
-                          {"copies", copied_share(distances, test_distances)},
-                          {"seconds", drawn.seconds}};
+        Json row;
+        put(row, "precision", share_estimate(precision, generated.size(0)));
+        put(row, "recall", share_estimate(recall, test.size(0)));
+        put(row, "nearest_train", median_estimate(distances));
+        put(row, "copies", share_estimate(copied_share(distances, test_distances), generated.size(0)));
+        row["seconds"] = drawn.seconds;
         return std::vector<Json>{row};
     });
     return report;

@@ -17,7 +17,8 @@ RoundTrip round_trip(Sampler decode, const torch::Tensor& x, const TrajectoryFil
     trip.latent_mean = latents.mean().item<double>();
     trip.latent_std = latents.std(/*unbiased=*/false).item<double>();
     const double range = x.dim() == 4 ? 2 : 1;
-    trip.mse = ((trip.decoded.x - x) / range).to(torch::kFloat64).square().mean().item<double>();
+    const auto squares = ((trip.decoded.x - x) / range).to(torch::kFloat64).square();
+    trip.mse = {squares.mean().item<double>(), mean_estimate(squares.flatten(1).mean(1)).error};
     return trip;
 }
 
@@ -29,13 +30,15 @@ Report report_roundtrip(const Model& model, const MeasureOptions& options) {
     const ExampleShape& shape = model.data.shape;
     Report report{.head = {{"metric", fmt::format("mean squared error per {} after encoding and decoding",
                                                   shape.points ? "standardised number" : "pixel in [0, 1]")},
-                           {noun(shape) + "s", x.size(0)}}};
+                           {noun(shape) + "s", x.size(0)},
+                           {"errors", "one standard error, of the mean over the examples"}}};
+    tell_condition(report, model, examples.condition, options);
     for (const auto& sampling : options.samplings) {
         Sampler decode = make_sampler(sampling, model);
         decode.condition = examples.condition;
         const auto trip = round_trip(decode, x);
         Json row = row_of(sampling, options.samplings, trip.encoded, std::ssize(decode.grid) - 1);
-        row["mse"] = trip.mse;
+        put(row, "mse", trip.mse);
         row["latent_mean"] = trip.latent_mean;
         row["latent_std"] = trip.latent_std;
         add(report, row, options);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/log.hpp"
@@ -11,6 +12,22 @@
 namespace diffuse {
 
 namespace {
+
+Condition classes_to_draw(const SampleOptions& sampling, const ConditionSpec& known, const Dataset& test,
+                          int64_t count) {
+    if (sampling.classes != kClassesOfData || known.classes.count == 0) {
+        return known.of_classes(sampling.classes, count);
+    }
+    return {.classes = labels_in_shares(known, test, count)};
+}
+
+/// Of which classes samples are, and in which shares.
+std::string shares_words(const std::string& classes) {
+    if (classes == kClassesOfData) return "in the shares of the test images";
+    if (classes == "none") return "none: the network without classes (unconditional)";
+    const std::string which = classes == "all" ? "each" : classes;
+    return fmt::format("equally many of {}, whatever the shares of the test images (class data: in these)", which);
+}
 
 Json values_of(SampleOptions sampling) { return to_json(fields(sampling)); }
 
@@ -38,6 +55,17 @@ std::optional<Model> guide_of(const std::vector<SampleOptions>& samplings, torch
 
 }  // namespace
 
+torch::Tensor labels_in_shares(const ConditionSpec& known, const Dataset& test, int64_t count) {
+    const torch::Tensor& labels = test.condition.classes;
+    if (!labels.defined()) throw Error("sample.class data: there are no labels beside the test images");
+    const auto own = known.renumbered(labels, test.spec.condition.classes);
+    const auto sorted = std::get<0>(own.masked_select(own < known.classes.count).sort());
+    if (sorted.size(0) == 0) throw Error("sample.class data: the network knows no class of the test images");
+    const double each = double(sorted.size(0)) / double(count);
+    const auto places = ((torch::arange(count, torch::kFloat64) + 0.5) * each).to(torch::kInt64);
+    return sorted.index_select(0, places).index_select(0, DataOrder(/*seed=*/0, count).indices(0, count));
+}
+
 std::set<std::string> image_keys(const std::set<std::string>& more) {
     std::set<std::string> keys = {"num", "seed", "data", "vary"};
     SampleOptions sampling;
@@ -50,6 +78,31 @@ std::set<std::string> point_keys(const std::set<std::string>& more) {
     std::set<std::string> keys = image_keys(more);
     for (const std::string key : {"clip_x0", "threshold", "class", "negative_class"}) keys.erase(key);
     return keys;
+}
+
+void put(Json& row, const std::string& name, const Estimate& estimate) {
+    row[name] = estimate.value;
+    row[name + kErrorSuffix] = std::isfinite(estimate.error) ? Json(estimate.error) : Json();
+}
+
+void tell_condition(Report& report, const Model& model, const Condition& condition, const MeasureOptions& options) {
+    const ConditionSpec& known = model.data.condition;
+    const std::string examples = "the test " + noun(model.data.shape) + "s";
+    if (!known.numbers.empty()) report.head["condition"] = "the numbers beside " + examples;
+    if (known.classes.count == 0) return;
+    const torch::Tensor& labels = condition.classes;
+    const bool unknown = labels.defined() && labels.eq(known.classes.count).any().item<bool>();
+    if (options.label_dropout == 0.0 && (unknown || !labels.defined())) {
+        throw Error(
+            "this measures the network without a class (unconditional), which was never trained: train.label_dropout "
+            "is 0");
+    }
+    if (options.label_dropout == 1.0 && labels.defined()) {
+        throw Error("this measures the network with classes, which were never trained: train.label_dropout is 1");
+    }
+    report.head["condition"] = !labels.defined() ? "none: the network without classes (unconditional)"
+                               : unknown ? "the labels of " + examples + "; none for those that it does not know"
+                                         : "the labels of " + examples;
 }
 
 void add(Report& report, const Json& row, const MeasureOptions& options) {
@@ -113,8 +166,13 @@ std::string RealImages::some_against_test() const {
     return fmt::format("{} random training images against the {} test images", some.size(), test.size());
 }
 
-void add_samples(Report& report, const Model& model, const MeasureOptions& options, const MeasureSamples& measure) {
+void add_samples(Report& report, const Model& model, const MeasureOptions& options, const RealImages& real,
+                 const MeasureSamples& measure) {
     const auto& all = options.samplings;
+    const std::string& first = all.front().classes;
+    const bool alike = std::ranges::all_of(all, [&](const auto& one) { return one.classes == first; });
+    if (model.data.condition.classes.count > 0)
+        report.head["classes"] = alike ? shares_words(first) : "as each row says";
     const int64_t count = options.num.value_or(kDefaultSamples);
     const uint64_t seed = uint64_t(options.seed);
     const auto noise = sampling_noise(seed, 0, count, model.data.shape.sizes(), 0);
@@ -122,7 +180,7 @@ void add_samples(Report& report, const Model& model, const MeasureOptions& optio
     const bool in_intervals =
         std::ranges::any_of(all, [](const auto& one) { return one.guidance_interval.has_value(); });
     for (const auto& sampling : all) {
-        const Condition condition = model.data.condition.of_classes(sampling.classes, count);
+        const Condition condition = classes_to_draw(sampling, model.data.condition, real.test, count);
         const Sampler sampler = sampler_of(sampling, model, guide, condition, seed);
         const int64_t steps = std::ssize(sampler.grid) - 1;
         const auto drawn =

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
@@ -8,6 +10,7 @@ namespace diffuse {
 namespace {
 
 constexpr int64_t kDraws = 99, kRankBins = 20, kDefaultTrials = 500;
+constexpr int64_t kLeastTrials = 5 * kRankBins;  // see RankTest
 
 /// The ranks of true values among posterior samples: int64 [trials, D].
 torch::Tensor ranks_among_samples(const PointSource& source, const Dataset& truths, uint64_t seed) {
@@ -39,9 +42,11 @@ Figure figure_of_ranks(const Json& rows, int64_t trials) {
     return {"Ranks of true values among " + std::to_string(kDraws) + " posterior samples", {panel}};
 }
 
+/// The p-value only where enough trials make it one.
 Json row_of_ranks(const std::string& column, const torch::Tensor& ranks) {
     const RankTest found = rank_test(ranks, kDraws, kRankBins);
-    return {{"column", column}, {"chi_square", found.chi_square}, {"p_value", found.p_value}, {"counts", found.counts}};
+    const Json p_value = ranks.size(0) >= kLeastTrials ? Json(found.p_value) : Json();
+    return {{"column", column}, {"chi_square", found.chi_square}, {"p_value", p_value}, {"counts", found.counts}};
 }
 
 Report report_sbc(const Model& model, const MeasureOptions& options) {
@@ -55,6 +60,9 @@ Report report_sbc(const Model& model, const MeasureOptions& options) {
                            {"trials", test.size()},
                            {"draws", kDraws},
                            {"bins", kRankBins}}};
+    if (test.size() < kLeastTrials) {
+        report.head["verdict"] = fmt::format("none: a p_value takes {} trials or more", kLeastTrials);
+    }
     const Columns& columns = model.data.codec.columns;
     for (size_t i = 0; i < columns.size(); ++i) {
         add(report, row_of_ranks(columns[i].name, ranks.select(1, int64_t(i)).contiguous()), options);

@@ -191,14 +191,33 @@ double accuracy(const SmallNetwork& network, const LabelledPoints& points) {
     return right.to(torch::kFloat64).mean().item<double>();
 }
 
-/// The accuracy on one part of `order` of the network that is trained on the others.
-double fold_accuracy(const LabelledPoints& all, const std::vector<int64_t>& order, int64_t fold, uint64_t seed,
-                     int64_t max_epochs) {
-    const auto bound = [&](int64_t part) { return order.begin() + part * all.size() / kFolds; };
-    const auto begin = bound(fold), end = bound(fold + 1);
-    std::vector<int64_t> rest(order.begin(), begin);
-    rest.insert(rest.end(), end, order.end());
-    return accuracy(trained(all.chosen(rest), seed, uint64_t(1 + fold), max_epochs), all.chosen({begin, end}));
+/// What each fold holds out, of n points of x and m of y behind them: a fifth of each, the same ones where n is m.
+std::vector<std::vector<int64_t>> held_out(int64_t n, int64_t m, uint64_t seed) {
+    std::vector<std::vector<int64_t>> folds(kFolds);
+    const auto share_out = [&](int64_t first, int64_t count) {
+        const auto order = permutation(count, {seed, Purpose::kTwoSample});
+        for (int64_t i = 0; i < count; ++i) folds[size_t(i * kFolds / count)].push_back(first + order[size_t(i)]);
+    };
+    share_out(0, n);
+    share_out(n, m);
+    return folds;
+}
+
+/// The accuracy on one of the folds of the network that is trained on the others.
+double fold_accuracy(const LabelledPoints& all, const std::vector<std::vector<int64_t>>& folds, size_t fold,
+                     uint64_t seed, int64_t max_epochs) {
+    std::vector<int64_t> rest;
+    for (size_t other = 0; other < folds.size(); ++other) {
+        if (other != fold) rest.insert(rest.end(), folds[other].begin(), folds[other].end());
+    }
+    return accuracy(trained(all.chosen(rest), seed, 1 + fold, max_epochs), all.chosen(folds[fold]));
+}
+
+/// The mean of the folds' accuracies, of which each was trained on what others were tested with.
+Estimate mean_of_folds(const std::vector<double>& accuracies) {
+    const Estimate mean = mean_estimate(torch::tensor(accuracies, torch::kFloat64));
+    const double folds = double(kFolds), test_for_training = 1 / (folds - 1);
+    return {mean.value, mean.error * std::sqrt(1 + folds * test_for_training)};
 }
 
 /// The points' weights in x's mean less their weights in y's, 1 / N or -1 / M: of the true labels in the first row, of
@@ -233,20 +252,18 @@ Tensor energy_distances(const Tensor& points, const Tensor& weights, int64_t thr
 
 }  // namespace
 
-double classifier_two_sample_test(const Tensor& x, const Tensor& y, uint64_t seed, int64_t max_epochs) {
+Estimate classifier_two_sample_test(const Tensor& x, const Tensor& y, uint64_t seed, int64_t max_epochs) {
     const int64_t threads = at::get_num_threads();
     const SingleThreaded guard;  // sums in one order
     require_samples(x, y, kFolds);
     const auto all = z_scored_samples(x, y);
-    const auto order = permutation(all.size(), {seed, Purpose::kTwoSample});
+    const auto folds = held_out(x.size(0), y.size(0), seed);
     std::vector<double> accuracies(kFolds);
     for_each_group(kFolds, /*group=*/1, torch::kCPU, threads, [&](int64_t fold, int64_t) {
         const c10::InferenceMode inference;
-        accuracies[size_t(fold)] = fold_accuracy(all, order, fold, seed, max_epochs);
+        accuracies[size_t(fold)] = fold_accuracy(all, folds, size_t(fold), seed, max_epochs);
     });
-    double sum = 0;
-    for (const double each : accuracies) sum += each;
-    return sum / double(kFolds);
+    return mean_of_folds(accuracies);
 }
 
 EnergyTest energy_test(const Tensor& x, const Tensor& y, int64_t permutations, uint64_t seed) {

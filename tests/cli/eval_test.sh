@@ -36,17 +36,39 @@ fid() { "$diffuse" eval --checkpoint spots --num 8 --solver ddpm --steps 4 --jso
 # eval: a table of each metric
 rows() { python3 -c "import json,sys; rows = json.load(sys.stdin)['rows']; print(len(rows), *rows[0])"; }
 [ "$("$diffuse" eval --checkpoint spots --num 20 --vary solver=ddim,unipc --vary steps=2,3 --json 2>/dev/null | rows)" = \
-    "4 solver spacing steps nfe guidance fid above_0.9 as_asked seconds class_shares" ] || fail "eval --metric fid"
+    "4 solver spacing steps nfe guidance fid fid_se above_0.9 above_0.9_se as_asked as_asked_se seconds class_shares" ] || fail "eval --metric fid"
 [ "$("$diffuse" eval --checkpoint spots --metric pr --num 20 --vary solver=ddim,unipc --steps 2 --json 2>/dev/null | rows)" = \
-    "2 solver spacing steps nfe guidance precision recall nearest_train copies seconds" ] || fail "eval --metric pr"
+    "2 solver spacing steps nfe guidance precision precision_se recall recall_se nearest_train nearest_train_se copies copies_se seconds" ] || fail "eval --metric pr"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 4 --vary solver=ddim,reversible --nfe 4 --json 2>/dev/null | rows)" = \
-    "2 solver spacing steps nfe mse latent_mean latent_std" ] || fail "eval --metric roundtrip"
+    "2 solver spacing steps nfe mse mse_se latent_mean latent_std" ] || fail "eval --metric roundtrip"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --vary solver=ddim,dopri5 --vary tolerance=0.1,0.01 --json --quiet | json "['rows'][2]['tolerance']")" = 0.01 ] || fail "a row does not tell what varies"
 "$diffuse" eval --checkpoint spots --num 200 --steps 2 --vary guidance=1,2 --vary guidance_interval=0.3,3,1,20 --per-class --plot guidance.svg --json >eval.json 2>err.txt || fail "eval --plot: $(cat err.txt)"
-[ "$(rows <eval.json)" = "33 solver spacing steps nfe guidance interval class fid floor above_0.9 as_asked seconds class_shares" ] || fail "a table over scales and intervals: $(rows <eval.json)"
+[ "$(rows <eval.json)" = "33 solver spacing steps nfe guidance interval class fid fid_se floor floor_se above_0.9 above_0.9_se as_asked as_asked_se seconds class_shares" ] || fail "a table over scales and intervals: $(rows <eval.json)"
 grep -q "interval 1,20" guidance.svg && grep -q "as_asked" guidance.svg && [ "$(json "['plot']" <eval.json)" = "$folder/guidance.svg" ] || fail "eval --plot"
 "$diffuse" eval --checkpoint spots --num 20 --metric pr --vary nfe=2,4 --plot pr.png --quiet >/dev/null && [ "$("$diffuse" info pr.png --json | json "['width']")" = 1120 ] || fail "a plot over evaluations"
 (PATH=/nowhere "$diffuse" eval --checkpoint spots --num 20 --vary nfe=2,4 --plot none.svg 2>&1 || true) | grep "gnuplot, which is not there; install it" >/dev/null || fail "no word about gnuplot"
+# a gnuplot that fails takes no result along: the table, then one line that names the script, which is kept
+mkdir broken && printf '#!/bin/sh\necho "gnuplot: no libwx.so" >&2; exit 127\n' >broken/gnuplot && chmod +x broken/gnuplot
+status=0
+PATH=$folder/broken:$PATH "$diffuse" eval --checkpoint spots --num 20 --vary nfe=2,4 --plot failed.svg --quiet >out.txt 2>err.txt || status=$?
+[ $status = 1 ] && grep -q "unipc .* ± " out.txt && [ "$(wc -l <err.txt)" = 1 ] && [ ! -e failed.svg ] && [ -s failed.svg.gnuplot ] &&
+    grep -q "failed.svg.gnuplot: gnuplot could not draw it: gnuplot: no libwx.so" err.txt || fail "eval with a gnuplot that fails: $(cat out.txt err.txt)"
+# rows are of at most 100 columns, and said once where all goes to one screen
+"$diffuse" eval --checkpoint spots --num 20 --vary steps=2,3 --quiet >out.txt
+awk 'seen && length > 100 { exit 1 } /^ *solver/ { seen = 1 } END { exit !seen }' out.txt || fail "rows of an eval: $(cat out.txt)"
+grep -q "^classes: equally many of each" out.txt || fail "eval does not say which classes it draws: $(cat out.txt)"
+"$diffuse" eval --checkpoint spots --steps 2 --class data --per-class --num 200 --quiet >out.txt 2>err.txt || fail "eval --class data: $(cat err.txt)"
+grep -q "^classes: in the shares of the test images" out.txt || fail "eval --class data: $(cat out.txt)"
+DIFFUSE=$diffuse python3 - >out.txt <<'END' || fail "rows on a terminal: $(cat out.txt)"
+import os, pty, sys
+words, said = [os.environ['DIFFUSE'], *'eval --checkpoint spots --num 20 --vary solver=ddim,heun --steps 2'.split()], []
+def read(terminal):
+    said.append(os.read(terminal, 4096))
+    return said[-1]
+code = os.waitstatus_to_exitcode(pty.spawn(words, read))
+text = b''.join(said).decode()
+sys.exit(code or text.count('ddim ') != 1 or text.count('heun ') != 1 or '{' in text or 'floor: ' not in text)
+END
 # the weights that the checkpoint's config names are those that are measured
 train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=3 --set train.sample_every=0 --set sample.weights=raw --out raw >/dev/null 2>&1
 first() { "$diffuse" eval --checkpoint raw --num 8 --steps 2 --json --quiet "$@" | json "['rows'][0]['fid']"; }
@@ -56,7 +78,10 @@ train --set dataset.kind=mnist --set dataset.dir=mnist --set train.steps=2 --set
 [ "$("$diffuse" eval --checkpoint interval --num 20 --steps 3 --vary guidance=1,3 --json --quiet | json "['rows'][1]['interval']")" = 1,20 ] || fail "eval --guidance drops the checkpoint's interval"
 train --set train.steps=3 --set schedule.steps=20 --out short >/dev/null 2>&1
 [ "$("$diffuse" eval --checkpoint short --metric nll --num 2 --ode-steps 3 --json 2>/dev/null | rows)" = \
-    "3 bound bits_per_dim standard_error nfe" ] || fail "eval --metric nll"
+    "3 bound bits_per_dim bits_per_dim_se nfe" ] || fail "eval --metric nll"
+echo '{"dataset": {"kind": "two-moons", "limit": 200}, "model": {"kind": "mlp", "width": 8, "blocks": 1}, "train": {"steps": 3, "label_dropout": 0, "sample_every": 0}}' >points.json
+"$diffuse" train --config points.json --threads 1 --out undropped >/dev/null 2>err.txt || fail "train on labels alone: $(cat err.txt)"
+(expect_error 2 "unconditional.*never trained: train.label_dropout is 0" eval --checkpoint undropped --metric fisher --num 20) || fail "a branch that was never trained"
 "$diffuse" eval --checkpoint short --metric nll --num 2 >/dev/null 2>err.txt || fail "nll of 20 levels: $(cat err.txt)"
 [ "$("$diffuse" eval --checkpoint runs/tiny --metric roundtrip --num 2 --vary solver=heun,rk4 --nfe 9 --json 2>/dev/null | json "['rows'][0]['nfe']")" = 8 ] || fail "--nfe of a round trip"
 for option in --quiet --verbose; do

@@ -38,6 +38,7 @@ rm -f latents.safetensors
 "$diffuse" sample --checkpoint runs/posterior --condition y1=0.1,y2=-0.2 --num 10 --out theta.csv >/dev/null 2>err.txt || fail "sample --condition: $(cat err.txt)"
 [ "$(head -n 1 theta.csv)" = theta1,theta2 ] || fail "columns of parameters: $(head -n 1 theta.csv)"
 "$diffuse" eval --checkpoint runs/posterior --metric sbc --num 40 --steps 4 --plot sbc.svg --json >out.json 2>err.txt || fail "eval --metric sbc: $(cat err.txt)"
+[ "$(json "['rows'][1]['p_value']" <out.json)" = None ] && grep -q '"verdict":"none' out.json || fail "a verdict of 40 trials: $(cat out.json)"
 [ "$(json "['rows'][1]['column']" <out.json)" = theta2 ] && [ -s sbc.svg ] || fail "eval --metric sbc: $(cat out.json)"
 "$diffuse" eval --checkpoint runs/posterior --metric c2st --observations 1 --num 200 --steps 4 --json >out.json 2>err.txt || fail "eval --metric c2st: $(cat err.txt)"
 python3 -c "

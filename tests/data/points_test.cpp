@@ -76,9 +76,9 @@ TEST(Points, OfEightGaussiansHaveTheEntropyAndFloorsOfTheFormulas) {
          {Known{0.1, 14.1748, 0.92913}, {0.5, 3.40723, 0.57410}, {1, 0.81016, 0.59492}, {2, 0.26104, 0.47792}}) {
         const auto exact = mixture_denoiser(mixture);
         const auto found = fisher_divergence(exact, exact, x, sigma, /*seed=*/1);
-        EXPECT_EQ(found.divergence, 0);
-        EXPECT_NEAR(found.exact_square, square, 0.015 * square) << sigma;  // 200,000 points
-        EXPECT_NEAR(found.floor, floor, 0.008) << sigma;
+        EXPECT_EQ(found.divergence.value, 0);
+        EXPECT_NEAR(found.exact_square.value, square, 0.015 * square) << sigma;  // 200,000 points
+        EXPECT_NEAR(found.floor.value, floor, 0.008) << sigma;
     }
 }
 
@@ -112,8 +112,8 @@ TEST(Fisher, DivergenceOfTwoNormalLawsIsItsClosedForm) {
     const double expected = first / (second * second) - 2 / second + 1 / first + 1 / (second * second);
     const auto x = normal({200'000, 1}, {1, Purpose::kLab, 0});
     const auto found = fisher_divergence(gaussian_denoiser(1, 2), gaussian_denoiser(0, 1), x, 0.5, /*seed=*/1);
-    EXPECT_NEAR(found.divergence, expected, 5 * found.standard_error);
-    EXPECT_LT(found.standard_error, 0.01 * expected);
+    EXPECT_NEAR(found.divergence.value, expected, 5 * found.divergence.error);
+    EXPECT_LT(found.divergence.error, 0.01 * expected);
 }
 
 TEST(Columns, AreStandardisedAndComeBack) {

@@ -24,7 +24,7 @@ TEST(TwoSample, AClassifierCannotTellSamplesOfOneLaw) {
     const int64_t count = 2000;
     const auto x = normal_points(count, 2, 0), y = normal_points(count, 2, 1);
     // Each of the 2 N points is held out once, and named at random.
-    EXPECT_NEAR(classifier_two_sample_test(x, y, 1), 0.5, 3 * error_of_share(0.5, 2 * count));
+    EXPECT_NEAR(classifier_two_sample_test(x, y, 1).value, 0.5, 3 * error_of_share(0.5, 2 * count));
 }
 
 TEST(TwoSample, AClassifierTellsShiftedNormalLawsAsTheBestOneDoes) {
@@ -33,29 +33,30 @@ TEST(TwoSample, AClassifierTellsShiftedNormalLawsAsTheBestOneDoes) {
     for (const double mean : {1.0, 3.0}) {
         const double best = std::erfc(-mean / 2 / std::sqrt(2.0)) / 2;
         const double accuracy =
-            classifier_two_sample_test(normal_points(count, 1, 0), normal_points(count, 1, 1, mean), 1);
+            classifier_two_sample_test(normal_points(count, 1, 0), normal_points(count, 1, 1, mean), 1).value;
         EXPECT_NEAR(accuracy, best, 3 * error_of_share(best, 2 * count)) << mean;
     }
 }
 
 TEST(TwoSample, AClassifierAlwaysTellsSamplesFarApart) {
     auto x = normal_points(200, 2, 0), y = normal_points(200, 2, 1, 20);
-    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 100), 1);
+    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 100).value, 1);
     x.select(1, 1).fill_(3), y.select(1, 1).fill_(3);  // a coordinate without a deviation to divide by
-    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 100), 1);
+    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 100).value, 1);
 }
 
 TEST(TwoSample, AClassifierSeesEachCoordinateInItsOwnUnit) {
     const auto x = normal_points(300, 2, 0), y = normal_points(300, 2, 1, 1);
     const auto unit = torch::tensor({1 / 1024.0, 1024.0});  // powers of two, by which nothing is rounded
-    EXPECT_EQ(classifier_two_sample_test(x * unit, y * unit, 1, 20), classifier_two_sample_test(x, y, 1, 20));
+    EXPECT_EQ(classifier_two_sample_test(x * unit, y * unit, 1, 20).value,
+              classifier_two_sample_test(x, y, 1, 20).value);
 }
 
 TEST(TwoSample, AClassifierTellsLawsThatDifferInShapeOnly) {
     // Of one mean and variance: +1 or -1 in each coordinate, with a normal number's spread around.
     const auto signs = normal_points(500, 2, 0).sign();
     const auto x = normal_points(500, 2, 1), y = 0.98 * signs + 0.2 * normal_points(500, 2, 2);
-    EXPECT_GT(classifier_two_sample_test(x, y, 1, 100), 0.8);
+    EXPECT_GT(classifier_two_sample_test(x, y, 1, 100).value, 0.8);
 }
 
 TEST(TwoSample, TestsAreTheSameOnAnyNumberOfThreads) {
@@ -64,7 +65,7 @@ TEST(TwoSample, TestsAreTheSameOnAnyNumberOfThreads) {
     std::vector<double> accuracies, distances, p_values;
     for (const int count : {1, 2}) {
         at::set_num_threads(count);
-        accuracies.push_back(classifier_two_sample_test(x, y, 1, /*max_epochs=*/20));
+        accuracies.push_back(classifier_two_sample_test(x, y, 1, /*max_epochs=*/20).value);
         const auto [distance, p_value] = energy_test(torch::cat({x, x, x}), torch::cat({y, y, y}), 20, 1);
         distances.push_back(distance), p_values.push_back(p_value);
         EXPECT_EQ(at::get_num_threads(), count);
@@ -77,8 +78,8 @@ TEST(TwoSample, TestsAreTheSameOnAnyNumberOfThreads) {
 
 TEST(TwoSample, TheSeedDecides) {
     const auto x = normal_points(300, 2, 0), y = normal_points(300, 2, 1, 0.5);
-    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 5), classifier_two_sample_test(x, y, 1, 5));
-    EXPECT_NE(classifier_two_sample_test(x, y, 1, 5), classifier_two_sample_test(x, y, 2, 5));
+    EXPECT_EQ(classifier_two_sample_test(x, y, 1, 5).value, classifier_two_sample_test(x, y, 1, 5).value);
+    EXPECT_NE(classifier_two_sample_test(x, y, 1, 5).value, classifier_two_sample_test(x, y, 2, 5).value);
 }
 
 TEST(TwoSample, EnergyDistanceOfShiftedNormalLawsIsThatOfTheIntegral) {

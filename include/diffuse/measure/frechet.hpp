@@ -1,6 +1,7 @@
 #pragma once
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/measure/estimate.hpp"
 
 namespace diffuse {
 
@@ -20,5 +21,10 @@ Gaussian fit_gaussian(const torch::Tensor& features);
 /// 1e-8 of the covariances' traces even where they are singular, as those of fewer than F + 1 samples are.
 /// Throws Error where a mean or covariance is not finite.
 double frechet_distance(const Gaussian& a, const Gaussian& b);
+
+/// The distance of samples, [N, F], to a distribution that is held fixed, with its error by the jackknife over the
+/// samples (`jackknife_error`). The distance itself is too large by what N samples always have: F / N +
+/// F (F + 1) / (4 N) to first order where they are of N(0, I) itself. Throws Error as above.
+Estimate frechet_estimate(const torch::Tensor& features, const Gaussian& reference);
 
 }  // namespace diffuse

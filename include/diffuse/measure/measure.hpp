@@ -17,8 +17,10 @@ namespace diffuse {
 
 /// What a measure found.
 struct Report {
-    nlohmann::ordered_json head;                                    ///< of all rows; "metric": what was measured
-    nlohmann::ordered_json rows = nlohmann::ordered_json::array();  ///< objects, whose keys are the table's columns
+    nlohmann::ordered_json head;  ///< of all rows; "metric": what was measured
+    /// Objects, whose keys are the table's columns; the standard error of a number NAME is NAME_se, here as in the
+    /// head.
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
     std::optional<Figure> figure = {};  ///< where it is not curves over what the rows vary in (`Measure::plotted`)
 };
 
@@ -37,6 +39,7 @@ struct MeasureOptions {
     int64_t seed = 0;            ///< random seed for all noise
     DatasetOptions dataset;      ///< the data that the model is of
     std::string fingerprint;     ///< of those that it was trained on (`fingerprint`), for a warning; empty: not known
+    std::optional<double> label_dropout;  ///< at which it was trained (`TrainOptions`), where that is known
     /// How samples are drawn or examples encoded, a row for each: one or more, all of the measure's direction.
     std::vector<SampleOptions> samplings = {SampleOptions()};
     bool per_class = false;               ///< fid: rows for each class too

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "diffuse/measure/estimate.hpp"
 #include "diffuse/run/sampling.hpp"
 
 namespace diffuse {
@@ -10,7 +11,7 @@ namespace diffuse {
 struct RoundTrip {
     TimedSamples encoded, decoded;
     double latent_mean = 0, latent_std = 0;
-    double mse = 0;  ///< of the way there and back, per pixel in [0, 1], or per number of points
+    Estimate mse;  ///< of the way there and back, per pixel in [0, 1], or per number of points; a mean over examples
 };
 RoundTrip round_trip(Sampler decode, const torch::Tensor& x, const TrajectoryFile& trajectory = {});
 

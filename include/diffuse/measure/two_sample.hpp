@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/measure/estimate.hpp"
 
 namespace diffuse {
 
@@ -16,12 +17,18 @@ namespace diffuse {
 /// y. 0.5: it cannot tell them; 1: it always can. Below 0.5 by chance only, and near N / (N + M) where one sample is
 /// the larger one, so compare equal numbers.
 ///
+/// Every fold holds out as many of each sample, and of samples of one size the points of the same indices: otherwise
+/// what is held out is what the rest has less of, and the mean for equal distributions is below 0.5 (0.476 of 20 points
+/// each). Folds share training points, so the accuracy varies more than a binomial share; its error is
+/// sqrt((1/5 + 1/4) s^2), s^2 the variance of the five accuracies (Nadeau & Bengio 2003, "Inference for the
+/// generalization error", section 3: test points for training points 1 / 4).
+///
 /// x and y: float [N, D] and [M, D], 5 points or more of each. Both are z-scored by x's mean and standard deviation; a
 /// coordinate in which x is constant is only centred. The network has two hidden layers of 10 D and ReLU. Adam trains
 /// it, rate 1e-3, in batches of 200, with an L2 penalty of 1e-4, as scikit-learn's MLPClassifier does: until the loss
 /// has not fallen by 1e-4 for more than 10 epochs in a row, or for `max_epochs`.
-double classifier_two_sample_test(const torch::Tensor& x, const torch::Tensor& y, uint64_t seed,
-                                  int64_t max_epochs = 1000);
+Estimate classifier_two_sample_test(const torch::Tensor& x, const torch::Tensor& y, uint64_t seed,
+                                    int64_t max_epochs = 1000);
 
 /// The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013, "Energy statistics", eq. 6.1), which
 /// is zero for equal distributions only, and the test by it: the share of random relabellings of the points whose
