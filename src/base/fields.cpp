@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/json.hpp"
@@ -50,6 +52,9 @@ struct Reader {
     }
     template <class T>
     T checked(const std::string& where, const Json& found, T low, T high) const {
+        if constexpr (std::is_same_v<T, double>) {
+            if (std::isinf(high) && found == number_json(high)) return high;
+        }
         if (!has_type(found, low)) reject(where, found, number_from(low, high));
         const T value = found.get<T>();
         if (!(value >= low && value <= high)) reject(where, found, number_from(low, high));
@@ -162,7 +167,8 @@ void read_section(const Fields& fields, const Json& json, const std::string& wha
         paths.push_back(prefix + field.key);
         const auto found = json.find(field.key);
         if (found == json.end()) continue;
-        if (!found->is_null() && !is_at_home(fields, field)) {
+        const bool is_idle = found->is_null() || *found == Json(value_of(field));
+        if (!is_idle && !is_at_home(fields, field)) {
             throw Error(before(what) + homeless(fields, field, prefix));
         }
         std::visit(Reader{*found, what, paths.back(), field}, field.value);
@@ -182,10 +188,11 @@ template <class T>
 OrderedJson json_of(const T& value) {
     return value;
 }
-OrderedJson json_of(const double& value) {  // JSON knows no infinity
+/// Where a field ends in a finite number, what is beyond all numbers becomes the largest one.
+OrderedJson json_of(double value, double high) {
+    if (std::isinf(high)) return number_json(value);
     return std::clamp(value, std::numeric_limits<double>::lowest(), std::numeric_limits<double>::max());
 }
-OrderedJson json_of(const std::pair<double, double>& value) { return {json_of(value.first), json_of(value.second)}; }
 template <class T>
 OrderedJson json_of(const std::optional<T>& value) {
     return value ? json_of(*value) : OrderedJson();
@@ -206,12 +213,22 @@ bool is_given(const Field& field) {
 
 OrderedJson value_of(const Field& field) {
     return std::visit(
-        Overloaded{[](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
-                   [](const Choice& choice) {
-                       return choice.optional && choice.value->empty() ? OrderedJson() : json_of(*choice.value);
-                   },
-                   [](const NumberOrAuto& number) { return *number.value ? json_of(**number.value) : json_of(kAuto); },
-                   [](const auto& described) { return json_of(*described.value); }},
+        Overloaded{
+            [](const Fields& section) { return to_json(section); }, [](auto* value) { return json_of(*value); },
+            [](const Choice& choice) {
+                return choice.optional && choice.value->empty() ? OrderedJson() : OrderedJson(*choice.value);
+            },
+            [](const NumberOrAuto& number) { return *number.value ? json_of(**number.value) : json_of(kAuto); },
+            [](const Number<double>& number) { return json_of(*number.value, number.high); },
+            [](const Number<std::optional<double>>& number) {
+                return *number.value ? json_of(**number.value, number.high) : OrderedJson();
+            },
+            [](const Interval& interval) {
+                const auto& pair = *interval.value;
+                if (!pair) return OrderedJson();
+                return OrderedJson::array({json_of(pair->first, interval.high), json_of(pair->second, interval.high)});
+            },
+            [](const auto& described) { return json_of(*described.value); }},
         field.value);
 }
 

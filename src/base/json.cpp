@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <vector>
 
@@ -37,6 +38,11 @@ Json parse_json(std::string_view text, const std::string& what) {
     } catch (const Json::out_of_range&) {
         throw Error(fmt::format("{} holds a number that is too large", what));
     }
+}
+
+nlohmann::ordered_json number_json(double value) {
+    if (!std::isinf(value)) return value;
+    return value > 0 ? "inf" : "-inf";
 }
 
 nlohmann::json json_or_text(const std::string& text, bool wants_text) {

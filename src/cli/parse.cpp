@@ -9,6 +9,7 @@
 #include "cli/command.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
@@ -23,7 +24,7 @@ nlohmann::json number_or_text(const std::string& text) {
     double number = 0;
     const auto [after, problem] = std::from_chars(begin, end, number);
     const bool is_number = whole_problem != std::errc::result_out_of_range && problem == std::errc() && after == end;
-    return is_number && !std::isnan(number) ? nlohmann::json(number) : nlohmann::json(text);
+    return is_number && !std::isnan(number) ? nlohmann::json(number_json(number)) : nlohmann::json(text);
 }
 
 /// "1,2,3"

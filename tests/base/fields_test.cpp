@@ -36,11 +36,37 @@ TEST(Fields, WhatIsWrittenReadsBackTheSameAndWhatIsNotGivenIsNull) {
     read(fields(again), nlohmann::json::parse(json.dump()), "options");
     EXPECT_EQ(to_json(fields(again)), json);
     EXPECT_EQ(again.ratio, 0.1 + 0.2);
-    again.ratio = std::numeric_limits<double>::infinity();  // which JSON has not
+    again.ratio = std::numeric_limits<double>::infinity();  // beyond what the field takes
     EXPECT_EQ(to_json(fields(again))["section"]["ratio"], std::numeric_limits<double>::max());
     read(fields(again), {{"steps", nullptr}, {"section", {{"clip", true}}}}, "options");
     EXPECT_FALSE(again.steps);
     EXPECT_EQ(again.clip, true);
+}
+
+TEST(Fields, InfinityIsAWordOfTheFieldsThatTakeIt) {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    std::optional<double> ratio;
+    std::optional<std::pair<double, double>> range;
+    double size = 0;
+    const Fields all = {{"ratio", Number<std::optional<double>>{&ratio, 0, kInfinity}},
+                        {"range", Interval{&range, 0, kInfinity}},
+                        {"size", Number<double>{&size, 0, kInfinity}}};
+    read(all, nlohmann::json::parse(R"({"ratio": "inf", "range": [1, "inf"], "size": "inf"})"), "options");
+    EXPECT_EQ(ratio, kInfinity);
+    EXPECT_EQ(range->second, kInfinity);
+    EXPECT_EQ(size, kInfinity);
+    EXPECT_EQ(to_json(all).dump(), R"({"ratio":"inf","range":[1.0,"inf"],"size":"inf"})");
+    Options o;
+    expect_contains(error_of([&] { read(fields(o), {{"section", {{"ratio", "inf"}}}}, "options"); }), "is \"inf\"");
+}
+
+TEST(Fields, AKeyOfAnotherChoiceIsNoOffenceAtTheValueThatItHas) {
+    std::string kind = "a";
+    double size = 5;
+    const Fields all = {{"kind", Choice{&kind, {"a", "b"}}},
+                        {.key = "size", .value = Number<double>{&size, 0, 9}, .belongs = {"kind", {"b"}}}};
+    read(all, {{"size", 5}}, "options");
+    expect_contains(error_of([&] { read(all, {{"size", 6}}, "options"); }), "size belongs to kind b; here that is a");
 }
 
 TEST(Fields, AWholeNumberMayBeLeftToBeFoundOut) {

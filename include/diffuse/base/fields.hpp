@@ -98,7 +98,8 @@ Overloaded(F...) -> Overloaded<F...>;
 
 /// Strict: an unknown key, a wrong type or a value out of range throws Error that begins with `what`, if any, and names
 /// the key by its path, what was found and what is expected; so does a key that belongs to another choice, unless it is
-/// null. Keys that are left out keep their values.
+/// null or has the value that the field has anyway. Keys that are left out keep their values. A number that may be
+/// infinite is "inf" then.
 void read(const Fields& fields, const nlohmann::json& json, const std::string& what);
 
 /// Without what belongs to other choices, unless it is null.

@@ -14,6 +14,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& what);
 /// be a name.
 nlohmann::json json_or_text(const std::string& text, bool wants_text);
 
+/// A number as JSON, which knows no infinity: the words "inf" and "-inf" instead.
+nlohmann::ordered_json number_json(double value);
+
 /// JSON as one line, or with `indent` spaces a level; bytes that are not UTF-8 are replaced.
 template <class Json>
 std::string to_text(const Json& json, int indent = -1) {
