@@ -85,7 +85,8 @@ std::string bash_script() {
 _diffuse() {{
     local line=${{COMP_LINE:0:COMP_POINT}} words= files= suffix=' '
     local -a typed
-    read -ra typed <<<"$line"
+    # shellcheck disable=SC2162  # a backslash keeps a blank within its word
+    read -a typed <<<"$line"
     [[ $line == *[[:space:]] ]] && typed+=('')
     local count=${{#typed[@]}} command=${{typed[1]}}
     local current=${{typed[count - 1]}} before=${{typed[count - 2]}}
@@ -100,9 +101,10 @@ _diffuse() {{
             case $current in -*) files= ;; esac ;;
         esac
     fi
-    [ -z "$files" ] || {{ compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")); return; }}
+    # one candidate a line: the names of files may have blanks
+    [ -z "$files" ] || {{ compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return; }}
     local list=${{current%"${{current##*,}}"}}
-    COMPREPLY=($(compgen -W "$words" -P "$list" -- "${{current##*,}}"))
+    mapfile -t COMPREPLY < <(compgen -W "$words" -P "$list" -- "${{current##*,}}")
     # bash replaces what stands behind the last = or : alone
     local kept=${{current%"${{current##*[=:]}}"}} i
     for i in "${{!COMPREPLY[@]}}"; do
