@@ -70,7 +70,8 @@ endfunction()
 # The folder of TorchConfig.cmake of the LibTorch to build on, besides the system's.
 function(find_libtorch_dir out)
     set(dir)
-    foreach(folder "${Torch_DIR}" "$ENV{Torch_DIR}" ${CMAKE_PREFIX_PATH} $ENV{CMAKE_PREFIX_PATH})
+    string(REPLACE ":" ";" prefixes "$ENV{CMAKE_PREFIX_PATH}")  # as shells write lists of folders
+    foreach(folder "${Torch_DIR}" "$ENV{Torch_DIR}" ${CMAKE_PREFIX_PATH} ${prefixes})
         foreach(candidate "${folder}" "${folder}/share/cmake/Torch")
             if(NOT dir AND EXISTS "${candidate}/TorchConfig.cmake")
                 set(dir "${candidate}")

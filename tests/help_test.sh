@@ -48,13 +48,35 @@ for command in $commands; do
     done
 done
 
-# installed beside the program
-cmake --install "$(dirname "$diffuse")" --prefix "$folder/prefix" >/dev/null || fail "cmake --install"
+# installed beside the program, for everybody, whatever the umask; it needs nothing of the project's folder
+(umask 077 && cmake --install "$(dirname "$diffuse")" --prefix "$folder/the prefix" >installing.txt) || fail "cmake --install"
+mv "the prefix" prefix  # it may be moved, too
 cmp prefix/share/man/man1/diffuse.1 diffuse.1
 cmp prefix/share/bash-completion/completions/diffuse completion.bash
 cmp prefix/share/zsh/site-functions/_diffuse completion.zsh
 cmp prefix/share/fish/vendor_completions.d/diffuse.fish completion.fish
+[ -z "$(find prefix -mindepth 1 ! -perm -o=r)" ] || fail "not everybody can read: $(find prefix -mindepth 1 ! -perm -o=r)"
+for file in bin/diffuse share/man/man1/diffuse.1 share/zsh/site-functions/_diffuse share/diffuse/configs/demo.json; do
+    grep -qx "$folder/the prefix/$file" "$(dirname "$diffuse")/install_manifest.txt" || fail "the manifest lacks $file"
+done
 prefix/bin/diffuse --version | grep -q '^diffuse ' || fail "the installed program does not start"
+project=$(realpath "$(dirname "$0")/..")
+if [ -d prefix/lib/diffuse ]; then
+    ! ldd prefix/bin/diffuse | grep -F "$project/" || fail "the installed program needs the project's folder"
+else
+    grep -q "needs LibTorch where it is" installing.txt || ! ldd prefix/bin/diffuse | grep -F "$project/" || fail "nothing said of LibTorch: $(cat installing.txt)"
+fi
+# the presets and scripts that its messages name are there
+prefix/bin/diffuse train --config configs/demo.json --set dataset.kind=digits --dry-run >/dev/null 2>err.txt || fail "an installed preset: $(cat err.txt)"
+! prefix/bin/diffuse train --config configs/demo.json --set dataset.dir=nowhere --dry-run >/dev/null 2>err.txt
+script=$(grep -o '/[^ ]*get-mnist' err.txt) && [ -x "$script" ] || fail "no script where the message says: $(cat err.txt)"
+# a list of folders as shells write it
+cmake -DLIBTORCH_QUERY=ON -DDIFFUSE_LIBTORCH=cpu -P "$project/cmake/FindLibTorch.cmake" >found.txt 2>&1 && {
+    torch=$(sed -n 's/^-- //p' found.txt)
+    CMAKE_PREFIX_PATH="/nowhere:$torch" cmake -DLIBTORCH_QUERY=ON -P "$project/cmake/FindLibTorch.cmake" 2>&1 | grep -qF -- "-- $torch" || fail "a list in CMAKE_PREFIX_PATH"
+    mkdir -p other/share/cmake/Torch && touch other/share/cmake/Torch/TorchConfig.cmake
+    CMAKE_PREFIX_PATH="/nowhere:$folder/other" cmake -DLIBTORCH_QUERY=ON -P "$project/cmake/FindLibTorch.cmake" 2>&1 | grep -qF "$folder/other" || fail "a list in CMAKE_PREFIX_PATH is not split"
+}
 
 # what bash makes of a line; of `diffuse sample --solver=u` it replaces what is behind the = alone
 completes() { # LINE WORD...: at its end
@@ -79,6 +101,11 @@ completes "diffuse help enc" encode
 completes "diffuse completion z" zsh
 completes "diffuse info completion.z" completion.zsh
 completes "diffuse sample --num " ""
+# a name with blanks is one candidate
+mkdir -p "My run" "My other run"
+for typed in 'diffuse info My' 'diffuse info My\ ' 'diffuse sample --checkpoint=My'; do
+    [ "$(completed_by_bash "$typed" | sort)" = $'My other run\nMy run' ] || fail "bash completes '$typed' to $(completed_by_bash "$typed")"
+done
 
 # every documented default is in effect: with all of them given, the result is the same as with none
 cat >tiny.json <<'END'

@@ -125,6 +125,13 @@ std::string shell_word(const std::string& word) {
     return quoted + "'";
 }
 
+std::filesystem::path shipped_file(const std::string& name) {
+    std::error_code error;
+    const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+    const auto installed = program.parent_path().parent_path() / "share" / "diffuse" / name;
+    return !error && path_exists(installed) ? installed : std::filesystem::path(name);
+}
+
 std::string display_path(const fs::path& path) {
     std::error_code error;
     const fs::path absolute = fs::absolute(path, error);

@@ -18,10 +18,9 @@ constexpr uintmax_t kMaxCifarBytes = uintmax_t{1} << 30;
 /// Records of a label and the planes of red, green and blue, row by row.
 void append_batch(const fs::path& path, std::vector<uint8_t>& pixels, std::vector<int64_t>& labels) {
     if (!path_exists(path)) {
-        throw Error(
-            fmt::format("no {} in {}; run scripts/get-cifar10, or say by dataset.dir where the binary version "
-                        "of CIFAR-10 is",
-                        path.filename().string(), display_path(path.parent_path())));
+        throw Error(fmt::format("no {} in {}; run {}, or say by dataset.dir where the binary version of CIFAR-10 is",
+                                path.filename().string(), display_path(path.parent_path()),
+                                shipped_file("scripts/get-cifar10").string()));
     }
     const std::string bytes = read_file(path, kMaxCifarBytes);
     if (bytes.empty() || int64_t(bytes.size()) % kCifarRecord != 0) {

@@ -32,12 +32,10 @@ std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name
 /// Why there is no such file, and what to do.
 std::string no_file(const std::string& name, const fs::path& folder, const DatasetOptions& options) {
     const std::string what = fmt::format("no {0} or {0}.gz in {1}", name, display_path(folder));
-    if (!options.dir.empty()) {
-        return what + "; say where it is by dataset.dir, or run scripts/get-mnist";
-    }
-    return what +
-           "; run scripts/get-mnist, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take "
-           "dataset.kind=digits";
+    const std::string script = shipped_file("scripts/get-mnist");
+    if (!options.dir.empty()) return what + "; say where it is by dataset.dir, or run " + script;
+    return fmt::format("{}; run {}, or name the folder with dataset.dir or $DIFFUSE_MNIST, or take dataset.kind=digits",
+                       what, script);
 }
 
 /// Labels of as many images. Throws Error where they are of another number.

@@ -103,6 +103,10 @@ void require_writable(const std::filesystem::path& path);
 /// How a file's name ends, in lower case: ".png"; empty where it has no such end.
 std::string file_ending(const std::filesystem::path& path);
 
+/// A file of the project that its messages name, "configs/demo.json": where the program was installed, if it lies
+/// there, else by its name in the project's folder.
+std::filesystem::path shipped_file(const std::string& name);
+
 /// For messages to the user: absolute, without "." and "..".
 std::string display_path(const std::filesystem::path& path);
 
