@@ -59,12 +59,12 @@ Report report_features(const Model&, const MeasureOptions& options) {
         .head = {{"metric", "Frechet distance, precision and recall of features from anywhere"},
                  {"k", kNeighbours},
                  {"errors",
-                  "one standard error, beside the same other file: jackknife over 20 groups (frechet), binomial "
-                  "(precision, recall)"}}};
+                  "one standard error, beside the same other file: jackknife over 20 groups (frechet), binomial, of as "
+                  "many as there are features (precision, recall)"}}};
     Json row = {{"samples", features.size(0)}, {"reference", reference.size(0)}, {"features", features.size(1)}};
     put(row, "frechet", distance_of(features, fit_gaussian(reference)));
-    put(row, "precision", share_estimate(precision, features.size(0)));
-    put(row, "recall", share_estimate(recall, reference.size(0)));
+    put(row, "precision", precision);
+    put(row, "recall", recall);
     report.rows.push_back(row);
     return report;
 }

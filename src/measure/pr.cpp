@@ -36,20 +36,20 @@ Report report_pr(const Model& model, const MeasureOptions& options) {
         .head = {{"metric", "precision, recall and distance to the nearest training image in " + real.features()},
                  {"samples", real.count},
                  {"k", kNeighbours}}};
-    put(report.head, "precision_real", share_estimate(of_real.precision, some.size(0)));
-    put(report.head, "recall_real", share_estimate(of_real.recall, test.size(0)));
+    put(report.head, "precision_real", of_real.precision);
+    put(report.head, "recall_real", of_real.recall);
     report.head["real_is"] = real.some_against_test();
     put(report.head, "nearest_train_test", median_estimate(test_distances));
     report.head["errors"] =
-        "one standard error: binomial (shares; of precision over samples beside the same test images, of recall the "
-        "other way round), by order statistics (medians)";
+        "one standard error over draws of samples, beside the same test images: binomial, of as many as there are "
+        "samples (shares), by order statistics (medians)";
     add_samples(report, model, options, real, [&](const TimedSamples& drawn, const Condition&) {
         const Tensor generated = features(to_bytes(drawn.x));
         const auto [precision, recall] = precision_and_recall(test, generated, kNeighbours);
         const Tensor distances = nearest_distances(generated, train);
         Json row;
-        put(row, "precision", share_estimate(precision, generated.size(0)));
-        put(row, "recall", share_estimate(recall, test.size(0)));
+        put(row, "precision", precision);
+        put(row, "recall", recall);
         put(row, "nearest_train", median_estimate(distances));
         put(row, "copies", share_estimate(copied_share(distances, test_distances), generated.size(0)));
         row["seconds"] = drawn.seconds;

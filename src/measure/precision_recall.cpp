@@ -58,8 +58,9 @@ double covered_share(const Tensor& points, const Tensor& manifold, const Tensor&
 }
 
 PrecisionRecall precision_and_recall(const Tensor& real, const Tensor& generated, int64_t k) {
-    return {covered_share(generated, real, manifold_radii(real, k)),
-            covered_share(real, generated, manifold_radii(generated, k))};
+    const int64_t count = generated.size(0), fewer = std::min(count, real.size(0));
+    return {share_estimate(covered_share(generated, real, manifold_radii(real, k)), count),
+            share_estimate(covered_share(real, generated, manifold_radii(generated, k)), fewer)};
 }
 
 Tensor nearest_distances(const Tensor& from, const Tensor& to) {

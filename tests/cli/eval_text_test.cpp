@@ -20,9 +20,10 @@ TEST(TextTable, LinesUpWhatSomeRowsLackAndLeavesOutLists) {
     Report report;
     report.rows = {{{"against", "posterior 1"}, {"c2st", 0.51}, {"nfe", 9}, {"counts", {1, 2}}},
                    {{"against", "all, mean"}, {"c2st", 0.5}, {"p_value", nullptr}}};
-    EXPECT_EQ(cli::report_text(report),
-              "\n      against  c2st  nfe  p_value\n  posterior 1  0.51    9         \n    all, mean   0.5             -\n"
-              "(--json has counts too)");
+    EXPECT_EQ(
+        cli::report_text(report),
+        "\n      against  c2st  nfe  p_value\n  posterior 1  0.51    9         \n    all, mean   0.5             -\n"
+        "(--json has counts too)");
     EXPECT_EQ(cli::report_text(report, /*with_rows=*/false), "\n(--json has counts too)");
 }
 

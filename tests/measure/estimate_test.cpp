@@ -4,6 +4,7 @@
 
 #include "diffuse/base/random.hpp"
 #include "diffuse/measure/frechet.hpp"
+#include "diffuse/measure/precision_recall.hpp"
 #include "diffuse/measure/two_sample.hpp"
 #include "testing.hpp"
 
@@ -46,9 +47,8 @@ TEST(Estimate, AShareOfNoneOrAllHasAnErrorOfAboutOneExample) {
 TEST(Estimate, TheJackknifeOfAMeanIsTheErrorOfTheGroupsMeans) {
     // Of one example a group it is s / sqrt(N) exactly.
     const auto numbers = drawn_normal({20}, 0);
-    const double error = jackknife_error(20, [&](const torch::Tensor& left) {
-        return numbers.index_select(0, left).mean().item<double>();
-    });
+    const double error = jackknife_error(
+        20, [&](const torch::Tensor& left) { return numbers.index_select(0, left).mean().item<double>(); });
     EXPECT_NEAR(error, mean_estimate(numbers).error, 1e-12);
     EXPECT_TRUE(std::isnan(jackknife_error(2, [](const torch::Tensor&) { return 1.0; })));
 }
@@ -60,6 +60,17 @@ TEST(Estimate, TheErrorOfAFrechetDistanceIsItsSpread) {
     // A distance that is all chance: too large by sqrt(2), as `jackknife_error` says.
     const auto near = [&](int64_t draw) { return frechet_estimate(drawn_normal({500, 8}, draw), truth); };
     EXPECT_NEAR(error_over_spread(60, near), std::sqrt(2.0), 3 * std::sqrt(2.0) / std::sqrt(2 * 60.0));
+}
+
+TEST(Estimate, TheErrorsOfPrecisionAndRecallAreTheirSpread) {
+    const auto real = drawn_normal({1000, 6}, 0, 1);
+    const auto both = [&](int64_t draw) { return precision_and_recall(real, 0.9 * drawn_normal({200, 6}, draw), 3); };
+    const auto precision = [&](int64_t draw) { return both(draw).precision; };
+    const auto recall = [&](int64_t draw) { return both(draw).recall; };
+    // That of recall is no formula's: 1.0 to 1.3 times the spread in 4 to 16 dimensions.
+    const double chance = 3 / std::sqrt(2 * 60.0);
+    EXPECT_NEAR(error_over_spread(60, precision), 1, chance);
+    EXPECT_NEAR(error_over_spread(60, recall), 1.15, 0.15 + 1.15 * chance);
 }
 
 TEST(Frechet, OfDrawsFromTheTruthIsWhatSoManyDrawsAlwaysHave) {
@@ -98,7 +109,8 @@ TEST(TwoSample, ClassBalancedDrawsAgainstNineToOneAreToldInSevenOfTen) {
     const auto at = [&](const torch::Tensor& second, int64_t draw) {
         return (drawn_normal({count}, draw) + 20 * second).unsqueeze(1);
     };
-    EXPECT_NEAR(classifier_two_sample_test(at(mode, 0), at(half, 1), 1).value, 0.7, 3 * std::sqrt(0.21 / (2.0 * count)));
+    EXPECT_NEAR(classifier_two_sample_test(at(mode, 0), at(half, 1), 1).value, 0.7,
+                3 * std::sqrt(0.21 / (2.0 * count)));
 }
 
 }  // namespace

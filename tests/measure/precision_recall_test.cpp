@@ -46,24 +46,24 @@ TEST(CoveredShare, CountsPointsInTheClosedBallsOfTheManifold) {
 TEST(PrecisionAndRecall, OfASetAgainstItselfAreOne) {
     const auto points = random_points(50, 8, 0);
     const auto [precision, recall] = precision_and_recall(points, points.flip(0), 3);
-    EXPECT_EQ(precision, 1);
-    EXPECT_EQ(recall, 1);
+    EXPECT_EQ(precision.value, 1);
+    EXPECT_EQ(recall.value, 1);
 }
 
 TEST(PrecisionAndRecall, OfClustersFarApartAreZero) {
     const auto [precision, recall] = precision_and_recall(random_points(50, 8, 0), random_points(50, 8, 1) + 100, 3);
-    EXPECT_EQ(precision, 0);
-    EXPECT_EQ(recall, 0);
+    EXPECT_EQ(precision.value, 0);
+    EXPECT_EQ(recall.value, 0);
 }
 
 TEST(PrecisionAndRecall, OfHalfOfTheModesAreOneAndAHalf) {
     const auto both = torch::cat({in_a_row(10), in_a_row(10, 1000)}), one = in_a_row(9, 0.5);
     const auto [precision, recall] = precision_and_recall(both, one, 3);
-    EXPECT_EQ(precision, 1);
-    EXPECT_EQ(recall, 0.5);
+    EXPECT_EQ(precision.value, 1);
+    EXPECT_EQ(recall.value, 0.5);
     const auto [swapped_precision, swapped_recall] = precision_and_recall(one, both, 3);
-    EXPECT_EQ(swapped_precision, 0.5);
-    EXPECT_EQ(swapped_recall, 1);
+    EXPECT_EQ(swapped_precision.value, 0.5);
+    EXPECT_EQ(swapped_recall.value, 1);
 }
 
 TEST(NearestDistances, OfACopyIsZeroAndOfANearPointLosesNoDigits) {

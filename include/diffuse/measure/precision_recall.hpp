@@ -1,6 +1,7 @@
 #pragma once
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/measure/estimate.hpp"
 
 namespace diffuse {
 
@@ -21,8 +22,12 @@ double covered_share(const torch::Tensor& points, const torch::Tensor& manifold,
 /// Precision: the share of generated points in the manifold of the real ones. Recall: the share of real points in the
 /// manifold of the generated ones (eq. 2). A manifold's size depends on how many points it is made of: compare only at
 /// equal numbers. Throws Error for fewer than k + 1 of either.
+///
+/// Their errors are over draws of the generated points, the real ones held fixed: of precision the binomial one. The
+/// real points that one generated point covers come and go together, so recall varies far more than a share of so many
+/// real points: about as a share of so many generated ones, whose error it gets (where these are the fewer).
 struct PrecisionRecall {
-    double precision = 0, recall = 0;
+    Estimate precision, recall;
 };
 PrecisionRecall precision_and_recall(const torch::Tensor& real, const torch::Tensor& generated, int64_t k);
 
