@@ -55,7 +55,7 @@ cmp prefix/share/man/man1/diffuse.1 diffuse.1
 cmp prefix/share/bash-completion/completions/diffuse completion.bash
 cmp prefix/share/zsh/site-functions/_diffuse completion.zsh
 cmp prefix/share/fish/vendor_completions.d/diffuse.fish completion.fish
-[ -z "$(find prefix -mindepth 1 ! -perm -o=r)" ] || fail "not everybody can read: $(find prefix -mindepth 1 ! -perm -o=r)"
+[ -z "$(find prefix -type f ! -perm -o=r)" ] || fail "not everybody can read: $(find prefix -type f ! -perm -o=r)"
 for file in bin/diffuse share/man/man1/diffuse.1 share/zsh/site-functions/_diffuse share/diffuse/configs/demo.json; do
     grep -qx "$folder/the prefix/$file" "$(dirname "$diffuse")/install_manifest.txt" || fail "the manifest lacks $file"
 done
