@@ -81,8 +81,11 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
     SampleOptions base = direction == Direction::kSampling ? checkpoint.config.sample : SampleOptions();
     base.direction = direction;
     std::vector<SampleOptions> rows;  // a scale of 1 is the same in every interval
+    LeftOut left_out;
     for (const auto& said : all) {
-        const SampleOptions row = without_idle(with_said(said, base));
+        SampleOptions row = with_said(said, base, left_out);
+        const bool has_class = !checkpoint.data.condition.cycle(row.classes).empty();
+        row = without_idle(guided_if_possible(row, said, has_class, left_out));
         if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
     }
     for (const auto& [key, value] : given.items())
@@ -93,6 +96,7 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
         check(row);
         make_grid(row, schedule, checkpoint.data.shape.numel());
     }
+    left_out.tell();
     return rows;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/plot/sheet.hpp"
 
@@ -19,8 +20,9 @@ Result show_grid(const Grid& grid, bool as_json) {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
     std::string text = "        t        alpha        sigma  sigma / alpha    log-SNR";
     for (const auto& level : grid) {
-        json.push_back({{"t", level.t}, {"alpha", level.alpha}, {"sigma", level.sigma}, {"ratio", level.ratio()}});
-        if (level.sigma > 0) json.back()["log_snr"] = level.log_snr();
+        json.push_back({{"t", level.t}, {"alpha", level.alpha}, {"sigma", level.sigma}});
+        json.back()["ratio"] = number_json(level.ratio());
+        if (level.sigma > 0) json.back()["log_snr"] = number_json(level.log_snr());
         text += fmt::format("\n{:9.3f}  {:11.8f}  {:11.8f}  {:13.6f}  {:9.4f}", level.t, level.alpha, level.sigma,
                             level.ratio(), level.log_snr());
     }
@@ -84,28 +86,69 @@ Drawing drawing_of_noise(const SampleCommand& options, const DataSpec& data) {
             .shown = shown};
 }
 
+/// ", guided by scale 4 (w = 3) where sigma / alpha is in (1, 10]": both ways in which papers count, and what else
+/// holds by the command line or the config.
+std::string guidance_words(const SampleOptions& options) {
+    if (options.guidance == 1) return "";
+    std::string text = fmt::format(", guided by scale {:g} (w = {:g})", options.guidance, options.guidance - 1);
+    if (const auto& interval = options.guidance_interval) {
+        text += fmt::format(" where sigma / alpha is in ({:g}, {:g}]", interval->first, interval->second);
+    }
+    if (!options.guide.empty()) text += " away from " + display_path(options.guide);
+    if (options.negative_class) text += fmt::format(" away from class {}", *options.negative_class);
+    if (options.guidance_rescale > 0) text += fmt::format(", rescaled by {:g}", options.guidance_rescale);
+    return text;
+}
+
 Result summary(const SampleCommand& options, const TimedSamples& made, int64_t steps) {
     const double scale = options.sampling.guidance, per_second = double(made.x.size(0)) / made.seconds;
     const std::string nouns = made.x.dim() == 2 ? "points" : "images";
     nlohmann::ordered_json json = options.json_of(made, steps);
     json["seed"] = options.seed;
     json["guidance"] = scale;
+    if (const auto& interval = options.sampling.guidance_interval) {
+        json["guidance_interval"] = {number_json(interval->first), number_json(interval->second)};
+    }
     json["seconds"] = made.seconds;
     json[nouns + "_per_second"] = per_second;
     std::string text = options.text_of(made, steps, options.analytic.empty() ? "network evaluation" : "evaluation");
-    // both ways in which papers count
-    if (scale != 1) text += fmt::format(", guided by scale {:g} (w = {:g})", scale, scale - 1);
+    text += guidance_words(options.sampling);
     text += fmt::format(": {:.1f} s, {:.1f} {}/s", made.seconds, per_second, nouns);
     return result_of(options.json, json, text, options.files());
+}
+
+/// Whether examples of a class are drawn, and where latents have classes of their own.
+struct Drawn {
+    bool classes = false, own = false;
+};
+Drawn what_is_known(const SampleCommand& options, const std::optional<Latents>& latents, const ConditionSpec& known) {
+    if (!latents || options.given.contains("class")) return {.classes = !known.cycle(options.sampling.classes).empty()};
+    const bool own = latents->has_classes(known);
+    return {own, own};
+}
+
+/// A warning where latents are decoded otherwise than they were made; else nothing.
+std::string otherwise(SampleOptions made_by, const SampleCommand& now, const Latents& latents) {
+    made_by.batch = now.sampling.batch;  // the machine's affair
+    if (!now.given.contains("class")) made_by.classes = now.sampling.classes;
+    if (made_by == now.sampling) return "";
+    return fmt::format("{}: made by {}; decoded otherwise", latents.path, latents.file.metadata.at(kSamplingKey));
 }
 
 /// Settles the options that the command line leaves open: with latents as they were made (the program's defaults where
 /// their file does not tell), else as the checkpoint's config says. Returns a warning where latents are decoded
 /// otherwise than they were made.
-std::string settle(SampleCommand& options, const std::optional<Latents>& latents, const Source& source) {
-    const std::string warning = latents ? latents->settle(options) : "";
-    if (!latents) options.sampling = with_said(said_of(options.given, options.sampling), source.sample);
+std::string settle(SampleCommand& options, const std::optional<Latents>& latents, const Source& source,
+                   LeftOut& left_out) {
+    const auto made_by = latents ? latents->made_by() : std::nullopt;
+    const SampleOptions base = made_by.value_or(latents ? SampleOptions() : source.sample);
+    const nlohmann::json said = said_of(options.given, options.sampling);
+    options.sampling = with_said(said, base, left_out);
+    const Drawn drawn = what_is_known(options, latents, source.data.condition);
+    options.sampling = guided_if_possible(options.sampling, said, drawn.classes, left_out);
+    if (latents && !options.given.contains("class")) options.sampling.classes = drawn.own ? "own" : "none";
     check(options.sampling);
+    const std::string warning = made_by ? otherwise(*made_by, options, *latents) : "";
     if (latents && options.given.contains("seed") && !options.sampling.stochastic()) {
         throw Error(
             fmt::format("--seed changes nothing: --latents is where {} starts, and it draws no noise; leave it out",
@@ -149,15 +192,19 @@ Result run_sample(const SampleCommand& said, const Given& given) {
     const Source source = load_source(options, device);
     std::optional<Latents> latents;
     if (!options.latents.empty()) latents = Latents{options.latents, read_tensor_file(options.latents)};
-    const std::string warning = settle(options, latents, source);
+    LeftOut left_out;
+    const std::string warning = settle(options, latents, source, left_out);
     if (options.show_grid) {
-        return show_grid(make_grid(options.sampling, source.schedule, source.data.shape.numel()), options.json);
+        const Grid grid = make_grid(options.sampling, source.schedule, source.data.shape.numel());
+        left_out.tell();
+        return show_grid(grid, options.json);
     }
     check_outputs(options.files(), {options.checkpoint.empty() ? "" : checkpoint_file(options.checkpoint).string(),
                                     options.latents, options.config, options.sampling.guide});
     check_files(options, source.data);
     const Drawing drawing =
         latents ? drawing_of_latents(options, *latents, source.data) : drawing_of_noise(options, source.data);
+    left_out.tell();
     if (!warning.empty()) log::warn(warning);
     if (latents && options.analytic.empty()) latents->warn_of_other_network(source.identity(options.sampling.weights));
     return draw(options, drawing, source, device);
@@ -208,8 +255,7 @@ std::vector<Option> what_is_written_of_samples(SampleCommand& o) {
                     "noise levels sigma / alpha, e.g. 0.2,1: a panel for each with the score as arrows, and noisy "
                     "samples"}},
          {.field = {"show_grid", &o.show_grid,
-                    "print t, alpha, sigma, their ratio and log-SNR of the noise levels, and draw nothing"},
-          .excludes = {"num", "seed", "out", "columns", "save_tensors", "trajectory", "scale"}}});
+                    "print t, alpha, sigma, their ratio and log-SNR of the noise levels instead, and draw nothing"}}});
 }
 
 std::vector<Option> options_of_sample(SampleCommand& o) {

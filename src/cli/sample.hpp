@@ -43,8 +43,10 @@ struct Latents {
     std::string path;
     TensorFile file;
 
-    /// Takes the options that made them where the command line gives none. Returns a warning where it gives others.
-    std::string settle(SampleCommand& options) const;
+    /// The options that made them; none where the file does not tell.
+    std::optional<SampleOptions> made_by() const;
+    /// Whether it knows the class of each, of a network with classes.
+    bool has_classes(const ConditionSpec& known) const;
     /// Warns where they were made with another network than `own` (its identity).
     void warn_of_other_network(const std::string& own) const;
     /// float32 [N, ...] of examples of this shape. Throws Error where they are not.

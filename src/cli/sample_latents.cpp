@@ -19,15 +19,17 @@ torch::Tensor known_of_each(const Latents& latents, const char* name, const std:
 
 }  // namespace
 
-std::string Latents::settle(SampleCommand& options) const {
+std::optional<SampleOptions> Latents::made_by() const {
     const auto stored = file.metadata.find(kSamplingKey);
-    if (stored == file.metadata.end()) return "";
+    if (stored == file.metadata.end()) return std::nullopt;
     const std::string what = fmt::format("{}: its '{}'", path, kSamplingKey);
-    SampleOptions made_by;
-    read(fields(made_by), parse_json(stored->second, what), what);
-    options.sampling = with_said(said_of(options.given, options.sampling), made_by);
-    made_by.batch = options.sampling.batch;  // the machine's affair
-    return options.sampling != made_by ? fmt::format("{}: made by {}; decoded otherwise", path, stored->second) : "";
+    SampleOptions options;
+    read(fields(options), parse_json(stored->second, what), what);
+    return options;
+}
+
+bool Latents::has_classes(const ConditionSpec& known) const {
+    return file.tensors.contains("classes") && known.classes.count > 0;
 }
 
 void Latents::warn_of_other_network(const std::string& own) const {
@@ -58,7 +60,7 @@ Condition Latents::condition(const SampleCommand& options, const ConditionSpec& 
         return {.numbers = known_of_each(*this, "given", {count, std::ssize(known.numbers)}, torch::kFloat32)};
     }
     if (options.given.contains("class")) return known.of_classes(options.sampling.classes, count);
-    if (!file.tensors.contains("classes") || known.classes.count == 0) return {};
+    if (!has_classes(known)) return {};
     const auto classes = known_of_each(*this, "classes", {count}, torch::kInt64);
     const bool in_range = classes.ge(0).all().item<bool>() && classes.le(known.classes.count).all().item<bool>();
     if (in_range) return {.classes = classes};

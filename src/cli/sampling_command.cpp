@@ -29,21 +29,6 @@ nlohmann::json said_of(const Given& given, SampleOptions options) {
     return said;
 }
 
-SampleOptions with_said(const nlohmann::json& said, SampleOptions base) {
-    const auto take = [&](const nlohmann::json& some) {
-        Fields all = fields(base);
-        for (auto& field : all) field.belongs = {};
-        read(all, some, /*what=*/"");
-    };
-    for (const char* choice : {"solver", "spacing", "guidance"}) {
-        if (said.contains(choice)) take({{choice, said[choice]}});
-    }
-    base = without_idle(base);
-    if (said.contains("steps") || said.contains("nfe")) base.steps.reset(), base.nfe.reset();  // one of them
-    take(said);
-    return base;
-}
-
 std::vector<Option> SamplingCommand::rest() {
     const Option films = file_option({"trajectory", &trajectory,
                                       "file (.png or .gif) for how the first images form, x_t and x0; takes an "

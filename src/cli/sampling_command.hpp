@@ -7,6 +7,7 @@
 
 #include "cli/common.hpp"
 #include "diffuse/base/tensor_file.hpp"
+#include "diffuse/run/defaults.hpp"
 #include "diffuse/run/sampling.hpp"
 
 namespace diffuse::cli {
@@ -37,9 +38,6 @@ std::vector<Option> sampling_options(SampleOptions& sampling, const char* group_
 
 /// What a command line gives of the options of sampling, as JSON: {"steps": 5}.
 nlohmann::json said_of(const Given& given, SampleOptions options);
-/// Such options, and `base` for all others. What its own solver, spacing or guidance needed goes with them; what does
-/// not belong to those that are said stays, for `check` to refuse.
-SampleOptions with_said(const nlohmann::json& said, SampleOptions base);
 
 /// Writes tensors of one row an example, with what is known of each, as 'classes' or 'given', and how they were made.
 void write_examples(const std::string& path, TensorFile file, const Condition& condition, const PngTexts& origin);

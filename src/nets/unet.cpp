@@ -31,8 +31,7 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
                         options.patch_size, halvings + 1, unit, shape.height, shape.width, nearest(shape.height),
                         nearest(shape.width)));
     }
-    std::vector<int64_t> heights;
-    for (int64_t level = 0; level <= halvings; ++level) heights.push_back(shape.height / options.patch_size >> level);
+    const auto heights = level_heights(options, shape);
     for (const int64_t resolution : options.attention_resolutions) {
         if (resolution == kLowest || std::ranges::find(heights, resolution) != heights.end()) continue;
         throw Error(
@@ -207,6 +206,14 @@ torch::Tensor UNetModules::forward(const NetworkInput& input) {
 }
 
 }  // namespace
+
+std::vector<int64_t> level_heights(const UNetOptions& options, const ExampleShape& shape) {
+    std::vector<int64_t> heights;
+    for (size_t level = 0; level < options.channel_multipliers.size(); ++level) {
+        heights.push_back(shape.height / options.patch_size >> level);
+    }
+    return heights;
+}
 
 Fields fields(UNetOptions& o) {
     return {

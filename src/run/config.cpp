@@ -1,13 +1,17 @@
 #include "diffuse/run/config.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/diffusion/objective.hpp"
+#include "diffuse/run/defaults.hpp"
 
 namespace diffuse {
 namespace {
@@ -84,9 +88,66 @@ void apply_setting(Json& json, const std::string& setting) {
         *target = value;
 }
 
+/// What settings say, as a config that says nothing else.
+Json said_by(const std::vector<std::string>& settings) {
+    Json said = Json::object();
+    for (const auto& setting : settings) apply_setting(said, setting);
+    return said;
+}
+
+Json value_of_section(const Json& json, const std::string& section) {
+    const auto found = json.find(section);
+    return found != json.end() && found->is_object() ? *found : Json::object();
+}
+
+/// The value of "train.steps" in a config; null where it has none.
+Json value_at(const Json& json, const std::string& path) {
+    const size_t dot = std::min(path.find('.'), path.size());
+    const Json section = value_of_section(json, path.substr(0, dot));
+    const auto found = section.find(path.substr(std::min(dot + 1, path.size())));
+    return found == section.end() ? Json() : *found;
+}
+
+bool is_said(const Json& said, const std::string& path) { return !value_at(said, path).is_null(); }
+
+/// Takes a key away that a config has and no setting says.
+void leave_out(Json& json, const Json& said, const std::string& path, const std::string& why, LeftOut& left_out) {
+    const size_t dot = path.find('.');
+    const std::string section = path.substr(0, dot), key = path.substr(dot + 1);
+    const Json value = value_at(json, path);
+    if (value.is_null() || value_of_section(said, section).contains(key)) return;
+    Config fresh;
+    if (value != value_at(to_json(fields(fresh)), path)) left_out.add(path, value, why);
+    json[section].erase(key);
+}
+
+/// What belongs to another choice than a setting makes: dataset.size of images where that says dataset.kind=cifar10.
+void leave_out_foreign(Json& json, const Json& said, LeftOut& left_out) {
+    Config fresh;
+    for (const auto& key : leaves(fields(fresh))) {
+        const Json chosen = value_at(said, key.belongs.choice);
+        const auto& names = key.belongs.names;
+        if (!chosen.is_string() || std::ranges::find(names, chosen.get<std::string>()) != names.end()) continue;
+        leave_out(json, said, key.key, fmt::format("for {} {}", key.belongs.choice, fmt::join(names, ", ")), left_out);
+    }
+}
+
+/// A config as it is but for what the settings say, and what of it does not go with that.
 Config apply_settings(Json json, const std::vector<std::string>& settings) {
+    const Json said = said_by(settings);
+    LeftOut left_out;
+    const Json sampling = value_of_section(said, "sample");
+    if (json.contains("sample") && (sampling.contains("steps") || sampling.contains("nfe"))) {
+        for (const char* key : {"steps", "nfe"}) json["sample"].erase(key);  // one of them
+    }
+    for (const auto& unfit : unfit_for_sampling(sampling, value_of_section(json, "sample"))) {
+        for (const auto& key : unfit.keys) leave_out(json, said, "sample." + key, unfit.why, left_out);
+    }
+    leave_out_foreign(json, said, left_out);
     for (const auto& setting : settings) apply_setting(json, setting);
-    return checked_together(config_from_json(json));
+    Config config = checked_together(config_from_json(json));
+    left_out.tell();
+    return config;
 }
 
 /// The network's, not the machine's.
@@ -133,6 +194,61 @@ int64_t resolved_classes(const std::optional<int64_t>& asked, const Dataset& dat
     return classes;
 }
 
+/// Gives a key the value that configs begin with, unless a setting says it, which is refused later.
+void reset(Config& config, const std::string& path, const std::string& why, const Json& said, LeftOut& left_out) {
+    Config fresh;
+    const Fields all = leaves(fields(config)), others = leaves(fields(fresh));
+    const auto at = std::ranges::find(all, path, &Field::key);
+    const Json value = value_of(*at), by_default = value_of(others[size_t(at - all.begin())]);
+    if (value == by_default || is_said(said, path)) return;
+    left_out.add(path, value, why);
+    read({{at->key, at->value}}, {{path, by_default}}, /*what=*/"");
+}
+
+/// Attention at the levels that the network has on images of this size.
+void fit_attention(Config& config, const ExampleShape& shape, const Json& said, LeftOut& left_out) {
+    const std::string path = "model.attention_resolutions";
+    if (shape.points || config.net.kind != "unet" || is_said(said, path)) return;
+    auto& attention = config.net.unet.attention_resolutions;
+    const auto levels = level_heights(config.net.unet, shape);
+    const int64_t halved = levels.back() * config.net.unet.patch_size << (levels.size() - 1);
+    if (halved != shape.height) return;  // the network will refuse it
+    const auto missing = [&](int64_t height) { return height != 0 && std::ranges::count(levels, height) == 0; };
+    if (std::ranges::none_of(attention, missing)) return;
+    left_out.add(path, attention, fmt::format("the levels of these images are {} high", fmt::join(levels, ", ")));
+    std::erase_if(attention, missing);
+}
+
+/// A config without the defaults that do not go with the data.
+Config fitted_to(const DataSpec& data, Config config, const Json& said, LeftOut& left_out) {
+    fit_attention(config, data.shape, said, left_out);
+    const std::string why = "of images, and the data are points";
+    for (const char* path : {"dataset.flip", "sample.clip_x0", "sample.threshold"}) {
+        if (data.shape.points) reset(config, path, why, said, left_out);
+    }
+    const std::string& drawn = config.sample.classes;
+    const bool has_class = !seen_by_network(config, data).condition.cycle(drawn).empty();
+    config.sample = guided_if_possible(config.sample, value_of_section(said, "sample"), has_class, left_out);
+    return config;
+}
+
+/// Where the config's own way of sampling needs labels that training never shows.
+void warn_of_untrained(const Config& config) {
+    const auto [classes, none] = trained_labels(config);
+    const SampleOptions& sample = config.sample;
+    const bool leads_from_none = sample.guidance != 1 && sample.guide.empty() && !sample.negative_class;
+    const bool draws_none = sample.classes == "none";
+    if (!none && (leads_from_none || draws_none)) {
+        log::warn(
+            fmt::format("train.label_dropout is 0, so the network never learns to draw of no class, which {} "
+                        "needs; set it to 0.1, say",
+                        draws_none ? "sample.class none" : fmt::format("sample.guidance {}", sample.guidance)));
+    }
+    if (classes || draws_none) return;
+    log::warn(
+        "train.label_dropout is 1, so the network never learns a class; set it to 0.1, say, or model.classes to 0");
+}
+
 }  // namespace
 
 Fields fields(Config& config) {
@@ -159,25 +275,35 @@ nlohmann::ordered_json to_json(const Config& config) {
 }
 
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings) {
-    return apply_settings(parse_json(read_file(path, kMaxBytes), display_path(path)), settings);
+    const auto file = path_exists(path) ? path : shipped_file(path);
+    return apply_settings(parse_json(read_file(file, kMaxBytes), display_path(file)), settings);
 }
 
 Config with_settings(const Config& config, const std::vector<std::string>& settings) {
     return settings.empty() ? config : apply_settings(to_json(config), settings);
 }
 
-Config resolved(Config config, const Dataset& dataset) {
+TrainedLabels trained_labels(const Config& config) {
+    if (config.net.classes.value_or(0) == 0) return {};
+    return {.classes = config.train.label_dropout<1, .none = config.train.label_dropout> 0};
+}
+
+Config resolved(Config config, const Dataset& dataset, const std::vector<std::string>& settings) {
+    LeftOut left_out;
+    config.net.classes = resolved_classes(config.net.classes, dataset);
+    config = fitted_to(dataset.spec, config, said_by(settings), left_out);
     check_bounds(config.sample, dataset.spec.shape);
     if (config.dataset.flip && dataset.spec.shape.points) {
         throw Error("config: dataset.flip mirrors images, and the data are points; set it to false");
     }
     config = with_absolute_paths(config);
-    config.net.classes = resolved_classes(config.net.classes, dataset);
     if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
         config.parameterization.sigma_data = root_mean_square(dataset.examples);
     }
     const ConditionSpec condition = seen_by_network(config, dataset.spec).condition;
     check_guidance(config.sample, condition.of_classes(config.sample.classes, 1));  // before hours are spent
+    left_out.tell();
+    warn_of_untrained(config);
     return config;
 }
 

@@ -143,10 +143,23 @@ int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
     return count;
 }
 
+/// Where a grid of so many steps begins. DDPM's chain in as many steps as the schedule has begins at T, whatever
+/// sigma / alpha is there (Ho et al. 2020, arXiv:2006.11239, algorithm 2).
+std::optional<double> max_ratio_for(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
+    const int64_t start = grid_start(schedule, options.max_ratio), all = schedule.steps();
+    if (options.max_ratio || steps <= start || steps > all) return options.max_ratio;
+    if (steps == all && options.solver_kind().default_steps == kEveryLevel) return std::numeric_limits<double>::infinity();
+    throw Error(
+        fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}, or sample.max_ratio inf, by "
+                    "which it begins at t = {}",
+                    steps, start, start, all));
+}
+
 /// The levels of so many steps. An adaptive solver's are no steps of its own, so the ends of the interval of guidance
 /// are levels too, for it to begin and end there.
 Grid grid_of(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
-    Grid grid = make_grid(schedule, options.spacing_name(), steps, options.max_ratio, options.shift.value_or(1));
+    Grid grid = make_grid(schedule, options.spacing_name(), steps, max_ratio_for(options, schedule, steps),
+                          options.shift.value_or(1));
     if (!options.solver_kind().adaptive || options.guidance == 1 || !options.guidance_interval) return grid;
     for (const double end : {options.guidance_interval->second, options.guidance_interval->first}) {
         const auto below = std::ranges::find_if(grid, [&](const NoiseLevel& level) { return level.ratio() < end; });

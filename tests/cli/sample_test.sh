@@ -72,6 +72,36 @@ grep -q "by ddim in 3 steps (6 network evaluations each), guided by scale 1.5" o
 "$diffuse" sample --checkpoint ways --num 1 --solver heun --steps 4 --guidance 1 --out s.png --quiet >out.txt || fail "other options than the config's"
 grep -q "by heun in 4 steps (7 network evaluations each): " out.txt || fail "the command line does not win: $(cat out.txt)"
 
+# defaults of the config that do not go with what is asked are left out, and what is left is said
+train --set sample.steps=5 --set sample.guidance=1.5 --set 'sample.guidance_interval=[1,10]' --set schedule.kind=cosine --out defaults >/dev/null 2>&1
+defaults() { "$diffuse" sample --checkpoint defaults --num 1 --out s.png "$@" >out.txt 2>err.txt || fail "sample $*: $(cat err.txt)"; }
+defaults --guidance 4
+grep -q "guided by scale 4 (w = 3) where sigma / alpha is in (1, 10\]" out.txt || fail "the interval is not said: $(cat out.txt)"
+defaults --guidance 4 --json
+[ "$(json "['guidance_interval']" <out.txt)" = "[1.0, 10.0]" ] || fail "the interval is not in the JSON: $(cat out.txt)"
+defaults --guidance 0 --save-tensors zero.safetensors
+grep -q "in 5 steps (5 network evaluations each), guided by scale 0 (w = -1): " out.txt || fail "--guidance 0 obeys the config's interval: $(cat out.txt)"
+defaults --class none --save-tensors none.safetensors
+grep -q "left out of the defaults: sample.guidance 1.5, sample.guidance_interval .* (of no class" err.txt || fail "nothing said of guidance without classes: $(cat err.txt)"
+defaults --solver dopri5
+grep -q "by dopri5 in 1 step " out.txt && grep -q "left out of the defaults: sample.steps 5 (for sample.solver unipc)" err.txt || fail "another solver takes the config's steps: $(cat out.txt err.txt)"
+defaults --solver unipc
+grep -q "by unipc in 5 steps " out.txt || fail "the config's own solver loses its steps: $(cat out.txt)"
+[ "$("$diffuse" sample --checkpoint defaults --solver ddpm --show-grid --json --quiet --num 3 --out s.png | json ".__len__()")" = 992 ] || fail "ddpm does not take every level"
+[ "$("$diffuse" sample --checkpoint defaults --solver ddpm --steps 1000 --show-grid --json | json "[0]['t']")" = 1000.0 ] || fail "ddpm in 1000 steps does not begin at T"
+expect_error 2 "expected 1 to 991, or --max-ratio inf, by which it begins at t = 1000" sample --checkpoint defaults --solver heun --guidance 1.5 --guidance-interval 1,10 --steps 1000
+"$diffuse" eval --checkpoint defaults --class none --num 10 --json >out.txt 2>err.txt || fail "eval --class none: $(cat err.txt)"
+# infinity survives the config, the command line and the texts of files
+train --set schedule.kind=flow --set sample.max_ratio=inf --set train.steps=2 --out flow >/dev/null 2>&1
+for also in "" "--max-ratio inf"; do
+    # shellcheck disable=SC2086
+    [ "$("$diffuse" sample --checkpoint flow --show-grid --steps 3 --json $also | json "[0]['ratio']")" = inf ] || fail "--max-ratio inf is not at T"
+done
+# latents without classes are of none, and say so
+"$diffuse" encode --checkpoint runs/tiny --input 'digits:test[0:1]' --class none --steps 2 --out n.safetensors --quiet >/dev/null
+"$diffuse" sample --checkpoint runs/tiny --latents n.safetensors --out s.png --quiet >/dev/null 2>err.txt
+"$diffuse" info s.png | grep -q '"class":"none"' || fail "a picture from latents of no class is recorded as of one: $(cat err.txt)"
+
 # numbers are decimal; configs and latents may come through pipes
 [ "$("$diffuse" sample --checkpoint runs/tiny --steps 010 --num 02 --out t.png --json --quiet | json "['steps']")" = 10 ] || fail "010 is not ten"
 "$diffuse" train --config <(cat tiny.json) --dry-run >/dev/null 2>err.txt || fail "a config through a pipe: $(cat err.txt)"

@@ -38,6 +38,9 @@ Fields fields(UNetOptions& options);
 Net make_unet(const UNetOptions& options, const ExampleShape& shape, uint64_t seed, torch::Device device,
               int64_t classes = 0);
 
+/// The heights of the feature maps of its levels, the highest first: those at which it can have attention.
+std::vector<int64_t> level_heights(const UNetOptions& options, const ExampleShape& shape);
+
 /// x and behind its channels the sines, then the cosines of 2^n pi x for each n (Kingma et al. 2021, arXiv:2107.00630,
 /// appendix C): a network reads differences of less than a grey level off them, which is where most of the bits of a
 /// likelihood are. x: [N, C, H, W] -> [N, C (1 + 2 numbers), H, W].
