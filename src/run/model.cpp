@@ -5,7 +5,10 @@
 #include <zlib.h>
 
 #include <map>
+#include <memory>
+#include <mutex>
 
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse {
@@ -95,10 +98,38 @@ Model model_of(Network network, const Parameterization& parameterization, const 
     return {denoiser, schedule, data, device};
 }
 
+namespace {
+
+/// Says once what is asked of a network that it never saw in training: examples of a class, or of none. Here, where all
+/// that samples or measures comes by.
+Model warning_of_untrained(Model model, const Checkpoint& checkpoint) {
+    const TrainedLabels trained = trained_labels(checkpoint.config);
+    if (trained.classes && trained.none) return model;
+    const int64_t none = model.data.condition.classes.count;
+    const std::string message = fmt::format(
+        "{}: this network was trained with train.label_dropout {}", checkpoint.name,
+        trained.none ? "1 and never saw a class; what it draws of one means nothing"
+                     : "0 and never saw an image of no class, as sample.class none draws and guidance leads away from");
+    model.denoiser = [=, plain = model.denoiser, told = std::make_shared<std::once_flag>()](
+                         const Condition& condition, const Counter& evaluations) {
+        const auto& labels = condition.classes;
+        const bool of_none = !labels.defined() || labels.eq(none).any().item<bool>();
+        const bool of_class = labels.defined() && labels.lt(none).any().item<bool>();
+        if ((of_none && !trained.none) || (of_class && !trained.classes)) {
+            std::call_once(*told, [&] { log::warn(message); });
+        }
+        return plain(condition, evaluations);
+    };
+    return model;
+}
+
+}  // namespace
+
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device) {
-    return model_of(make_network(checkpoint, weights, device),
-                    make_parameterization(checkpoint.config.parameterization),
-                    make_schedule(checkpoint.config.schedule), checkpoint.data, device);
+    const Model model =
+        model_of(make_network(checkpoint, weights, device), make_parameterization(checkpoint.config.parameterization),
+                 make_schedule(checkpoint.config.schedule), checkpoint.data, device);
+    return warning_of_untrained(model, checkpoint);
 }
 
 }  // namespace diffuse

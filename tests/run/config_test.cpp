@@ -1,8 +1,13 @@
 #include "diffuse/run/config.hpp"
 
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <set>
+#include <sstream>
 
+#include "diffuse/base/log.hpp"
+#include "diffuse/run/model.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -149,6 +154,139 @@ TEST(Config, EveryKeyIsDocumented) {
         EXPECT_TRUE(keys.insert(key.key).second) << key.key;
         EXPECT_FALSE(key.meaning.empty()) << key.key;
     }
+}
+
+/// What is logged meanwhile.
+std::string logged_by(const std::function<void()>& action) {
+    std::ostringstream lines;
+    log::set_stream(&lines);
+    action();
+    log::set_stream(nullptr);
+    return lines.str();
+}
+
+Dataset dataset_of(const ExampleShape& shape, int64_t classes) {
+    Dataset data;
+    data.spec.shape = shape;
+    auto sizes = shape.sizes();
+    sizes.insert(sizes.begin(), 2);
+    data.examples = torch::zeros(sizes, shape.points ? torch::kFloat32 : torch::kUInt8);
+    data.spec.condition.classes = classes;
+    if (classes > 0) data.condition.classes = torch::tensor({0, 1}, torch::kInt64);
+    return data;
+}
+
+TEST(Config, DefaultsThatDoNotGoWithASettingAreLeftOutAndTold) {
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.json") << R"({"dataset": {"kind": "images", "dir": "d", "size": "32"},
+        "schedule": {"kind": "ve", "sigma_max": 9}, "sample": {"solver": "heun", "steps": 7, "spacing": "edm"}})";
+    const auto load = [&](const std::vector<std::string>& settings) {
+        return load_config(folder / "c.json", settings);
+    };
+    Config config;
+    const auto told = logged_by([&] {
+        config = load({"dataset.kind=cifar10", "schedule.kind=cosine", "sample.solver=ddpm"});
+    });
+    EXPECT_EQ(told,
+              "left out of the defaults: dataset.size \"32\" (for dataset.kind images)\n"
+              "left out of the defaults: sample.spacing \"edm\", sample.steps 7 (for sample.solver heun)\n"
+              "left out of the defaults: schedule.sigma_max 9 (for schedule.kind ve, edm)\n");
+    EXPECT_EQ(config.dataset.dir, "d");
+    EXPECT_FALSE(config.sample.steps);
+    EXPECT_EQ(logged_by([&] { config = load({"sample.solver=heun", "schedule.sigma_max=8"}); }), "");
+    EXPECT_EQ(config.sample.steps, 7);
+    EXPECT_FALSE(load({"sample.nfe=20"}).sample.steps);
+    // what is said is refused
+    expect_contains(error_of([&] {
+                        load({"dataset.kind=cifar10", "dataset.size=16"});
+                    }),
+                    "belongs to dataset.kind images");
+    EXPECT_EQ(load({"dataset.kind=cifar10", "dataset.size="}).dataset.size, "") << "its default is no offence";
+}
+
+TEST(Config, DefaultsThatDoNotGoWithTheDataAreLeftOutAndTold) {
+    const Config config = with_settings(
+        Config{}, {"model.attention_resolutions=[7,14]", "sample.guidance=2", "sample.guidance_interval=[1,10]"});
+    const Dataset data = dataset_of({1, 32, 32}, 0);
+    Config found;
+    const auto told = logged_by([&] { found = resolved(config, data); });
+    expect_contains(told, "model.attention_resolutions [7,14] (the levels of these images are 32, 16 high)");
+    expect_contains(
+        told, "sample.guidance 2.0, sample.guidance_interval [1.0,10.0] (of no class there is nothing to lead to)");
+    EXPECT_TRUE(found.net.unet.attention_resolutions.empty());
+    EXPECT_EQ(found.sample, SampleOptions());
+    expect_contains(error_of([&] { resolved(config, data, {"sample.guidance=2"}); }), "there is nothing to lead to");
+    EXPECT_EQ(resolved(config, data, {"model.attention_resolutions=[7,14]"}).net.unet.attention_resolutions.size(), 2u)
+        << "for the network to refuse";
+}
+
+TEST(Config, EveryPresetServesAllDataThatItCan) {
+    const std::filesystem::path presets = DIFFUSE_TESTS "/../configs";
+    int count = 0;
+    for (const auto& file : std::filesystem::directory_iterator(presets)) {
+        for (const std::string kind :
+             {"mnist", "images", "cifar10", "idx", "digits", "two-moons", "table", "simulator"}) {
+            const bool points = kind == "two-moons" || kind == "table" || kind == "simulator";
+            const Config config = load_config(
+                file.path(), {"dataset.kind=" + kind, std::string("model.kind=") + (points ? "mlp" : "unet"),
+                              "dataset.dir=" + std::string(points ? "" : "there")});
+            for (const int64_t classes : {0, 2}) {
+                const auto shape = points ? ExampleShape::of_points(3) : ExampleShape{3, 64, 32};
+                const Dataset data = dataset_of(shape, classes);
+                const Config found = resolved(config, data);
+                EXPECT_GT(new_network(found, seen_by_network(found, data.spec), torch::kCPU).parameter_count(), 0)
+                    << file.path() << " " << kind;
+                ++count;
+            }
+        }
+    }
+    EXPECT_GE(count, 200);
+}
+
+TEST(Config, TrainingWarnsWhereItsWayOfSamplingNeedsALabelThatIsNeverTrained) {
+    const auto told = [](const std::vector<std::string>& settings) {
+        const Config config = with_settings(Config{}, settings);
+        return logged_by([&] { resolved(config, dataset_of({1, 28, 28}, 2), settings); });
+    };
+    EXPECT_EQ(told({"sample.guidance=2"}), "");
+    EXPECT_EQ(told({"train.label_dropout=0"}), "") << "classes are all that is drawn";
+    expect_contains(told({"train.label_dropout=0", "sample.guidance=2"}), "which sample.guidance 2 needs");
+    expect_contains(told({"train.label_dropout=0", "sample.class=none"}), "which sample.class none needs");
+    EXPECT_EQ(told({"train.label_dropout=0", "sample.guidance=2", "sample.negative_class=1"}), "");
+    expect_contains(told({"train.label_dropout=1"}), "never learns a class");
+    EXPECT_EQ(told({"train.label_dropout=1", "model.classes=0"}), "");
+}
+
+TEST(Model, WarnsOnceWhereItIsAskedForWhatWasNeverTrained) {
+    Checkpoint checkpoint{with_settings(Config{}, {"model.classes=2", "train.label_dropout=0"})};
+    checkpoint.config.net.unet = {.base_channels = 8, .channel_multipliers = {1}, .patch_size = 4};
+    checkpoint.data.condition.classes = 2;
+    checkpoint.ema = new_network(checkpoint.config, checkpoint.data, torch::kCPU).named_parameters();
+    const auto told = [&](const Condition& condition, int times) {
+        return logged_by([&] {
+            const Model model = make_model(checkpoint, "ema", torch::kCPU);
+            for (int i = 0; i < times; ++i) model.denoiser(condition, {});
+        });
+    };
+    const Condition classes{torch::tensor({0, 1}, torch::kInt64)}, mixed{torch::tensor({0, 2}, torch::kInt64)};
+    EXPECT_EQ(told(classes, 2), "");
+    for (const auto& condition : {Condition(), mixed}) {
+        const auto lines = told(condition, 2);
+        expect_contains(lines, "train.label_dropout 0 and never saw an image of no class");
+        EXPECT_EQ(std::ranges::count(lines, '\n'), 1) << lines;
+    }
+    checkpoint.config.train.label_dropout = 1;
+    EXPECT_EQ(told({}, 1), "");
+    expect_contains(told(classes, 1), "train.label_dropout 1 and never saw a class");
+}
+
+TEST(SampleOptionsTest, DdpmInAsManyStepsAsTheScheduleHasBeginsAtItsEnd) {
+    const Schedule cosine = make_schedule({.kind = "cosine"});
+    const auto first = [&](const SampleOptions& options) { return make_grid(options, cosine, 784).front().t; };
+    EXPECT_EQ(first({.solver = "ddpm", .steps = 1000}), 1000);
+    EXPECT_LT(first({.solver = "ddpm", .steps = 50}), 1000);
+    EXPECT_EQ(first({.solver = "heun", .steps = 1000, .max_ratio = std::numeric_limits<double>::infinity()}), 1000);
+    expect_contains(error_of([&] { first({.solver = "heun", .steps = 1000}); }), "or sample.max_ratio inf, by which");
 }
 
 TEST(ConfigTest, ChangesAreListedByKey) {

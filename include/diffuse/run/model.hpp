@@ -32,6 +32,7 @@ bool has_weights(const Checkpoint& checkpoint, const std::string& weights);
 /// "step 6800, ema weights, CRC-32 1a2b3c4d": tells one network from another.
 std::string identity(const Checkpoint& checkpoint, const std::string& weights);
 
+/// Warns, once, where it is asked for what the network was never trained on (`trained_labels`).
 Model make_model(const Checkpoint& checkpoint, const std::string& weights, torch::Device device);
 
 }  // namespace diffuse
