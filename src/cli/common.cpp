@@ -28,11 +28,12 @@ Option data_option(std::string& folder) {
 Option json_option(bool& json) { return {.field = {"json", &json, "print the result as one JSON object"}}; }
 
 std::vector<Option> RuntimeOptions::options() {
-    return grouped(kMachine, {{.field = {"device", &device, "auto, cpu, cuda or cuda:N"}, .value = "DEVICE"},
-                              {.field = {"threads", Number<int64_t>{&threads, 0, 1024},
-                                         "CPU threads; 0: one for each core that the process may use"}},
-                              {.field = {"quiet", &quiet, "print warnings and errors only, and no progress"}},
-                              {.field = {"verbose", &verbose, "print details too"}, .excludes = {"quiet"}}});
+    return grouped(kMachine,
+                   {{.field = {"device", &device, "auto, cpu, cuda or cuda:N"}, .value = "DEVICE"},
+                    {.field = {"threads", Number<int64_t>{&threads, 0, 1024},
+                               "CPU threads; 0: one for each core that the process may use"}},
+                    {.field = {"quiet", &quiet, "print the result, warnings and errors only, and no progress"}},
+                    {.field = {"verbose", &verbose, "print details too"}, .excludes = {"quiet"}}});
 }
 
 torch::Device RuntimeOptions::apply() const {

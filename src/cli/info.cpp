@@ -78,7 +78,8 @@ std::string about_data(const Checkpoint& checkpoint) {
     if (!checkpoint.data.about.empty()) done.push_back(log::printable(checkpoint.data.about));
     if (checkpoint.config.dataset.transpose) done.emplace_back("rows and columns exchanged");
     if (checkpoint.config.dataset.flip) done.emplace_back("half of them mirrored at each step");
-    if (!done.empty()) text += fmt::format("images      {}\n", fmt::join(done, "; "));
+    const std::string nouns = noun(checkpoint.data.shape) + std::string("s");
+    if (!done.empty()) text += fmt::format("{:<11} {}\n", nouns, fmt::join(done, "; "));
     if (const auto& names = checkpoint.data.condition.classes.names; !names.empty()) {
         text += fmt::format("classes     {}\n", log::printable(fmt::format("{}", fmt::join(names, ", "))));
     }
@@ -91,16 +92,17 @@ std::string text_of(const Checkpoint& checkpoint, const Json& json) {
     return fmt::format(
         "{}\n"
         "size        {:.1f} MB: {}\n"
-        "network     {} parameters, predicts {}; images of {}\n"
+        "network     {} parameters, predicts {}; {}s of {}\n"
         "schedule    {}, {} levels\n"
-        "trained     {} of {} steps, {} images, loss {}, {} bad steps skipped\n"
+        "trained     {} of {} steps, {} {}s, loss {}, {} bad steps skipped\n"
         "data        {}: {}\n"
         "{}"
         "by          {}\n"
         "config      {}",
         json["checkpoint"].get<std::string>(), json["bytes"].get<double>() / 1e6, contents(checkpoint),
-        json["parameters"].get<int64_t>(), config.parameterization.prediction, to_string(checkpoint.data.shape),
-        config.schedule.kind, config.schedule.steps, checkpoint.step, config.train.steps, json["images"].get<int64_t>(),
+        json["parameters"].get<int64_t>(), config.parameterization.prediction, noun(checkpoint.data.shape),
+        to_string(checkpoint.data.shape), config.schedule.kind, config.schedule.steps, checkpoint.step,
+        config.train.steps, json["images"].get<int64_t>(), noun(checkpoint.data.shape),
         training.loss ? fmt::format("{:.4f}", *training.loss) : "not yet known", training.bad_steps,
         config.dataset.kind, log::printable(training.fingerprint), about_data(checkpoint),
         log::printable(training.machine), to_text(json["config"]));

@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <regex>
 
 #include "cli/common.hpp"
@@ -85,9 +86,11 @@ Result perform(const std::vector<std::string>& arguments) {
     }
 }
 
+/// A reader that has seen enough and went away, as head does, is no failure.
 void print(const Result& result, std::ostream& out) {
+    errno = 0;
     out << result.text << std::flush;
-    if (!out) throw Error("the result cannot be written to standard output", kRunFailed);
+    if (!out && errno != EPIPE) throw Error("the result cannot be written to standard output", kRunFailed);
     if (!result.failure.empty()) throw Error(result.failure, kRunFailed);
 }
 

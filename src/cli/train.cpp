@@ -52,8 +52,8 @@ Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     return {to_text(to_json(config), 2) + "\n"};
 }
 
-/// Trains for a few seconds, writing nothing, to say how long all of it would take.
-Result estimate(const Config& config, const Dataset& dataset, torch::Device device) {
+/// Trains for a few seconds, writing nothing, to say how long it would take from the step `done` on.
+Result estimate(const Config& config, const Dataset& dataset, torch::Device device, int64_t done = 0) {
     constexpr double kSeconds = 4;
     constexpr int64_t kWarmUp = 3, kLeast = 2;  // steps: the first ones are slower
     int64_t calls = 0;
@@ -68,9 +68,17 @@ Result estimate(const Config& config, const Dataset& dataset, torch::Device devi
     });
     const int64_t steps = std::max<int64_t>(1, calls - 1 - kWarmUp);
     const double a_step = seconds / double(steps);
-    return {fmt::format("about {} on {} with {} threads: {} steps at {:.0f} images/s, as measured over {} of them\n",
-                        format_duration(a_step * double(config.train.steps)), device.str(), at::get_num_threads(),
-                        config.train.steps, double(config.train.batch_size) / a_step, steps)};
+    const int64_t left = std::max<int64_t>(0, config.train.steps - done);
+    return {fmt::format("about {} on {} with {} threads: {} steps at {:.0f} {}s/s, as measured over {} of them\n",
+                        format_duration(a_step * double(left)), device.str(), at::get_num_threads(), left,
+                        double(config.train.batch_size) / a_step, noun(dataset.spec.shape), steps)};
+}
+
+/// The learning rates that a run which diverged is resumed with: all that its optimizer has, as any may be too high.
+std::string lower_rates(const TrainOptions& train) {
+    const std::string adamw = fmt::format("--set train.learning_rate={}", train.learning_rate / 10);
+    if (train.optimizer != "muon") return adamw;
+    return fmt::format("{} --set train.muon_learning_rate={}", adamw, train.muon_learning_rate / 10);
 }
 
 /// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it fails, the error says how to
@@ -85,9 +93,9 @@ int64_t train_into(const RunFolder& folder, const Config& config, const Dataset&
                      [] { return received_signal != 0; });
     } catch (const Diverged& error) {
         throw Error(
-            fmt::format("{}; the checkpoint of step {} is kept; resume it with a lower learning rate: diffuse "
-                        "train --resume {} --set train.learning_rate={}",
-                        error.what(), *saved, shell_word(display_path(folder.path())), config.train.learning_rate / 10),
+            fmt::format("{}; the checkpoint of step {} is kept; resume it with lower learning rates: diffuse train "
+                        "--resume {} {}",
+                        error.what(), *saved, shell_word(display_path(folder.path())), lower_rates(config.train)),
             error.exit_code);
     } catch (const Error& error) {
         if (!saved || error.exit_code != kRunFailed) throw;
@@ -130,12 +138,19 @@ std::filesystem::path out_of(const TrainCommand& options) {
     return options.out;
 }
 
+/// Where nothing is to be written, the cache of decoded images is not either.
+Dataset data_to_train(const Config& config, const TrainCommand& options) {
+    DatasetOptions data = config.dataset;
+    data.fills_cache = !options.dry_run && !options.estimate;
+    return load_dataset(data, Split::kTrain);
+}
+
 Result start_run(const TrainCommand& options, torch::Device device) {
     const Config asked = asked_config(options, {});
     const std::filesystem::path out = out_of(options);
     if (!options.estimate) RunFolder::check_new(out, options.force);
-    const Dataset dataset = load_dataset(asked.dataset, Split::kTrain);
-    const Config config = resolved(asked, dataset);
+    const Dataset dataset = data_to_train(asked, options);
+    const Config config = resolved(asked, dataset, options.settings);
     // Refuses a config that does not fit the images before anything is written.
     const Net network = new_network(config, seen_by_network(config, dataset.spec), torch::kCPU);
     if (options.dry_run) return plan(config, dataset, network);
@@ -211,9 +226,9 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
                               path, start->step, config.train.steps, shell_word(path)));
         return {path + "\n"};
     }
-    const Dataset dataset = load_dataset(config.dataset, Split::kTrain);
+    const Dataset dataset = data_to_train(config, options);
     if (start) require_data_of(*start, dataset);
-    config = resolved(config, dataset);
+    config = resolved(config, dataset, options.settings);
     if (start) {
         const auto abandoned = folder.go_back_to(*start);
         if (!abandoned.empty()) {
@@ -227,12 +242,21 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
     return run_training(config, dataset, device, folder, start);
 }
 
+/// How long the rest of a run would take.
+Result estimate_rest(const TrainCommand& options, torch::Device device) {
+    const Checkpoint start = load_to_resume(options.resume);
+    const Config asked = resumed(start.config, asked_config(options, start.config));
+    const Dataset dataset = data_to_train(asked, options);
+    require_data_of(start, dataset);
+    return estimate(resolved(asked, dataset, options.settings), dataset, device, start.step);
+}
+
 Result run_train(const TrainCommand& options, const Given&) {
     if (options.resume.empty() && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
     const auto device = options.runtime.apply();
-    if (!options.resume.empty()) return resume_run(options, device);
+    if (!options.resume.empty()) return options.estimate ? estimate_rest(options, device) : resume_run(options, device);
     try {
         return start_run(options, device);
     } catch (const RunExists& error) {
@@ -246,7 +270,8 @@ Result run_train(const TrainCommand& options, const Given&) {
 std::vector<Option> what_is_trained(TrainCommand& o) {
     return grouped(
         kTrained,
-        {file_option({"config", &o.config, "JSON file, e.g. configs/demo.json"}),
+        {file_option({"config", &o.config,
+                      "JSON file, e.g. configs/demo.json, which is also looked for beside the installed program"}),
          {.field = {"set", Words{&o.settings}, "one key of the config with another value, e.g. train.steps=100"},
           .value = "KEY=VALUE"},
          {.field = {"seed", Number<std::optional<int64_t>>{&o.seed, 0, INT64_MAX},
@@ -256,17 +281,17 @@ std::vector<Option> what_is_trained(TrainCommand& o) {
                     "config unless --config or --set change what may change; without a name: the current folder"},
           .value = "RUN",
           .alone = ".",
-          .excludes = {"out", "force", "dry_run", "estimate"}}});
+          .excludes = {"out", "force", "dry_run"}}});
 }
 
 std::vector<Option> options_of_train(TrainCommand& o) {
     const auto written = grouped(
-        kWritten, {{.field = {"out", &o.out, "run folder; default runs/<name of the config>"}, .value = "DIR"},
-                   {.field = {"force", &o.force, "replace a run that is already in the folder"}},
-                   {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"}},
-                   {.field = {"estimate", &o.estimate,
-                              "train for a few seconds to say how long all of it would take, write nothing"},
-                    .excludes = {"dry_run", "out", "force"}}});
+        kWritten,
+        {{.field = {"out", &o.out, "run folder; default runs/<name of the config>"}, .value = "DIR"},
+         {.field = {"force", &o.force, "replace a run that is already in the folder"}},
+         {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"}},
+         {.field = {"estimate", &o.estimate, "train for a few seconds to say how long it would take, write nothing"},
+          .excludes = {"dry_run"}}});
     return joined({what_is_trained(o), written, o.runtime.options()});
 }
 

@@ -355,7 +355,7 @@ Dataset load_image_folder(const DatasetOptions& options, Split split) {
     auto dataset = kept_in ? read_cache(file) : std::nullopt;
     if (!dataset) {
         dataset = decode_folder(std::move(entries), files, options, split);
-        if (kept_in) write_cache(file, *dataset);
+        if (kept_in && options.fills_cache) write_cache(file, *dataset);
     }
     dataset->spec.condition.classes = {std::ssize(class_names), class_names};
     if (split == Split::kTrain) log::info(dataset->spec.about);

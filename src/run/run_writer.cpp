@@ -121,7 +121,7 @@ public:
 private:
     std::string status() const {
         if (shown_.step == 0) return "";
-        return fmt::format("loss {:.4f}  {:.0f} images/s", shown_.loss, shown_.images_per_second);
+        return fmt::format("loss {:.4f}  {:.0f} {}s/s", shown_.loss, shown_.images_per_second, shown_.noun);
     }
 
     const RunFolder& folder_;

@@ -88,7 +88,8 @@ public:
         if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
         while (step_ < train.steps && !stop()) {
             take_step();
-            tell(&TrainingObserver::on_step, TrainingStep{step_, window_.mean_loss(), images_per_second()});
+            tell(&TrainingObserver::on_step,
+                 TrainingStep{step_, window_.mean_loss(), images_per_second(), noun(data_.shape)});
             const bool last = step_ == train.steps;
             if (due(train.log_every) || due(train.validate_every) || last) report_metrics();
             if (due(train.sample_every) || (last && train.sample_every > 0)) offer_preview();

@@ -50,7 +50,7 @@ grep -q "is finished: $steps steps of $steps" err.txt || fail "resuming a finish
 code=0
 train --set train.learning_rate=10 --set train.weight_decay=10 --set train.warmup_steps=0 --set train.max_bad_steps=4 --set train.steps=1000 --out diverged >out.txt 2>err.txt || code=$?
 [ $code = 1 ] || fail "a training that diverges gave exit code $code"
-tail -n 1 err.txt | grep -qE "^error: neither loss nor gradient was finite in the last 4 steps, up to step [0-9]+; the checkpoint of step [0-9]+ is kept; resume it with a lower learning rate: diffuse train --resume $folder/diverged --set train.learning_rate=1$" || fail "a training that diverges: $(cat err.txt)"
+tail -n 1 err.txt | grep -qE "^error: neither loss nor gradient was finite in the last 4 steps, up to step [0-9]+; the checkpoint of step [0-9]+ is kept; resume it with lower learning rates: diffuse train --resume $folder/diverged --set train.learning_rate=1 --set train.muon_learning_rate=0.0005$" || fail "a training that diverges: $(cat err.txt)"
 
 # a run of 17 steps that is prolonged to 30 ends as one of 30, bit for bit
 train --set train.decay=none --set train.sample_every=0 --out whole >/dev/null 2>&1
@@ -99,6 +99,25 @@ NO_COLOR=1 TERM=xterm on_terminal "$diffuse" sample --checkpoint missing >out.tx
 grep -q '^error: cannot read' out.txt || fail "colours in spite of NO_COLOR: $(cat -v out.txt)"
 
 "$diffuse" train --config tiny.json --estimate --quiet >out.txt && grep -Eq "^about [0-9:]+ on cpu with [0-9]+ threads: 30 steps at [0-9]+ images/s" out.txt && [ ! -e runs/tiny.json ] || fail "train --estimate: $(cat out.txt)"
+
+# to any command that one is about to run, for what is left of it
+"$diffuse" train --config tiny.json --out runs/tiny --force --estimate --quiet | grep -q ": 30 steps at" || fail "--estimate beside --out and --force"
+"$diffuse" train --resume runs/tiny --set train.steps=40 --estimate --quiet | grep -q ": 10 steps at" || fail "--estimate of what is left"
+[ "$("$diffuse" info runs/tiny --json | json "['step']")" = 30 ] || fail "--estimate trained a run"
+mkdir flat
+python3 -c "
+import struct, zlib
+def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+for i in range(4): open(f'flat/{i}.png', 'wb').write(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 8, 8, 8, 0, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(bytes([0] + [i] * 8) * 8)) + chunk(b'IEND', b''))"
+for how in --dry-run --estimate; do
+    XDG_CACHE_HOME=$top/unused "$diffuse" train --config "$project/configs/demo.json" --set dataset.kind=images --set dataset.dir=flat --set dataset.test_share=0 --set dataset.size=32 $how >/dev/null 2>err.txt || fail "demo.json on a flat folder: $(cat err.txt)"
+    [ ! -e "$top/unused" ] || fail "$how writes a cache"
+    grep -q "left out of the defaults: sample.guidance 1.4, sample.guidance_interval" err.txt || fail "nothing said of guidance without classes: $(cat err.txt)"
+done
+
+# a reader that has seen enough is no failure
+{ "$diffuse" help train 2>err.txt; echo $? >code.txt; } | { exec <&-; sleep 1; }
+[ "$(cat code.txt)" = 0 ] && [ ! -s err.txt ] || fail "a closed pipe: $(cat code.txt err.txt)"
 
 # info: a checkpoint and the machine
 "$diffuse" info runs/tiny >out.txt

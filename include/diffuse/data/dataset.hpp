@@ -32,6 +32,8 @@ struct DatasetOptions {
     std::vector<std::string> condition;
     // simulator
     std::string simulator = "two-moons";
+
+    bool fills_cache = true;  ///< whether decoded images may be kept in the user's cache folder; no key of a config
 };
 Fields fields(DatasetOptions& options);
 

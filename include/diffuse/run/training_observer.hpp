@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "diffuse/run/checkpoint.hpp"
 #include "diffuse/run/metrics.hpp"
@@ -14,6 +15,7 @@ struct TrainingStep {
     int64_t step = 0;              ///< from 1
     double loss = 0;               ///< mean since the last line of metrics; not a number where no loss was finite
     double images_per_second = 0;  ///< since then
+    std::string noun = "image";    ///< or "point"
 };
 
 /// What a preview is drawn from.
