@@ -87,7 +87,7 @@ _diffuse() {{
     local -a typed
     # shellcheck disable=SC2162  # a backslash keeps a blank within its word
     read -a typed <<<"$line"
-    [[ $line == *[[:space:]] ]] && typed+=('')
+    [[ $line == *[[:space:]] && $line != *\\[[:space:]] ]] && typed+=('')
     local count=${{#typed[@]}} command=${{typed[1]}}
     local current=${{typed[count - 1]}} before=${{typed[count - 2]}}
     case $current in --*=*) before=${{current%%=*}} current=${{current#*=}} ;; esac
