@@ -4,6 +4,7 @@
 # long: the defaults of sample are tried with every solver that has some of its own, which takes a minute.
 set -euo pipefail
 diffuse=$(realpath "$1")
+project=$(realpath "$(dirname "$0")/..")
 solvers="unipc ddim dopri5"
 [ "${2:-}" != long ] || solvers="unipc ddim ddpm dopri5 euler-maruyama pc edm-sde"
 folder=$(mktemp -d)
@@ -60,7 +61,6 @@ for file in bin/diffuse share/man/man1/diffuse.1 share/zsh/site-functions/_diffu
     grep -qx "$folder/the prefix/$file" "$(dirname "$diffuse")/install_manifest.txt" || fail "the manifest lacks $file"
 done
 prefix/bin/diffuse --version | grep -q '^diffuse ' || fail "the installed program does not start"
-project=$(realpath "$(dirname "$0")/..")
 if [ -d prefix/lib/diffuse ]; then
     ! ldd prefix/bin/diffuse | grep -F "$project/" || fail "the installed program needs the project's folder"
 else

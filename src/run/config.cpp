@@ -137,7 +137,8 @@ Config apply_settings(Json json, const std::vector<std::string>& settings) {
     const Json said = said_by(settings);
     LeftOut left_out;
     const Json sampling = value_of_section(said, "sample");
-    if (json.contains("sample") && (sampling.contains("steps") || sampling.contains("nfe"))) {
+    const bool says_length = sampling.contains("steps") || sampling.contains("nfe");
+    if (says_length && json.contains("sample") && json["sample"].is_object()) {
         for (const char* key : {"steps", "nfe"}) json["sample"].erase(key);  // one of them
     }
     for (const auto& unfit : unfit_for_sampling(sampling, value_of_section(json, "sample"))) {

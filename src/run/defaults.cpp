@@ -66,7 +66,8 @@ std::vector<Unfit> unfit_for_sampling(const Said& said, const Said& before) {
     }
     if (!said.contains("guidance")) return all;
     if (said["guidance"] == 1) all.push_back({"nothing is guided at sample.guidance 1", kOfGuidance});
-    if (said["guidance"] == 0) all.push_back({"sample.guidance 0 draws of no class at all levels", {"guidance_interval"}});
+    if (said["guidance"] == 0)
+        all.push_back({"sample.guidance 0 draws of no class at all levels", {"guidance_interval"}});
     return all;
 }
 
