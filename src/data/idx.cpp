@@ -1,11 +1,10 @@
 #include "diffuse/data/idx.hpp"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <functional>
-#include <memory>
 
+#include "data/inflate.hpp"
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/file.hpp"
 
@@ -14,35 +13,9 @@ namespace {
 
 constexpr int64_t kMaxIdxPayload = int64_t{1} << 31;  ///< 2 GiB; MNIST's training images are 47 MB
 constexpr int64_t kMaxIdxBytes = kMaxIdxPayload + 4 + 4 * 4;
-constexpr std::string_view kGzip = "\x1f\x8b";
 
 /// Throws Error naming the file.
 using Fail = std::function<void(const std::string& what)>;
-
-/// What a gzip file holds, or several put behind one another, which are one (RFC 1952).
-std::string unpacked(std::string_view packed, const Fail& fail) {
-    constexpr int kWindow = 15 + 16;  // the largest window; and gzip's header and checksum
-    constexpr unsigned kIdxChunk = 1 << 20;
-    z_stream stream{};
-    stream.next_in = reinterpret_cast<uint8_t*>(const_cast<char*>(packed.data()));
-    stream.avail_in = unsigned(packed.size());
-    if (inflateInit2(&stream, kWindow) != Z_OK) fail("zlib cannot be started");
-    const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, inflateEnd);
-    std::string bytes, part(kIdxChunk, '\0');
-    while (std::ssize(bytes) <= kMaxIdxBytes) {
-        stream.next_out = reinterpret_cast<uint8_t*>(part.data());
-        stream.avail_out = kIdxChunk;
-        const int result = inflate(&stream, Z_NO_FLUSH);
-        bytes.append(part, 0, kIdxChunk - stream.avail_out);
-        if (result != Z_OK && result != Z_STREAM_END) fail("the gzip data is damaged or cut short");
-        if (result != Z_STREAM_END) continue;
-        const auto rest = packed.substr(packed.size() - stream.avail_in);
-        if (rest.empty()) break;
-        if (!rest.starts_with(kGzip)) fail(fmt::format("{} bytes follow the gzip data", rest.size()));
-        inflateReset(&stream);
-    }
-    return bytes;
-}
 
 int64_t big_endian_at(std::string_view bytes, size_t at) {
     int64_t value = 0;
@@ -90,7 +63,7 @@ std::vector<int64_t> shape_in(std::string_view bytes, int expected, const Fail& 
 torch::Tensor read_idx(const std::filesystem::path& path, int dimensions) {
     const Fail fail = [&](const std::string& what) { throw Error(fmt::format("{}: {}", display_path(path), what)); };
     std::string bytes = read_file(path, kMaxIdxBytes);
-    if (bytes.starts_with(kGzip)) bytes = unpacked(bytes, fail);
+    if (bytes.starts_with(kGzip)) bytes = inflated(bytes, Packing::kGzipFile, kMaxIdxBytes, fail);
     const auto shape = shape_in(bytes, dimensions, fail);
     const int64_t header = 4 + 4 * std::ssize(shape), payload = c10::multiply_integers(shape);
     const int64_t found = std::ssize(bytes) - header;

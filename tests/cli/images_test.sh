@@ -54,3 +54,24 @@ grep -q "mono.png: grey, taken as RGB" err.txt || fail "nothing said of a grey i
 "$diffuse" sample --checkpoint pets-whole --num 8 --steps 2 --out s.png --save-tensors c.safetensors --quiet >/dev/null
 "$diffuse" eval --metric features --features c.safetensors --reference c.safetensors --json --quiet >out.txt || fail "eval --metric features"
 python3 -c "import json; row = json.load(open('out.txt'))['rows'][0]; assert abs(row['frechet']) < 1e-6 and row['precision'] == row['recall'] == 1, row" || fail "a file is not like itself: $(cat out.txt)"
+
+# features that NumPy wrote, and means and covariances as pytorch-fid stores them
+python3 - <<'END'
+import io, json, struct, zipfile
+data = open('c.safetensors', 'rb').read()
+size = struct.unpack('<Q', data[:8])[0]
+begin, end = json.loads(data[8:8 + size])['images']['data_offsets']
+pixels = struct.unpack(f'<{(end - begin) // 4}f', data[8 + size + begin:8 + size + end])
+rows = [pixels[i * len(pixels) // 8:(i + 1) * len(pixels) // 8][:3] for i in range(8)]
+def npy(shape, numbers):
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + '\n'
+    return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(head)) + head.encode() + struct.pack(f'<{len(numbers)}d', *numbers)
+open('rows.npy', 'wb').write(npy((8, 3), [x for row in rows for x in row]))
+mean = [sum(row[i] for row in rows) / 8 for i in range(3)]
+sigma = [sum((row[i] - mean[i]) * (row[j] - mean[j]) for row in rows) / 7 for i in range(3) for j in range(3)]
+with zipfile.ZipFile('moments.npz', 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, array in ('mu', npy((3,), mean)), ('sigma', npy((3, 3), sigma)):
+        with archive.open(name + '.npy', 'w', force_zip64=True) as file: file.write(array)
+END
+"$diffuse" eval --metric features --features rows.npy --reference moments.npz --json --quiet >out.txt || fail "eval --metric features of NumPy's files"
+python3 -c "import json; row = json.load(open('out.txt'))['rows'][0]; assert abs(row['frechet']) < 1e-6 and row['samples'] == 8 and 'precision' not in row, row" || fail "features are not like their own moments: $(cat out.txt)"
