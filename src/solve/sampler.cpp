@@ -20,10 +20,20 @@ int64_t group_size(const Sampler& sampler, const Tensor& x) {
     return sampler.max_in_flight > 0 ? sampler.max_in_flight : std::clamp<int64_t>(256 * 784 / numbers, 32, 131'072);
 }
 
+/// What may be done where samples are no longer finite.
+std::string remedy(const Condition& condition) {
+    constexpr double kFar = 10;  // standard deviations
+    if (condition.numbers.defined() && condition.numbers.abs().max().item<double>() > kFar) {
+        return "their condition is far from all that the network was trained on; take one that is nearer";
+    }
+    return "the steps are too long for this network; more of them, another solver, or in sampling clipping may help";
+}
+
 /// Throws Error naming the first step after which a group was no longer finite. On the CPU it looks after each step; on
 /// a GPU, which it would have to wait for, at the end.
 class FiniteGuard {
 public:
+    explicit FiniteGuard(const Condition& condition) : condition_(condition) {}
     void check(const Tensor& x) {
         finite_.push_back(x.isfinite().all());
         if (x.is_cpu() && !finite_.back().item<bool>()) finish();
@@ -32,14 +42,13 @@ public:
         const auto finite = torch::stack(finite_).cpu();
         for (int64_t step = 0; step < finite.size(0); ++step) {
             if (finite[step].item<bool>()) continue;
-            throw Error(fmt::format("the samples are no longer finite after step {}; the steps are too long for this "
-                                    "network; more of them, another solver, or in sampling clipping may help",
-                                    step + 1),
+            throw Error(fmt::format("the samples are no longer finite after step {}; {}", step + 1, remedy(condition_)),
                         kRunFailed);
         }
     }
 
 private:
+    const Condition& condition_;
     std::vector<Tensor> finite_;  ///< after each step, a bool each
 };
 
@@ -64,7 +73,7 @@ public:
 private:
     /// From the first level to the last.
     void take_along(int64_t first, int64_t size) {
-        FiniteGuard guard;
+        FiniteGuard guard(sampler_.condition);
         const auto noise = [&](int64_t step, int64_t k) { return drawn(first, step_draw(step, k)); };
         const auto observe = [&](int64_t steps_done, const Tensor& state) {
             guard.check(state);
