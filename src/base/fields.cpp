@@ -88,14 +88,24 @@ struct Reader {
         if (!fits) reject(path, json, expected(field));
         *number.value = json.get<int64_t>();
     }
+    std::pair<double, double> two_of(const std::string& where, const Json& found, double low, double high) const {
+        if (!found.is_array() || found.size() != 2) reject(where, found, expected(field));
+        const double from = checked(where + "[0]", found[0], low, high),
+                     to = checked(where + "[1]", found[1], low, high);
+        if (!(from < to)) reject(where, found, expected(field));
+        return {from, to};
+    }
     void operator()(const Interval& interval) const {
         interval.value->reset();
-        if (json.is_null()) return;
-        if (!json.is_array() || json.size() != 2) reject(path, json, expected(field));
-        const double from = checked(path + "[0]", json[0], interval.low, interval.high);
-        const double to = checked(path + "[1]", json[1], interval.low, interval.high);
-        if (!(from < to)) reject(path, json, expected(field));
-        *interval.value = {from, to};
+        if (!json.is_null()) *interval.value = two_of(path, json, interval.low, interval.high);
+    }
+    void operator()(const Intervals& intervals) const {
+        constexpr double kMost = std::numeric_limits<double>::max();
+        intervals.value->clear();
+        if (!json.is_object()) reject(path, json, expected(field));
+        for (const auto& item : json.items()) {
+            (*intervals.value)[item.key()] = two_of(path + "." + item.key(), item.value(), -kMost, kMost);
+        }
     }
     void operator()(const Choice& choice) const {
         if (choice.optional && json.is_null()) return choice.value->clear();
@@ -292,6 +302,7 @@ std::string expected(const Field& field) {
             [](const Interval& interval) {
                 return fmt::format("two numbers from {} to {}, the second larger", interval.low, interval.high);
             },
+            [](const Intervals&) -> std::string { return "an object of two numbers each, the second larger"; },
             [](const List& list) {
                 return fmt::format("a list of {} to {} whole numbers from {} to {}", list.min_size, list.max_size,
                                    list.low, list.high);

@@ -15,6 +15,21 @@ namespace {
 using Json = nlohmann::json;
 constexpr int kMaxDepth = 8;
 
+/// Bytes of the character of UTF-8 that a text begins with; 0 where it begins with none (RFC 3629).
+size_t character_length(std::string_view text) {
+    const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t{0}; };
+    const uint8_t first = byte(0), second = byte(1);
+    if (first < 0x80) return 1;
+    const size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xc0) != 0x80) return 0;
+    }
+    // longer forms of shorter characters, halves of pairs of UTF-16, and what is beyond Unicode's end
+    const bool is_none = (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+                         (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+    return is_none ? 0 : length;
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& what) {
@@ -43,6 +58,13 @@ Json parse_json(std::string_view text, const std::string& what) {
 nlohmann::ordered_json number_json(double value) {
     if (!std::isinf(value)) return value;
     return value > 0 ? "inf" : "-inf";
+}
+
+size_t utf8_length(std::string_view text) {
+    size_t length = 0;
+    for (size_t next = 1; next > 0 && length < text.size(); length += next)
+        next = character_length(text.substr(length));
+    return length;
 }
 
 nlohmann::json json_or_text(const std::string& text, bool wants_text) {

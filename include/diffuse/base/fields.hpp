@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -35,6 +36,11 @@ struct NumberOrAuto {
 struct Interval {
     std::optional<std::pair<double, double>>* value;
     double low, high;
+};
+
+/// Two numbers, the second larger, under each of any names.
+struct Intervals {
+    std::map<std::string, std::pair<double, double>>* value;
 };
 
 /// One of the names of a table; where it is `optional` also null, an empty name.
@@ -77,7 +83,7 @@ struct Belongs {
 struct Field {
     using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
                                Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval,
-                               Choice, List, Reals, Rows, Words,
+                               Intervals, Choice, List, Reals, Rows, Words,
                                std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;

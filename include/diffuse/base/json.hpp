@@ -23,4 +23,8 @@ std::string to_text(const Json& json, int indent = -1) {
     return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+/// How many bytes at the beginning of a text are whole characters of UTF-8, as all of JSON is: all, or up to the first
+/// that is none.
+size_t utf8_length(std::string_view text);
+
 }  // namespace diffuse
