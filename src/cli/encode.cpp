@@ -85,7 +85,11 @@ std::optional<Dataset> read_split(const std::string& input, const EncodeCommand&
 
 /// The points of a CSV file with all columns that the network was trained on, in whatever order.
 Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
-    const NumberTable table = read_csv(path);
+    const Columns& numbers = checkpoint.data.condition.numbers;
+    CsvRule rule{.only = names(checkpoint.data.codec.columns), .skip_gaps = checkpoint.config.dataset.skip_bad};
+    for (const auto& column : numbers) rule.only.push_back(column.name);
+    const NumberTable table = read_csv(path, rule);
+    if (table.gaps > 0) log::warn(fmt::format("{}: {} rows with gaps are skipped", path, table.gaps));
     const auto taken = [&](const Columns& columns) {
         std::vector<torch::Tensor> values;
         for (const auto& column : columns) {
@@ -98,7 +102,6 @@ Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
         }
         return standardised(torch::stack(values, 1), columns);
     };
-    const Columns& numbers = checkpoint.data.condition.numbers;
     return {taken(checkpoint.data.codec.columns), {.numbers = numbers.empty() ? torch::Tensor() : taken(numbers)}};
 }
 

@@ -161,6 +161,7 @@ Result draw(const SampleCommand& options, const Drawing& drawing, const Source& 
     check_guidance(options.sampling, drawing.condition);
     const Model model = source.model(options.sampling.weights);
     Sampler sampler = make_sampler(options.sampling, model, load_guide(options.sampling, device));
+    if (options.latents.empty()) warn_where_uncovered(source.data, sampler.grid.front().ratio());
     sampler.second_states = drawing.second_states;
     sampler.seed = uint64_t(options.seed);
     sampler.condition = drawing.condition;
@@ -247,7 +248,8 @@ std::vector<Option> what_is_written_of_samples(SampleCommand& o) {
          {.field = {"columns", Number<int64_t>{&o.columns, 0, 10'000},
                     "columns of the grid; 0: one for each of a few classes, else as many as rows"}},
          file_option({"save_tensors", &o.tensors,
-                      "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D]"},
+                      "safetensors file to write too: 'images', float32 [N, C, H, W] in [-1, 1], or 'points', [N, D], "
+                      "float64 where float32 cannot hold them"},
                      {".safetensors"}),
          {.field = {"style", Choice{&o.style, {"auto", "scatter", "density"}},
                     "how points are drawn: each as a dot, or how many lie where; auto: scatter up to 10,000"}},

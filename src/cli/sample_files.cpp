@@ -58,7 +58,7 @@ void write_points(const SampleCommand& options, const torch::Tensor& z, const Co
                   const Model& model) {
     const Codec& codec = model.data.codec;
     if (!options.writes_table()) return write_figure(options.out, figure_of_points(options, z, condition, model));
-    write_csv(options.out, {names(codec.columns), codec.decode(z)}, /*as_float32=*/true);
+    write_csv(options.out, {names(codec.columns), codec.decode(z)}, steps_of(codec.columns));
 }
 
 }  // namespace
@@ -82,7 +82,9 @@ void write_tensors(const SampleCommand& options, const torch::Tensor& x, const C
                    const PngTexts& origin, const DataSpec& data) {
     if (options.tensors.empty()) return;
     const bool is_points = data.shape.points;
-    const auto samples = is_points ? data.codec.decode(x).to(torch::kFloat32) : x.clamp(-1, 1);
+    // without --clip-x0 a pixel may end a little outside
+    auto samples = is_points ? data.codec.decode(x) : x.clamp(-1, 1);
+    if (fit_float32(data.codec.columns)) samples = samples.to(torch::kFloat32);
     write_examples(options.tensors, {{{is_points ? "points" : "images", samples}}, {}}, condition, origin);
 }
 

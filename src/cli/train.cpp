@@ -10,6 +10,7 @@
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/progress.hpp"
+#include "diffuse/diffusion/grid.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
 #include "diffuse/run/run_writer.hpp"
@@ -153,6 +154,8 @@ Result start_run(const TrainCommand& options, torch::Device device) {
     const Config config = resolved(asked, dataset, options.settings);
     // Refuses a config that does not fit the images before anything is written.
     const Net network = new_network(config, seen_by_network(config, dataset.spec), torch::kCPU);
+    const Schedule schedule = make_schedule(config.schedule);
+    warn_where_uncovered(dataset.spec, schedule.at(double(grid_start(schedule, config.sample.max_ratio))).ratio());
     if (options.dry_run) return plan(config, dataset, network);
     if (options.estimate) return estimate(config, dataset, device);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
@@ -32,28 +33,49 @@ double mean_of(const torch::Tensor& u, double middle, int power) {
     return sum / double(u.numel());
 }
 
+/// The standard deviation, in a unit in which squares are doubles too: those of 1e-170 and 1e170 are not.
+double std_of(const torch::Tensor& u, double mean) {
+    constexpr double kLarge = 1e100;
+    const double largest = (u - mean).abs().max().item<double>();
+    const bool is_moderate = largest == 0 || (largest > 1 / kLarge && largest < kLarge);
+    const double unit = is_moderate ? 1 : std::exp2(std::ilogb(largest));
+    return unit * std::sqrt(mean_of(u / unit, mean / unit, 2));
+}
+
+Column standardising_column(const std::string& name, const torch::Tensor& values, const std::string& what,
+                            const std::optional<Ends>& bounds) {
+    Column column{.name = name, .bounds = bounds};
+    const auto u = unbounded(values, column).contiguous();
+    column.mean = mean_of(u, 0, 1);
+    column.std = std_of(u, column.mean);
+    column.whole = values.eq(values.round()).all().item<bool>();
+    column.range = range_of(values);
+    if (!std::isfinite(column.std)) {
+        throw Error(fmt::format("{}: the numbers of column '{}' are too large; take another unit", what, name));
+    }
+    if (!(column.std > 1e-12 * std::abs(column.mean))) {
+        throw Error(
+            fmt::format("{}: the column '{}' is the same number in every row; leave it out by "
+                        "dataset.skip_columns",
+                        what, name));
+    }
+    return column;
+}
+
 }  // namespace
 
 Columns standardising(const std::vector<std::string>& names, const torch::Tensor& values, const std::string& what,
-                      const std::optional<std::pair<double, double>>& bounds) {
+                      const std::map<std::string, Ends>& bounds) {
     Columns columns;
     for (size_t i = 0; i < names.size(); ++i) {
-        Column column{names[i], 0, 1, bounds};
-        const auto u = unbounded(values.select(1, int64_t(i)), column).contiguous();
-        column.mean = mean_of(u, 0, 1);
-        column.std = std::sqrt(mean_of(u, column.mean, 2));
-        if (!std::isfinite(column.std)) {
-            throw Error(
-                fmt::format("{}: the numbers of column '{}' are too large; take another unit", what, column.name));
-        }
-        if (!(column.std > 1e-12 * std::abs(column.mean))) {
-            throw Error(
-                fmt::format("{}: the column '{}' is the same number in every row; leave it out", what, column.name));
-        }
-        columns.push_back(column);
+        const auto own = bounds.find(names[i]);
+        columns.push_back(standardising_column(names[i], values.select(1, int64_t(i)), what,
+                                               own == bounds.end() ? std::nullopt : std::optional(own->second)));
     }
     return columns;
 }
+
+Ends range_of(const torch::Tensor& values) { return {values.min().item<double>(), values.max().item<double>()}; }
 
 torch::Tensor standardised(const torch::Tensor& values, const Columns& columns) {
     std::vector<torch::Tensor> z;
@@ -67,9 +89,30 @@ torch::Tensor restored(const torch::Tensor& z, const Columns& columns) {
     std::vector<torch::Tensor> values;
     for (size_t i = 0; i < columns.size(); ++i) {
         const auto u = columns[i].mean + columns[i].std * z.select(1, int64_t(i)).to(torch::kFloat64);
-        values.push_back(bounded(u, columns[i]));
+        const auto number = bounded(u, columns[i]);
+        values.push_back(columns[i].whole ? number.round() : number);
     }
     return torch::stack(values, 1);
+}
+
+std::vector<double> steps_of(const Columns& columns) {
+    constexpr double kStepOfFloat = 0x1p-24;  // between 0.5 and 1
+    std::vector<double> steps;
+    for (const auto& column : columns) {
+        steps.push_back(column.whole || column.bounds ? 0 : kStepOfFloat * column.std);
+    }
+    return steps;
+}
+
+bool fit_float32(const Columns& columns) {
+    constexpr double kFew = 1e-4;                    // of a standard deviation
+    constexpr double kSmall = 1e-35, kLarge = 1e35;  // not far from where float32 ends
+    return std::ranges::all_of(columns, [](const Column& column) {
+        const Ends inside = column.bounds.value_or(Ends{column.mean - column.std, column.mean + column.std});
+        const double largest = std::max(std::abs(inside.first), std::abs(inside.second));
+        const double spread = (inside.second - inside.first) / 2;
+        return largest < kLarge && spread > kSmall && largest * 0x1p-24 < kFew * spread;
+    });
 }
 
 torch::Tensor log_slope(const torch::Tensor& z, const Columns& columns) {
@@ -95,6 +138,8 @@ nlohmann::ordered_json to_json(const Columns& columns) {
     for (const auto& column : columns) {
         json.push_back({{"name", column.name}, {"mean", column.mean}, {"std", column.std}});
         if (column.bounds) json.back()["bounds"] = *column.bounds;
+        if (column.whole) json.back()["whole"] = true;
+        if (column.range) json.back()["range"] = *column.range;
     }
     return json;
 }
@@ -105,15 +150,21 @@ Columns columns_from_json(const nlohmann::json& json, const std::string& what) {
         if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
         throw no_sense;
     };
+    const auto ends = [&](const nlohmann::json& one, const char* key) -> std::optional<Ends> {
+        if (!one.contains(key)) return std::nullopt;
+        const Ends found{finite(one[key].at(0)), finite(one[key].at(1))};
+        if (one[key].size() != 2 || found.first > found.second) throw no_sense;
+        return found;
+    };
     if (!json.is_array()) throw no_sense;
     Columns columns;
     for (const auto& one : json) {
         try {
-            Column column{one.at("name"), finite(one.at("mean")), finite(one.at("std"))};
-            if (one.contains("bounds")) column.bounds = {finite(one["bounds"].at(0)), finite(one["bounds"].at(1))};
-            const bool ordered =
-                !column.bounds || (one["bounds"].size() == 2 && column.bounds->first < column.bounds->second);
-            if (!(column.std > 0) || !ordered) throw no_sense;
+            Column column{one.at("name"), finite(one.at("mean")), finite(one.at("std")), ends(one, "bounds")};
+            column.whole = one.value("whole", false);
+            column.range = ends(one, "range");
+            const bool is_empty = column.bounds && column.bounds->first == column.bounds->second;
+            if (!(column.std > 0) || is_empty) throw no_sense;
             columns.push_back(column);
         } catch (const nlohmann::json::exception&) {
             throw no_sense;

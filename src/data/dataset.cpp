@@ -7,6 +7,7 @@
 #include "data/checksum.hpp"
 #include "data/kinds.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
 #include "diffuse/data/simulators.hpp"
@@ -60,8 +61,9 @@ void add_image_fields(Fields& all, DatasetOptions& options) {
     add_of(all, {"images", "table"},
            {{"test_share", Number<double>{&options.test_share, 0, 0.9},
              "share of the examples held out, by a hash of their content"}});
-    add_of(all, {"images"},
-           {{"skip_bad", &options.skip_bad, "go on without files that are damaged or no images", /*may_change=*/true}});
+    add_of(all, {"images", "table"},
+           {{"skip_bad", &options.skip_bad, "go on without files that are damaged or no images, and rows with gaps",
+             /*may_change=*/true}});
 }
 
 void add_mixture_fields(Fields& all, DatasetOptions& options) {
@@ -73,10 +75,15 @@ void add_mixture_fields(Fields& all, DatasetOptions& options) {
 }
 
 void add_table_fields(Fields& all, DatasetOptions& options) {
-    add_of(all, {"table"},
-           {{"file", &options.file, "CSV file, whose first line names the columns", /*may_change=*/true},
-            {"condition", Words{&options.condition},
-             "columns that are the condition of the network: it draws the others"}});
+    add_of(
+        all, {"table"},
+        {{"file", &options.file, "CSV file, plain or .gz, whose first line names the columns", /*may_change=*/true},
+         {"skip_columns", Words{&options.skip_columns},
+          "columns that are left out, as of names or dates; \"\": those without a name"},
+         {"condition", Words{&options.condition}, "columns that are the condition of the network: it draws the others"},
+         {"bounds", Intervals{&options.bounds},
+          "columns that no sample leaves, each with its bounds: {\"age\": [0, 120]}"},
+         {"round", &options.round, "round samples of columns that are whole numbers in every row"}});
 }
 
 /// Numbers in some columns in the units of others, which must have the same names.
@@ -116,8 +123,14 @@ bool reads_files(const DatasetOptions& options) { return look_up("dataset", kind
 
 DatasetOptions located(const DatasetOptions& options) {
     DatasetOptions result = options;
-    if (!options.file.empty()) result.file = display_path(options.file);
-    if (reads_files(options)) result.dir = display_path(look_up("dataset", kinds(), options.kind).folder(options));
+    const auto remembered = [](const fs::path& path) {
+        const std::string text = display_path(path);
+        if (utf8_length(text) == text.size()) return text;
+        throw Error(fmt::format("config: the path {} is no text in UTF-8, so no config can hold it; rename it",
+                                to_text(nlohmann::json(text))));
+    };
+    if (!options.file.empty()) result.file = remembered(options.file);
+    if (reads_files(options)) result.dir = remembered(look_up("dataset", kinds(), options.kind).folder(options));
     return result;
 }
 
@@ -181,6 +194,10 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
         const auto whole = tensor.contiguous();
         return crc32_of(bytes_of(whole));
     };
+    const auto seen = [](Columns columns) {  // what decides how a network sees the numbers
+        for (auto& column : columns) column.whole = false, column.range.reset();
+        return to_json(columns).dump();
+    };
     const auto& [shape, codec, condition, about] = dataset.spec;
     std::string text = fmt::format("{} {}s of {}, CRC-32 {:08x}", dataset.size(), noun(shape), to_string(shape),
                                    crc(dataset.examples));
@@ -188,8 +205,7 @@ std::string fingerprint(const Dataset& dataset, bool with_labels) {
         text += fmt::format(", labels {:08x}", crc(dataset.condition.classes));
     }
     if (shape.points) {
-        text += fmt::format(", columns {:08x}",
-                            crc32_of(to_json(codec.columns).dump() + to_json(condition.numbers).dump()));
+        text += fmt::format(", columns {:08x}", crc32_of(seen(codec.columns) + seen(condition.numbers)));
     }
     if (dataset.condition.numbers.defined()) text += fmt::format(", given {:08x}", crc(dataset.condition.numbers));
     return text;

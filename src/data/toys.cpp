@@ -250,6 +250,9 @@ Dataset draw_points(const DatasetOptions& options, Split split) {
     Dataset dataset{values.to(torch::kFloat32)};
     dataset.spec.shape = ExampleShape::of_points(dimensions);
     dataset.spec.codec.columns = plain_columns(dimensions);
+    for (int64_t i = 0; i < dimensions; ++i) {
+        dataset.spec.codec.columns[size_t(i)].range = range_of(values.select(1, i));
+    }
     if (parts > 1) dataset.condition.classes = labels, dataset.spec.condition.classes = parts;
     return dataset;
 }

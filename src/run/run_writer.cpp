@@ -69,7 +69,7 @@ void write_preview(const std::filesystem::path& path, const Preview& preview, co
                    const torch::Tensor& samples) {
     const DataSpec& data = preview.averaged.data;
     const auto values = data.codec.decode(samples);
-    if (data.shape.points) return write_csv(path, {names(data.codec.columns), values}, /*as_float32=*/true);
+    if (data.shape.points) return write_csv(path, {names(data.codec.columns), values}, steps_of(data.codec.columns));
     const int64_t columns = preview_columns(data.condition.classes.count);
     const int64_t scale = sheet_scale({}, data.shape.height, data.shape.width);
     write_png(path, sheet(values, columns, scale), preview_texts(preview, options));

@@ -109,6 +109,8 @@ void write_configs() {
     write_file("newline.json", R"({"a\nb": 1})");
     write_file("letter.csv", "a,b\n1,2\n3,x\n");
     write_file("row.csv", "a,b\n1,2\n");
+    write_file("latin.csv", "gr\xf6sse,b\n1,2\n3,4\n");
+    write_file("cut.npy", "\x93NUMPY\x01");
     std::string table = "size,colour\n";
     for (int i = 0; i < 50; ++i) table += fmt::format("{},{}\n", i % 7, i % 11);
     write_file("table.csv", table);

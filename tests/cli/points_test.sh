@@ -49,6 +49,44 @@ for _ in range(300): print(f'{random.gauss(5, 2)},{random.random()},{random.gaus
 "$diffuse" train --config points.json --set dataset.kind=table --set dataset.limit=0 --set dataset.file=table.csv --set 'dataset.condition=["size"]' --set train.steps=30 --out runs/table >/dev/null 2>err.txt || fail "train on a table: $(cat err.txt)"
 "$diffuse" sample --checkpoint runs/table --condition size=4 --num 5 --out rows.csv >/dev/null 2>err.txt || fail "sample of a table: $(cat err.txt)"
 [ "$(head -n 1 rows.csv)" = 'colour,"the, third"' ] || fail "columns of a table: $(head -n 1 rows.csv)"
+
+# tables as people have them: text, gaps, semicolons, decimal commas, seconds since 1970, whole numbers, bounds, names with commas
+python3 -c "
+import random
+random.seed(1)
+print('id;day;time;share;children;height, cm')
+for i in range(400):
+    share = f'{random.random():.4f}'.replace('.', ',') if i % 50 else ''
+    print(f'a{i};2021-01-{i % 28 + 1:02};{1700000000 + random.randint(-60, 60)};{share};{random.randint(0, 3)};{170 + 10 * random.gauss(0, 1):.0f}')
+" | gzip >people.csv.gz
+people=(--config points.json --set dataset.kind=table --set dataset.limit=0 --set dataset.file=people.csv.gz --set train.steps=30 --set 'dataset.condition=["height, cm"]')
+"$diffuse" train "${people[@]}" --out people >/dev/null 2>err.txt && fail "a table with text is taken"
+grep -q 'dataset.skip_columns=\["id","day"\]' err.txt || fail "the key that leaves text out is not told: $(cat err.txt)"
+"$diffuse" train "${people[@]}" --set 'dataset.skip_columns=["id","day"]' --set dataset.skip_bad=true --set 'dataset.bounds={"share":[0,1]}' --out people >/dev/null 2>err.txt || fail "train on a table as people have it: $(cat err.txt)"
+grep -q "8 of 400 rows have gaps and are skipped" err.txt && grep -q "samples of time, children are rounded" err.txt || fail "what is done to a table is not said: $(cat err.txt)"
+"$diffuse" sample --checkpoint people --condition '"height, cm"=170' --num 300 --out people.csv --save-tensors people.safetensors >/dev/null 2>err.txt || fail "a condition with a comma in its name: $(cat err.txt)"
+python3 - <<'END' || fail "samples of a table as people have it: $(head -n 5 people.csv)"
+import csv, json, struct
+rows = list(csv.DictReader(open('people.csv')))
+assert all(row['time'].isdigit() and int(row['children']) == float(row['children']) for row in rows)
+assert len({row['time'] for row in rows}) > 50
+assert all(0 <= float(row['share']) <= 1 for row in rows)
+data = open('people.safetensors', 'rb').read()
+assert json.loads(data[8:8 + struct.unpack('<Q', data[:8])[0]])['points']['dtype'] == 'F64'
+END
+"$diffuse" sample --checkpoint people --condition '"height, cm"=500' --num 5 --out people.csv >/dev/null 2>err.txt
+grep -q '"height, cm"=500 is outside of what the network was trained on, 1.. to ...: 3.* standard deviations' err.txt || fail "a condition far out: $(cat err.txt)"
+mv people.csv.gz moved.csv.gz
+"$diffuse" encode --checkpoint people --input 'table:test[0:2]' --out people.safetensors >/dev/null 2>err.txt && fail "a table that is gone is read"
+grep -q "people.csv.gz; say where it is by --data" err.txt || fail "a table that was moved: $(cat err.txt)"
+"$diffuse" encode --checkpoint people --data moved.csv.gz --input 'table:test[0:2]' moved.csv.gz --out people.safetensors >/dev/null 2>err.txt || fail "encode a table that was moved: $(cat err.txt)"
+rm -r people people.csv people.safetensors moved.csv.gz
+
+# noise that does not hide the data
+"$diffuse" sample --analytic mixture --config points.json --set dataset.kind=mixture --set 'dataset.means=[[-100],[100]]' --num 5 --out far.csv >/dev/null 2>err.txt
+grep -q "the data reach to 10.*does not hide them" err.txt || fail "data beyond the noise: $(cat err.txt)"
+rm far.csv
+
 printf 'a,b\n1,2\n3,x\n' >letter.csv
 printf 'a,b\n1,2\n' >row.csv
 

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <memory>
+#include <sstream>
 
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/data/columns.hpp"
 #include "diffuse/data/csv.hpp"
@@ -129,7 +132,7 @@ TEST(Columns, AreStandardisedAndComeBack) {
 
 TEST(Columns, WithBoundsKeepEverySampleBetweenThem) {
     const auto values = 6 * torch::rand({1000, 1}, torch::kFloat64) - 3;
-    const Columns columns = standardising({"theta"}, values, "test", std::pair(-3.0, 3.0));
+    const Columns columns = standardising({"theta"}, values, "test", {{"theta", {-3, 3}}});
     EXPECT_LT((restored(standardised(values, columns), columns) - values).abs().max().item<double>(), 1e-5);
     const auto far = torch::tensor({{-1e3}, {1e3}}, torch::kFloat64);
     EXPECT_LE(restored(far, columns).abs().max().item<double>(), 3);
@@ -143,6 +146,179 @@ TEST(Columns, ThatAreConstantAreRefused) {
                         standardising({"id"}, torch::ones({5, 1}, torch::kFloat64), "a.csv");
                     }),
                     "a.csv: the column 'id' is the same number in every row");
+}
+
+TEST(Columns, OfTinyAndHugeNumbersAreStandardised) {
+    const auto values = normal({1000, 1}, {1, Purpose::kLab, 0}).to(torch::kFloat64);
+    const auto z = standardised(values, standardising({"x"}, values, "test"));
+    for (const double unit : {1e-300, 1e-171, 1e-30, 1e30, 1e200, 1e300}) {
+        const Columns columns = standardising({"x"}, values * unit, "test");
+        const auto same = standardised(values * unit, columns);
+        EXPECT_LT((same - z).abs().max().item<double>(), 1e-5) << unit;  // float32
+        const double error = ((restored(same, columns) - values * unit) / unit).abs().max().item<double>();
+        EXPECT_LT(error, 1e-5) << unit;
+        EXPECT_FALSE(fit_float32(columns) && std::abs(std::log10(unit)) > 35) << unit;
+    }
+}
+
+TEST(Columns, FarFromZeroNeedMoreThanFloat32) {
+    EXPECT_TRUE(fit_float32({{"age", 40, 12}, {"income", 40'000, 15'000}}));
+    EXPECT_TRUE(fit_float32({{"x"}}));
+    EXPECT_FALSE(fit_float32({{"x"}, {"time", 1.7e9, 60}}));
+    EXPECT_FALSE(fit_float32({{.name = "share", .bounds = Ends{1e9, 1e9 + 1}}}));
+}
+
+TEST(Columns, RememberTheirRangeAndWhetherTheyAreWhole) {
+    const auto values = torch::tensor({{1.0, 0.5}, {2.0, 2.0}, {4.0, 3.0}}, torch::kFloat64);
+    const Columns columns = standardising({"whole", "half"}, values, "test");
+    const Columns back = columns_from_json(nlohmann::json::parse(to_json(columns).dump()), "test");
+    EXPECT_TRUE(back[0].whole && !back[1].whole);
+    EXPECT_EQ(back[1].range, std::optional(Ends(0.5, 3)));
+    const auto drawn = restored(torch::tensor({{0.4f, 0.4f}}), back);
+    EXPECT_EQ(drawn[0][0].item<double>(), 3);
+    EXPECT_NE(drawn[0][1].item<double>(), std::round(drawn[0][1].item<double>()));
+    expect_contains(error_of([&] {
+                        columns_from_json({{{"name", "x"}, {"mean", 0}, {"std", 1}, {"range", {2, 1}}}}, "it");
+                    }),
+                    "it makes no sense");
+}
+
+/// A table in a file, and what is warned of while it is loaded.
+class TableFile : public testing::Test {
+protected:
+    Dataset load(const std::string& text, const DatasetOptions& more = {}, Split split = Split::kTrain) {
+        write_file(folder / "t.csv", text);
+        DatasetOptions options = more;
+        options.kind = "table";
+        options.file = (folder / "t.csv").string();
+        said.str("");
+        log::set_stream(&said);
+        const auto restore = [](void*) { log::set_stream(nullptr); };
+        const std::unique_ptr<void, decltype(restore)> end(&said, restore);
+        return load_dataset(options, split);
+    }
+    TemporaryFolder folder;
+    std::ostringstream said;
+};
+
+/// So many rows of a column, made by a function of their number.
+std::string rows_of(int64_t count, const std::function<double(int64_t)>& number) {
+    std::string text = "x\n";
+    for (int64_t i = 0; i < count; ++i) text += std::to_string(number(i)) + "\n";
+    return text;
+}
+
+TEST_F(TableFile, CopiesOfARowAreSplitBetweenTrainingAndTests) {
+    const auto sides = [](int64_t i) { return double(i % 6 + 1); };
+    const auto train = load(rows_of(6000, sides)), test = load(rows_of(6000, sides), {}, Split::kTest);
+    EXPECT_EQ(train.size() + test.size(), 6000);
+    const auto shown = train.spec.codec.decode(train.examples).flatten().to(torch::kInt64);
+    const auto counts = torch::bincount(shown, {}, 7);
+    for (int64_t side = 1; side <= 6; ++side) {
+        EXPECT_NEAR(counts[side].item<double>(), 900, 5 * std::sqrt(1000 * 0.1 * 0.9)) << side;  // five deviations
+    }
+}
+
+TEST_F(TableFile, RowsStayOnTheirSideWhenOthersAreAdded) {
+    const auto some = [](int64_t i) { return double(i * i % 50); };
+    const auto values = [](const Dataset& data) { return data.spec.codec.decode(data.examples).flatten(); };
+    const auto before = values(load(rows_of(500, some))), after = values(load(rows_of(800, some)));
+    EXPECT_TRUE(torch::equal(before, after.narrow(0, 0, before.size(0))));
+}
+
+TEST_F(TableFile, ARowFarOutIsNamed) {
+    const auto normal_but = [](double outlier) {
+        return [=](int64_t i) { return i == 39 ? outlier : std::sin(double(i * i)); };
+    };
+    load(rows_of(40, normal_but(1e9)));
+    expect_contains(said.str(), "t.csv: line 41, column 'x': 1e+09 is 1.");
+    expect_contains(said.str(), "e+09 standard deviations from the median");
+    load(rows_of(40, normal_but(3)));
+    EXPECT_EQ(said.str(), "");
+    load(rows_of(1000, [](int64_t i) { return (i % 5 == 0 ? 100 : 0) + std::sin(double(i * i)); }));  // two modes
+    EXPECT_EQ(said.str(), "");
+}
+
+TEST_F(TableFile, SamplesOfWholeNumbersAreRoundedUnlessTheyShallNot) {
+    const auto whole = [](int64_t i) { return double(i % 9); };
+    const auto half = torch::tensor({{0.1f}});
+    EXPECT_EQ(load(rows_of(100, whole)).spec.codec.decode(half).item<double>(), 4);
+    expect_contains(said.str(), "samples of x are rounded, as all rows are whole numbers");
+    DatasetOptions as_they_are;
+    as_they_are.round = false;
+    EXPECT_NE(load(rows_of(100, whole), as_they_are).spec.codec.decode(half).item<double>(), 4);
+}
+
+TEST_F(TableFile, NoSampleLeavesTheBoundsOfItsColumn) {
+    DatasetOptions options;
+    options.bounds = {{"x", {0, 1}}};
+    const auto in_unit = [](int64_t i) { return std::pow(std::sin(double(i)), 2); };
+    const auto columns = load(rows_of(200, in_unit), options).spec.codec.columns;
+    const auto drawn = restored(torch::tensor({{-50.0f}, {50.0f}}), columns);
+    EXPECT_GE(drawn.min().item<double>(), 0);
+    EXPECT_LE(drawn.max().item<double>(), 1);
+    const auto error = [&](const std::map<std::string, Ends>& bounds) {
+        options.bounds = bounds;
+        return error_of([&] { load("x,y\n0.5,1\n1.5,2\n0.1,3\n", options); });
+    };
+    expect_contains(error({{"x", {0, 1}}}), "line 3, column 'x': 1.5 is outside of its dataset.bounds, 0 to 1");
+    expect_contains(error({{"z", {0, 1}}}), "dataset.bounds: " + (folder / "t.csv").string() + ": unknown column");
+}
+
+TEST_F(TableFile, RowsWithGapsAreSkippedWhereThatIsAskedFor) {
+    DatasetOptions options;
+    options.skip_bad = true;
+    options.test_share = 0;
+    EXPECT_EQ(load("x,y\n0.5,1\n,2\n0.1,3\n0.2,NaN\n0.3,4\n", options).size(), 3);
+    expect_contains(said.str(), "2 of 5 rows have gaps and are skipped");
+}
+
+TEST_F(TableFile, ThatIsNotThereIsAskedFor) {
+    expect_contains(error_of([&] { load_dataset({.kind = "table", .dir = {}, .file = "none.csv"}, Split::kTrain); }),
+                    "none.csv; say where it is by dataset.file");
+}
+
+/// What is warned of while `action` is done.
+std::string said_by(const std::function<void()>& action) {
+    std::ostringstream said;
+    log::set_stream(&said);
+    action();
+    log::set_stream(nullptr);
+    return said.str();
+}
+
+TEST(NumbersAsCondition, MayHaveNamesInQuotes) {
+    const ConditionSpec spec{.numbers = {{"height, cm", 170, 10}, {"a=b"}, {"say \"x\""}, {"y"}}};
+    const auto z = spec.of_numbers(R"("height, cm"=180,"a=b"=1,"say ""x"""=2,y=-3)", 2).numbers;
+    EXPECT_TRUE(torch::equal(z[1], torch::tensor({1.0f, 1.0f, 2.0f, -3.0f})));
+    const auto error = [&](const std::string& text) { return error_of([&] { spec.of_numbers(text, 1); }); };
+    expect_contains(error("height, cm=180"), "write names that have a comma or = in double quotes");
+    expect_contains(error("\"height, cm=180"), "is not closed");
+    expect_contains(error("y=1"), R"(condition "height, cm"=NUMBER)");
+    expect_contains(error("y"), "'y' is not y=NUMBER");
+    const ConditionSpec classes{.classes = {2, {"black, white", "grey"}}};
+    EXPECT_EQ(classes.cycle("grey,\"black, white\""), (std::vector<int64_t>{1, 0}));
+}
+
+TEST(NumbersAsCondition, OutsideOfTheTrainingAreWarnedOf) {
+    const ConditionSpec spec{.numbers = {{.name = "y", .mean = 0.5, .std = 0.25, .range = Ends{0, 1}}, {"z"}}};
+    EXPECT_EQ(said_by([&] { spec.of_numbers("y=0.7,z=3", 1); }), "");
+    const auto far = said_by([&] { spec.of_numbers("y=-20,z=7", 1); });
+    expect_contains(far,
+                    "condition: y=-20 is outside of what the network was trained on, 0 to 1: 82 standard deviations");
+    expect_contains(far, "condition: z=7 is outside of what the network was trained on: 7 standard deviations");
+}
+
+TEST(Points, ThatTheNoiseDoesNotHideAreWarnedOf) {
+    DatasetOptions options = drawn("mixture", 1000);
+    options.means = {{-100}, {100}};
+    options.stds = {0.1, 0.1};
+    const DataSpec far = load_dataset(options, Split::kTrain).spec;
+    expect_contains(said_by([&] { warn_where_uncovered(far, 80); }), "the data reach to 100, and noise of");
+    EXPECT_EQ(said_by([&] { warn_where_uncovered(far, 1000); }), "");
+    const DataSpec moons = load_dataset(drawn("two-moons", 1000), Split::kTrain).spec;
+    EXPECT_EQ(said_by([&] { warn_where_uncovered(moons, 80); }), "");
+    expect_contains(said_by([&] { warn_where_uncovered(moons, 1); }), "the data reach to 3");
 }
 
 TEST(TableData, TellTheNetworkTheColumnsOfTheCondition) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,7 +30,9 @@ struct DatasetOptions {
     std::vector<double> stds, weights;
     // table
     std::string file;
-    std::vector<std::string> condition;
+    std::vector<std::string> condition, skip_columns;
+    std::map<std::string, Ends> bounds;
+    bool round = true;
     // simulator
     std::string simulator = "two-moons";
 
@@ -77,8 +80,10 @@ DatasetOptions located(const DatasetOptions& options);
 ///   kept in the user's cache folder.
 /// digits: drawn (see digits.hpp); the test split holds 10,000 others.
 /// eight-gaussians and the other `point_kinds`: points that are drawn (see toys.hpp).
-/// table: the rows of the CSV file options.file (see csv.hpp); its columns options.condition are the condition of the
-///   others. Rows whose content's hash is below options.test_share are the test split.
+/// table: the rows of the CSV file options.file (see csv.hpp) without the columns options.skip_columns; its columns
+///   options.condition are the condition of the others. Rows are the test split where the hash of their content, and of
+///   how many equal rows stand before them, is below options.test_share: so equal rows are split too. Warns of rows
+///   that are so far from the others that these become nearly one number for a network.
 /// simulator: parameters and what options.simulator makes of them (see simulators.hpp), 30,000 pairs or options.limit;
 ///   the observations are the condition, and parameters are drawn. The test split holds as many others, at most 10,000.
 /// Throws Error naming the file or folder when something is missing, damaged or does not fit together.

@@ -23,11 +23,12 @@ struct ConditionSpec {
     Columns numbers = {};
 
     /// The classes that a text names: "all" 0, 1, ..., "none" none, else names or numbers like "cat" or "0,1,2". Throws
-    /// Error for those that are not known.
+    /// Error for those that are not known. A name with a comma is written in double quotes, as CSV has it.
     std::vector<int64_t> cycle(const std::string& text) const;
     /// The class of each of `count` examples, those of `cycle` again and again. Not defined where it has none.
     Condition of_classes(const std::string& text, int64_t count) const;
-    /// The same numbers for each of `count` examples: "y1=0.3,y2=-1", each column once. Throws Error for numbers that
+    /// The same numbers for each of `count` examples: "y1=0.3,y2=-1", each column once, its name perhaps in double
+    /// quotes: "\"height, cm\"=170". Warns of numbers outside the range of the training. Throws Error for numbers that
     /// are missing, unknown or none.
     Condition of_numbers(const std::string& text, int64_t count) const;
     /// Without what a network of this spec does not take.
@@ -44,5 +45,8 @@ struct DataSpec {
     ConditionSpec condition = {};
     std::string about = "";  ///< what was done to the files' images, if anything
 };
+
+/// Warns where data reach so far that noise of sigma / alpha = `ratio`, which samples begin from, does not hide them.
+void warn_where_uncovered(const DataSpec& data, double ratio);
 
 }  // namespace diffuse
