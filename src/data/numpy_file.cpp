@@ -131,8 +131,8 @@ std::string zip_entry(std::string_view bytes, size_t at, const Fail& fail) {
     if (packed == 0xffffffff || size == 0xffffffff) fail("it is larger than 4 GiB; save .npy files");
     if (listed(8, 2) & kEncrypted) fail("it is encrypted");
     if (!part_of(bytes, header, kHeaderBytes, fail).starts_with(kZipEntry)) fail("the list of its arrays is damaged");
-    const int64_t names = little_endian_at(bytes, size_t(header) + 26, 2, fail) +
-                          little_endian_at(bytes, size_t(header) + 28, 2, fail);
+    const int64_t names =
+        little_endian_at(bytes, size_t(header) + 26, 2, fail) + little_endian_at(bytes, size_t(header) + 28, 2, fail);
     const auto content = part_of(bytes, header + kHeaderBytes + names, packed, fail);
     if (method != kStored && method != kDeflated) fail(fmt::format("packing {} is not known", method));
     const std::string unpacked =

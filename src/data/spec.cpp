@@ -160,9 +160,9 @@ Condition ConditionSpec::of_numbers(const std::string& text, int64_t count) cons
                             "{} is missing",
                             fmt::join(known, ", "), quoted_name(known.front()), column.name));
         }
-        warn_where_unseen(value->second, column);
         row.push_back(value->second);
     }
+    for (size_t i = 0; i < row.size(); ++i) warn_where_unseen(row[i], numbers[i]);
     const auto one = standardised(torch::tensor(row, torch::kFloat64).unsqueeze(0), numbers);
     return {.numbers = one.repeat({count, 1})};
 }

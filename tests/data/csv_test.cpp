@@ -161,7 +161,9 @@ TEST_F(Csv, WrongFilesAreRefusedWithWhatIsWrongWhere) {
          "file: line 2, column 'y': '-21,034,056.7' is not a number: write -21034056.7, without commas between "
          "thousands"},
         {"x,y\n1,5,2,5\n",
-         "file: line 2: has 4 fields, but the first line names 2 columns (are there decimal commas? write points)"},
+         "file: line 2: has 4 fields, but the first line names 2 columns (are there decimal commas? write points, or "
+         "separate "
+         "columns by ';')"},
         // fields
         {"x,y,z\n1,2,3\n4,5\n", "file: line 3, column 'z': it is missing; the line has 2 of 3 fields"},
         {"x,y\n1,2\n3,4,5\n", "file: line 3: has 3 fields, but the first line names 2 columns"},
