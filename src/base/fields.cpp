@@ -72,6 +72,14 @@ struct Reader {
         value->reset();
         if (!json.is_null()) take(&value->emplace());
     }
+    /// A name may be a number.
+    void operator()(std::optional<std::string>* value) const {
+        value->reset();
+        if (has_type(json, int64_t{}))
+            *value = std::to_string(json.get<int64_t>());
+        else if (!json.is_null())
+            take(&value->emplace());
+    }
     template <class T>
     void operator()(const Number<T>& number) const {
         *number.value = checked(path, json, number.low, number.high);
@@ -211,6 +219,7 @@ OrderedJson json_of(const std::optional<T>& value) {
 /// Whether it holds a value that it need not have.
 bool is_given(const Field& field) {
     return std::visit(Overloaded{[](std::optional<bool>* value) { return value->has_value(); },
+                                 [](std::optional<std::string>* value) { return value->has_value(); },
                                  [](const Number<std::optional<int64_t>>& number) { return number.value->has_value(); },
                                  [](const Number<std::optional<double>>& number) { return number.value->has_value(); },
                                  [](const Interval& interval) { return interval.value->has_value(); },
@@ -295,6 +304,7 @@ std::string expected(const Field& field) {
             [](bool*) -> std::string { return "true or false"; },
             [](std::optional<bool>*) -> std::string { return "true, false or null"; },
             [](std::string*) -> std::string { return "a text"; },
+            [](std::optional<std::string>*) -> std::string { return "a text or a whole number"; },
             [](const NumberOrAuto& number) {
                 return fmt::format("{}, or {}", number_from(number.low, number.high), kAuto);
             },

@@ -41,6 +41,7 @@ struct Meaning {
     const std::vector<std::string>& words;
 
     nlohmann::json operator()(std::string*) const { return words.front(); }
+    nlohmann::json operator()(std::optional<std::string>*) const { return words.front(); }
     nlohmann::json operator()(const Words&) const { return words; }
     nlohmann::json operator()(const Choice& choice) const {
         const bool known = std::ranges::find(choice.known, words.front()) != choice.known.end();

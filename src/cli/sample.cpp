@@ -1,6 +1,7 @@
 #include "cli/sample.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -159,6 +160,10 @@ std::string settle(SampleCommand& options, const std::optional<Latents>& latents
 
 Result draw(const SampleCommand& options, const Drawing& drawing, const Source& source, torch::Device device) {
     check_guidance(options.sampling, drawing.condition);
+    if (const auto classes = source.data.condition.never_trained(drawing.condition); !classes.empty()) {
+        log::warn(fmt::format("the network was trained on no example of these classes, and draws anything: {}",
+                              fmt::join(classes, ", ")));
+    }
     const Model model = source.model(options.sampling.weights);
     Sampler sampler = make_sampler(options.sampling, model, load_guide(options.sampling, device));
     if (options.latents.empty()) warn_where_uncovered(source.data, sampler.grid.front().ratio());

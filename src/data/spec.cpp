@@ -13,6 +13,7 @@
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/table.hpp"
+#include "diffuse/base/text.hpp"
 #include "diffuse/data/csv.hpp"
 
 namespace diffuse {
@@ -76,7 +77,7 @@ std::string known_classes(const Classes& known) {
 /// A class by its name, or by its number where no name is a number.
 int64_t class_of(const std::string& word, const Classes& known) {
     if (known.count == 0) throw Error(fmt::format("class {}: {}", word, known_classes(known)));
-    const auto found = std::ranges::find(known.names, word);
+    const auto found = std::ranges::find_if(known.names, [&](const auto& name) { return is_same_name(name, word); });
     if (found != known.names.end()) return found - known.names.begin();
     const bool by_number =
         std::ranges::none_of(known.names, [](const auto& name) { return number_in<uint64_t>(name).has_value(); });
@@ -91,14 +92,15 @@ int64_t class_of(const std::string& word, const Classes& known) {
 /// "y1=0.3": a column and its number.
 std::pair<std::string, double> assignment(NameList& list, const std::vector<std::string>& known) {
     const std::string name = list.name("=,"), rest = list.rest();
-    if (std::ranges::find(known, name) == known.end()) {
+    const auto column = std::ranges::find_if(known, [&](const auto& each) { return is_same_name(each, name); });
+    if (column == known.end()) {
         const auto needs_quotes = [](const std::string& each) { return each.find_first_of(",=\"") != each.npos; };
         const bool any = std::ranges::any_of(known, needs_quotes);
         throw Error("condition: " + unknown_name("column", name, known) +
                     (any ? "; write names that have a comma or = in double quotes, as in '\"height, cm\"=170'" : ""));
     }
     const auto value = number_in<double>(rest.substr(std::min<size_t>(1, rest.size())));
-    if (rest.starts_with('=') && value && std::isfinite(*value)) return {name, *value};
+    if (rest.starts_with('=') && value && std::isfinite(*value)) return {*column, *value};
     throw Error(fmt::format("condition: '{}{}' is not {}=NUMBER", quoted_name(name), rest, quoted_name(name)));
 }
 
@@ -134,6 +136,8 @@ std::vector<int64_t> ConditionSpec::cycle(const std::string& text) const {
     return found;
 }
 
+int64_t ConditionSpec::class_number(const std::string& word) const { return class_of(word, classes); }
+
 Condition ConditionSpec::of_classes(const std::string& text, int64_t count) const {
     const auto these = cycle(text);
     if (these.empty()) return {};
@@ -167,6 +171,16 @@ Condition ConditionSpec::of_numbers(const std::string& text, int64_t count) cons
     return {.numbers = one.repeat({count, 1})};
 }
 
+std::vector<std::string> ConditionSpec::never_trained(const Condition& condition) const {
+    std::vector<std::string> found;
+    if (!condition.classes.defined()) return found;
+    for (int64_t i = 0; i < std::ssize(classes.examples); ++i) {
+        const bool is_trained = classes.examples[size_t(i)] > 0;
+        if (!is_trained && condition.classes.eq(i).any().item<bool>()) found.push_back(classes.name(i));
+    }
+    return found;
+}
+
 Condition ConditionSpec::taken(const Condition& condition) const {
     return {classes.count > 0 ? condition.classes : torch::Tensor(),
             numbers.empty() ? torch::Tensor() : condition.numbers};
@@ -177,7 +191,7 @@ torch::Tensor ConditionSpec::renumbered(const torch::Tensor& labels, const Class
     for (int64_t label = 0; label < theirs.count; ++label) {
         int64_t number = classes.count;
         for (int64_t i = 0; i < classes.count; ++i) {
-            if (theirs.name(label) == classes.name(i)) number = i;
+            if (is_same_name(theirs.name(label), classes.name(i))) number = i;
         }
         own.push_back(number);
     }

@@ -21,6 +21,7 @@ constexpr const char* kFormat = "diffuse-checkpoint-2";
 constexpr int64_t kMaxSide = 4096;  ///< of an image
 
 constexpr const char* kMomentum = "muon.momentum.";
+constexpr const char* kClassExamples = "class_examples";  ///< in checkpoints since they say it
 
 /// The groups of tensors, with what stands before the names of each.
 template <class AnyCheckpoint>
@@ -51,6 +52,7 @@ Fields metadata_fields(Checkpoint& checkpoint, std::vector<int64_t>& shape) {
             {"data", &training.fingerprint},
             {"about_data", &checkpoint.data.about},
             {"class_names", Words{&checkpoint.data.condition.classes.names}},
+            {kClassExamples, List{&checkpoint.data.condition.classes.examples, 0, INT64_MAX, 0, SIZE_MAX}},
             {"machine", &training.machine}};
 }
 
@@ -78,6 +80,7 @@ public:
         }
         std::vector<int64_t> shape;
         for (const auto& field : metadata_fields(checkpoint, shape)) {
+            if (field.key == kClassExamples && !metadata_.contains(field.key)) continue;
             const bool is_text = std::holds_alternative<std::string*>(field.value);
             const Json value = is_text ? Json(text(field.key)) : json(field.key);
             diffuse::read({field}, Json::object({{field.key, value}}), name_);
@@ -92,6 +95,7 @@ public:
         Classes& classes = checkpoint.data.condition.classes;
         classes.count = checkpoint.config.net.classes.value_or(0);
         require(std::ssize(classes.names) <= classes.count, "class_names");
+        require(classes.examples.empty() || std::ssize(classes.examples) == classes.count, kClassExamples);
         if (points) read_columns(checkpoint.data);
     }
 

@@ -60,7 +60,8 @@ Json parse_value(const std::string& path, const std::string& text) {
     Config config;
     const auto keys = leaves(fields(config));
     const bool wants_text = std::any_of(keys.begin(), keys.end(), [&](const Field& key) {
-        return key.key == path && std::holds_alternative<std::string*>(key.value);
+        return key.key == path && (std::holds_alternative<std::string*>(key.value) ||
+                                   (std::holds_alternative<std::optional<std::string>*>(key.value) && text != "null"));
     });
     return json_or_text(text, wants_text);
 }
@@ -303,6 +304,7 @@ Config resolved(Config config, const Dataset& dataset, const std::vector<std::st
     }
     const ConditionSpec condition = seen_by_network(config, dataset.spec).condition;
     check_guidance(config.sample, condition.of_classes(config.sample.classes, 1));  // before hours are spent
+    negative_class(config.sample, condition);
     left_out.tell();
     warn_of_untrained(config);
     return config;
@@ -329,6 +331,7 @@ DataSpec seen_by_network(const Config& config, DataSpec data) {
     Classes& classes = data.condition.classes;
     classes.count = config.net.classes.value();
     if (classes.count == 0) classes.names.clear();
+    if (!classes.examples.empty()) classes.examples.resize(size_t(classes.count));
     return data;
 }
 

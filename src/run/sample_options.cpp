@@ -63,8 +63,8 @@ Fields fields(SampleOptions& o) {
         {"guidance_rescale", Number<double>{&o.guidance_rescale, 0, 1},
          "guidance rescale factor phi: share of the standard deviation that guidance changed which is given back"},
         {.key = "negative_class",
-         .value = Number<std::optional<int64_t>>{&o.negative_class, 0, 1000},
-         .meaning = "negative class: guidance leads away from it",
+         .value = &o.negative_class,
+         .meaning = "negative class, by the name or number that class takes: guidance leads away from it",
          .by_default = "no class"},
         {"guide", &o.guide,
          "checkpoint that guidance leads away from, of a smaller or less trained network of the same images, instead "
@@ -208,6 +208,15 @@ void check_guidance(const SampleOptions& options, const Condition& condition) {
         fmt::format("sample.guidance {}: of no class there is nothing to lead to; say classes by sample.class, or "
                     "another checkpoint by sample.guide",
                     options.guidance));
+}
+
+std::optional<int64_t> negative_class(const SampleOptions& options, const ConditionSpec& known) {
+    if (!options.negative_class || known.classes.count == 0) return std::nullopt;
+    try {
+        return known.class_number(*options.negative_class);
+    } catch (const Error& error) {
+        throw Error(fmt::format("sample.negative_class: {}", error.what()));
+    }
 }
 
 Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {

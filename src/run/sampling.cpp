@@ -37,18 +37,14 @@ Reference reference_of(const SampleOptions& options, const Model& model, const s
         check_guide(options, guide->data, model.data);
         return guide->denoiser;
     }
-    const int64_t classes = model.data.condition.classes.count;
-    if (classes == 0) {
+    if (model.data.condition.classes.count == 0) {
         throw Error(
             fmt::format("sample.guidance {}: the network was trained without labels, so there is nothing to lead away "
                         "from; take another checkpoint as sample.guide",
                         options.guidance));
     }
-    if (options.negative_class.value_or(0) >= classes) {
-        throw Error(
-            fmt::format("sample.negative_class {}: the network knows 0 to {}", *options.negative_class, classes - 1));
-    }
-    return [=, negative = options.negative_class](const Condition& condition, const Counter& evaluations) {
+    return [=, negative = negative_class(options, model.data.condition)](const Condition& condition,
+                                                                         const Counter& evaluations) {
         const auto to_negative = [&](const torch::Tensor& labels) { return torch::full_like(labels, *negative); };
         return model.denoiser(negative ? condition.each(to_negative) : Condition(), evaluations);
     };

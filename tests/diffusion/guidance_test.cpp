@@ -265,8 +265,12 @@ TEST(GuidedSampler, GoesBackToTheImageOverTheSameGrid) {
 
 TEST(GuidedSampler, RefusesWhatThereIsNothingToLeadAwayFrom) {
     Model model = ten_classes();
-    expect_contains(error_of([&] { make_sampler({.guidance = 2, .negative_class = 10}, model); }),
-                    "the network knows 0 to 9");
+    expect_contains(error_of([&] { make_sampler({.guidance = 2, .negative_class = "10"}, model); }),
+                    "sample.negative_class: class 10: the network knows 0 to 9");
+    model.data.condition.classes.names = {"0", "1", "10", "11", "2", "3", "4", "5", "6", "7"};
+    EXPECT_EQ(negative_class({.negative_class = "3"}, model.data.condition), 5) << "a name, not a place in the list";
+    expect_contains(error_of([&] { make_sampler({.guidance = 2, .negative_class = "9"}, model); }), "knows 0, 1, 10");
+    model.data.condition.classes.names.clear();
     model.data.condition.classes.count = 0;
     expect_contains(error_of([&] { make_sampler({.guidance = 2}, model); }), "trained without labels");
 }

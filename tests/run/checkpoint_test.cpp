@@ -107,6 +107,23 @@ TEST(CheckpointTest, MetadataThatMakeNoSenseAreRefusedByKey) {
     }
 }
 
+TEST(CheckpointTest, KnowsHowManyExamplesOfEachClassItWasTrainedOn) {
+    const TemporaryFolder folder;
+    Checkpoint written = example();
+    written.config.net.classes = 2;
+    written.data.condition.classes = {2, {"cat", "dog"}};
+    written.data.condition.classes.examples = {7, 0};
+    save_checkpoint(folder / "a", written);
+    EXPECT_EQ(load_checkpoint(folder / "a").data.condition.classes.examples, (std::vector<int64_t>{7, 0}));
+    TensorFile file = read_tensor_file(folder / "a");
+    file.metadata["class_examples"] = "[7]";
+    write_tensor_file(folder / "bad", file);
+    expect_contains(error_of([&] { load_checkpoint(folder / "bad"); }), "its 'class_examples' makes no sense");
+    file.metadata.erase("class_examples");  // written before they were counted
+    write_tensor_file(folder / "old", file);
+    EXPECT_TRUE(load_checkpoint(folder / "old").data.condition.classes.examples.empty());
+}
+
 TEST(CheckpointTest, OtherFilesAreRefused) {
     const TemporaryFolder folder;
     write_tensor_file(folder / "latents.safetensors", {{{"latents", torch::zeros({1})}}, {}});

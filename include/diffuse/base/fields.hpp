@@ -81,9 +81,9 @@ struct Belongs {
 };
 
 struct Field {
-    using Value = std::variant<bool*, std::optional<bool>*, std::string*, Number<int64_t>, Number<double>,
-                               Number<std::optional<int64_t>>, Number<std::optional<double>>, NumberOrAuto, Interval,
-                               Intervals, Choice, List, Reals, Rows, Words,
+    using Value = std::variant<bool*, std::optional<bool>*, std::string*, std::optional<std::string>*, Number<int64_t>,
+                               Number<double>, Number<std::optional<int64_t>>, Number<std::optional<double>>,
+                               NumberOrAuto, Interval, Intervals, Choice, List, Reals, Rows, Words,
                                std::vector<Field>>;  ///< the last: a section, whose keys stand behind its own
     std::string key;
     Value value;

@@ -24,9 +24,9 @@ struct SampleOptions {
     double guidance = 1;          ///< the scale (guidance.hpp)
     std::optional<std::pair<double, double>> guidance_interval;
     double guidance_rescale = 0;
-    std::optional<int64_t> negative_class;  ///< what guidance leads away from, instead of no class
-    std::string guide;                      ///< checkpoint that it leads away from
-    std::optional<double> threshold;        ///< percentile
+    std::optional<std::string> negative_class;  ///< what guidance leads away from, instead of no class
+    std::string guide;                          ///< checkpoint that it leads away from
+    std::optional<double> threshold;            ///< percentile
     int64_t batch = 0;
     Direction direction = Direction::kSampling;
 
@@ -52,6 +52,9 @@ void check_bounds(const SampleOptions& options, const ExampleShape& shape);
 
 /// Throws Error where guidance would change nothing, since examples of this condition are drawn of no class anyway.
 void check_guidance(const SampleOptions& options, const Condition& condition);
+
+/// The number of the negative class, if there is one. Throws Error for one that is not known.
+std::optional<int64_t> negative_class(const SampleOptions& options, const ConditionSpec& known);
 
 /// Whether the step between two levels is guided, of examples that have a condition or not: guidance leads from it or
 /// from another network.
