@@ -157,7 +157,7 @@ done
 # and of the config: a run whose config gives none of the keys is one whose config gives all of them
 keys=$(python3 - train.txt <<'END'
 import re, sys
-skipped = "dataset.name dataset.transpose dataset.channels dataset.size dataset.background dataset.test_share dataset.skip_bad dataset.means dataset.stds dataset.weights dataset.file dataset.condition dataset.simulator model.width model.blocks seed dataset.dir dataset.kind dataset.limit train.steps train.batch_size train.sample_every model.base_channels train.warmup_steps"
+skipped = "dataset.name dataset.transpose dataset.channels dataset.size dataset.background dataset.test_share dataset.skip_bad dataset.labels dataset.means dataset.stds dataset.weights dataset.file dataset.condition dataset.simulator model.width model.blocks seed dataset.dir dataset.kind dataset.limit train.steps train.batch_size train.sample_every model.base_channels train.warmup_steps"
 for key, default in re.findall(r"^  ([a-z][a-z0-9_.]+) = (\S+)$", open(sys.argv[1]).read(), re.M):
     if key not in skipped.split(): print("--set", f"{key}={default}")
 END

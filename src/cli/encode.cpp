@@ -41,7 +41,9 @@ void check_before_work(const EncodeCommand& options) {
 torch::Tensor read_image(const std::string& path, const Checkpoint& checkpoint) {
     const ExampleShape& shape = checkpoint.data.shape;
     const ImageRule rule{shape.channels, shape.height, shape.width, parse_colour(checkpoint.config.dataset.background)};
-    const auto decoded = decode_image(read_file(path, kMaxImageBytes), path);
+    const auto [decoded, converted, remark] = decode_image(read_file(path, kMaxImageBytes), path);
+    if (converted) log::info(fmt::format("{}: converted to sRGB from the colours that it tells", path));
+    if (!remark.empty()) log::warn(fmt::format("{}: {}", path, remark));
     const bool in_colour = decoded.size(0) >= 3;
     const bool to_grey = checkpoint.config.dataset.channels == 1;  // as its data were made
     if (rule.channels == 1 && !to_grey && in_colour && has_colours(decoded.narrow(0, 0, 3))) {

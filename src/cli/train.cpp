@@ -153,7 +153,9 @@ Result start_run(const TrainCommand& options, torch::Device device) {
     const Dataset dataset = data_to_train(asked, options);
     const Config config = resolved(asked, dataset, options.settings);
     // Refuses a config that does not fit the images before anything is written.
-    const Net network = new_network(config, seen_by_network(config, dataset.spec), torch::kCPU);
+    const DataSpec seen = seen_by_network(config, dataset.spec);
+    const Net network = new_network(config, seen, torch::kCPU);
+    tell_classes(seen.condition.classes);
     const Schedule schedule = make_schedule(config.schedule);
     warn_where_uncovered(dataset.spec, schedule.at(double(grid_start(schedule, config.sample.max_ratio))).ratio());
     if (options.dry_run) return plan(config, dataset, network);

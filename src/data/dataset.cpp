@@ -4,6 +4,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cctype>
+#include <set>
+
 #include "data/checksum.hpp"
 #include "data/kinds.hpp"
 #include "diffuse/base/file.hpp"
@@ -26,6 +30,7 @@ const Table<Kind>& kinds() {
         Table<Kind> all = {{"mnist", {load_mnist, mnist_folder}},
                            {"images", {load_image_folder, named_folder}},
                            {"cifar10", {load_cifar10, cifar10_folder}},
+                           {"cifar100", {load_cifar100, cifar100_folder}},
                            {"idx", {load_idx, named_folder}},
                            {"digits", {draw_digits}},
                            {"table", {load_table}},
@@ -62,8 +67,15 @@ void add_image_fields(Fields& all, DatasetOptions& options) {
            {{"test_share", Number<double>{&options.test_share, 0, 0.9},
              "share of the examples held out, by a hash of their content"}});
     add_of(all, {"images", "table"},
-           {{"skip_bad", &options.skip_bad, "go on without files that are damaged or no images, and rows with gaps",
+           {{"skip_bad", &options.skip_bad,
+             "go on without images that are damaged or of a kind that cannot be read, and rows with gaps",
              /*may_change=*/true}});
+}
+
+void add_cifar100_fields(Fields& all, DatasetOptions& options) {
+    add_of(all, {"cifar100"},
+           {{"labels", Choice{&options.labels, {"fine", "coarse"}},
+             "which labels are the classes: 100 fine or 20 coarse"}});
 }
 
 void add_mixture_fields(Fields& all, DatasetOptions& options) {
@@ -86,6 +98,25 @@ void add_table_fields(Fields& all, DatasetOptions& options) {
          {"round", &options.round, "round samples of columns that are whole numbers in every row"}});
 }
 
+/// Notes how many examples of each class there are.
+void count_classes(Dataset& dataset) {
+    const torch::Tensor& labels = dataset.condition.classes;
+    if (!labels.defined()) return;
+    Classes& classes = dataset.spec.condition.classes;
+    const auto counts = torch::bincount(labels, {}, classes.count);
+    classes.examples.assign(counts.data_ptr<int64_t>(), counts.data_ptr<int64_t>() + counts.size(0));
+}
+
+/// Whether these are the names that parts of a data set have, as for training and tests.
+bool are_parts(const std::vector<std::string>& folders) {
+    static const std::set<std::string> parts = {"train",      "training", "val",     "valid",
+                                                "validation", "test",     "testing", "dev"};
+    return !folders.empty() && std::ranges::all_of(folders, [](std::string name) {
+        std::ranges::transform(name, name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+        return parts.contains(name);
+    });
+}
+
 /// Numbers in some columns in the units of others, which must have the same names.
 torch::Tensor in_columns(const torch::Tensor& z, const Columns& own, const Columns& wanted, const std::string& what) {
     if (own == wanted) return z;
@@ -100,10 +131,12 @@ Fields fields(DatasetOptions& options) {
     constexpr int64_t kMany = 1'000'000'000;
     Fields all = {
         {"kind", Choice{&options.kind, names(kinds())},
-         "data set; mnist: four IDX files; images: PNG and JPEG files of a folder; cifar10: its binary version; idx: "
-         "IDX files of any size; digits: drawn by the program itself; table: rows of a CSV file; simulator: "
+         "data set; mnist: four IDX files; images: PNG and JPEG files of a folder; cifar10, cifar100: their binary "
+         "versions; idx: IDX files of any size; digits: drawn by the program itself; table: rows of a CSV file; "
+         "simulator: "
          "parameters and observations; the others: points in the plane that are drawn"},
-        {"dir", &options.dir, "folder of the files; empty: $DIFFUSE_MNIST, then data/mnist; of cifar10: data/cifar10",
+        {"dir", &options.dir,
+         "folder of the files; empty: $DIFFUSE_MNIST, then data/mnist; of cifar10 and cifar100: data/ and the kind",
          /*may_change=*/true},
         {"limit", Number<int64_t>{&options.limit, 0, kMany},
          "number of examples, from the first; 0: all (of digits 60000, of points 100000, of simulations 30000)"},
@@ -111,6 +144,7 @@ Fields fields(DatasetOptions& options) {
         {"flip", &options.flip, "random horizontal flip: half of the images are mirrored, each time another half"}};
     add_idx_fields(all, options);
     add_image_fields(all, options);
+    add_cifar100_fields(all, options);
     add_mixture_fields(all, options);
     add_table_fields(all, options);
     add_of(all, {"simulator"},
@@ -143,7 +177,38 @@ Dataset load_dataset(const DatasetOptions& options, Split split) {
         }
         if (options.limit < dataset.size()) dataset = dataset.rows(torch::arange(options.limit));
     }
+    if (split == Split::kTrain) count_classes(dataset);
     return dataset;
+}
+
+void tell_classes(const Classes& classes) {
+    constexpr int64_t kFew = 5;
+    constexpr size_t kShown = 10;
+    std::vector<std::string> all, few;
+    for (int64_t i = 0; i < std::ssize(classes.examples); ++i) {
+        const int64_t count = classes.examples[size_t(i)];
+        const std::string counted =
+            fmt::format("{} ({})", classes.name(i), count == 0 ? "none" : std::to_string(count));
+        all.push_back(counted);
+        if (count < kFew) few.push_back(counted);
+    }
+    const auto some = [](std::vector<std::string> list) {
+        const size_t more = list.size() > kShown ? list.size() - kShown : 0;
+        list.resize(list.size() - more);
+        return fmt::format("{}{}", fmt::join(list, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
+    };
+    if (!classes.names.empty() && !all.empty())
+        log::info(fmt::format("{} classes, with their examples: {}", all.size(), some(all)));
+    if (!few.empty()) {
+        log::warn(
+            fmt::format("a class that has few examples is hardly learnt, and one that has none never: {}", some(few)));
+    }
+    if (are_parts(classes.names)) {
+        log::warn(fmt::format(
+            "the sub-folders {} are taken for classes; if they are parts of a data set, name one of them as "
+            "dataset.dir",
+            fmt::join(classes.names, ", ")));
+    }
 }
 
 torch::Tensor draw_rows(const Key& first, int64_t count, int64_t width,

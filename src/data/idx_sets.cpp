@@ -18,13 +18,19 @@ namespace diffuse {
 namespace fs = std::filesystem;
 namespace {
 
-/// The file of this name in the folder, also with .gz behind it, and with a dot as some archives unpack it
-/// (train-images.idx3-ubyte).
+/// A plain file that is not hidden, as macOS puts its own beside others (._name).
+bool is_data_file(const fs::path& path) {
+    std::error_code error;
+    return fs::is_regular_file(path, error) && !path.filename().string().starts_with(".");
+}
+
+/// The file of this name in the folder, also with .gz behind it, with a dot as some archives unpack it
+/// (train-images.idx3-ubyte), and in a folder of its own name, as others do.
 std::optional<fs::path> find_idx(const fs::path& folder, const std::string& name) {
     std::string with_dot = name;
     with_dot[with_dot.find("-idx")] = '.';
-    for (const auto& candidate : {name, name + ".gz", with_dot, with_dot + ".gz"}) {
-        if (path_exists(folder / candidate)) return folder / candidate;
+    for (const auto& candidate : {name, name + ".gz", with_dot, with_dot + ".gz", name + "/" + name}) {
+        if (is_data_file(folder / candidate)) return folder / candidate;
     }
     return std::nullopt;
 }
@@ -58,7 +64,7 @@ std::vector<std::string> files_with(const fs::path& folder, const std::vector<st
     for (const auto& entry : fs::directory_iterator(folder)) {
         const std::string name = entry.path().filename().string();
         const auto is_in = [&](const auto& part) { return lower(name).find(lower(part)) != std::string::npos; };
-        if (std::ranges::all_of(parts, is_in)) found.insert(name);
+        if (is_data_file(entry.path()) && std::ranges::all_of(parts, is_in)) found.insert(name);
     }
     std::erase_if(found, [&](const auto& name) {
         return name.ends_with(".gz") && found.contains(name.substr(0, name.size() - 3));

@@ -5,9 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <set>
 #include <vector>
 
 #include "diffuse/base/error.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/data/colour.hpp"
 #include "diffuse/data/jpeg.hpp"
 #include "diffuse/data/png.hpp"
 
@@ -16,37 +20,105 @@ namespace {
 
 constexpr int kFirstTurned = 5;  ///< orientations from here on exchange rows and columns
 
-const std::string kExifHeader("Exif\0\0", 6);
+/// What Exif data tell: an orientation 1 .. 8, and whether the colours are those of Adobe RGB, which cameras say by the
+/// index of interoperability "R03" (DCF 2.0) where they store no profile.
+struct Exif {
+    std::optional<int> orientation = {};
+    bool is_adobe_rgb = false;
+};
 
-/// The Exif data of a JPEG file, with their header, in whichever place before its pixels; empty where it has none
-/// (ITU-T T.81, annex B.1.1.4: segments of a marker and a length).
-std::string_view jpeg_exif(std::string_view bytes) {
-    constexpr uint8_t kApp1 = 0xe1, kStartOfScan = 0xda;
-    for (size_t at = 2; at + 4 <= bytes.size() && uint8_t(bytes[at]) == 0xff;) {
-        const uint8_t marker = uint8_t(bytes[at + 1]);
-        const size_t length = size_t(uint8_t(bytes[at + 2])) << 8 | uint8_t(bytes[at + 3]);
-        if (marker == kStartOfScan || length < 2) break;
-        const auto body = bytes.substr(at + 4, length - 2);
-        if (marker == kApp1 && body.starts_with(kExifHeader)) return body;
-        at += 2 + length;
+/// Of a number in whichever of Exif's whole numbers it was stored.
+std::optional<int64_t> whole_number(const ExifEntry& entry, ExifByteOrder order) {
+    if (entry.components < 1 || !entry.data) return std::nullopt;
+    switch (entry.format) {
+        case EXIF_FORMAT_BYTE:
+            return entry.data[0];
+        case EXIF_FORMAT_SHORT:
+            return exif_get_short(entry.data, order);
+        case EXIF_FORMAT_SSHORT:
+            return exif_get_sshort(entry.data, order);
+        case EXIF_FORMAT_LONG:
+            return exif_get_long(entry.data, order);
+        case EXIF_FORMAT_SLONG:
+            return exif_get_slong(entry.data, order);
+        default:
+            return std::nullopt;
     }
-    return {};
 }
 
-/// The orientation 1 .. 8 that Exif data with their header tell; 1 where they tell none.
-int orientation_of(std::string_view bytes) {
-    if (bytes.size() <= kExifHeader.size()) return 1;
+/// Of Exif data without their header.
+Exif read_exif(const std::string& bytes) {
+    Exif result;
+    if (bytes.empty()) return result;
+    const std::string whole = std::string("Exif\0\0", 6) + bytes;
     const std::unique_ptr<ExifData, void (*)(ExifData*)> data(exif_data_new(), exif_data_unref);
-    if (!data) return 1;
+    if (!data) return result;
     exif_data_unset_option(data.get(), EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
-    exif_data_load_data(data.get(), reinterpret_cast<const unsigned char*>(bytes.data()), unsigned(bytes.size()));
+    exif_data_load_data(data.get(), reinterpret_cast<const unsigned char*>(whole.data()), unsigned(whole.size()));
     const ExifEntry* entry = exif_content_get_entry(data->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
-    if (!entry || entry->format != EXIF_FORMAT_SHORT || entry->components < 1) return 1;
-    const int value = exif_get_short(entry->data, exif_data_get_byte_order(data.get()));
-    return value >= 1 && value <= 8 ? value : 1;
+    const auto value = entry ? whole_number(*entry, exif_data_get_byte_order(data.get())) : std::nullopt;
+    if (value && *value >= 1 && *value <= 8) result.orientation = int(*value);
+    const ExifEntry* index =
+        exif_content_get_entry(data->ifd[EXIF_IFD_INTEROPERABILITY], EXIF_TAG_INTEROPERABILITY_INDEX);
+    result.is_adobe_rgb =
+        index && std::string_view(reinterpret_cast<const char*>(index->data), index->size).starts_with("R03");
+    return result;
 }
 
-int png_orientation(const PngHead& head) { return orientation_of(kExifHeader + head.exif); }
+/// The orientation 1 .. 8 that an XMP text tells, as an attribute or an element (XMP specification, part 2, section
+/// 3.2).
+std::optional<int> xmp_orientation(const std::string& xmp) {
+    constexpr std::string_view kTag = "tiff:Orientation";
+    for (size_t at = xmp.find(kTag); at != std::string::npos; at = xmp.find(kTag, at + 1)) {
+        const size_t digit = xmp.find_first_not_of(" \t\r\n=\"'>", at + kTag.size());
+        if (digit != std::string::npos && xmp[digit] >= '1' && xmp[digit] <= '8') return xmp[digit] - '0';
+    }
+    return std::nullopt;
+}
+
+/// What a file of either format says before its pixels; sides as they are stored.
+struct FileHead {
+    ImageHead image;
+    int orientation;
+    ColourSpace colours;
+};
+
+template <class Head>
+FileHead file_head(const std::string& format, const Head& head) {
+    const Exif exif = read_exif(head.exif);
+    return {{format, head.height, head.width, head.grey},
+            exif.orientation ? *exif.orientation : xmp_orientation(head.xmp).value_or(1),
+            exif.is_adobe_rgb && !head.colours.is_told() ? adobe_rgb() : head.colours};
+}
+
+/// A format of images that is not read here, and how its files begin.
+struct ForeignFormat {
+    std::string name;
+    size_t at;
+    std::string_view bytes;
+};
+
+/// Its name; empty where the bytes are of none.
+std::string foreign_format(std::string_view bytes) {
+    using namespace std::string_view_literals;
+    static const ForeignFormat formats[] = {
+        {"GIF", 0, "GIF8"},         {"WebP", 8, "WEBP"},          {"TIFF", 0, "II*\0"sv},  {"TIFF", 0, "MM\0*"sv},
+        {"HEIC", 4, "ftyphei"},     {"HEIC", 4, "ftypmif1"},      {"HEIC", 4, "ftypmsf1"}, {"AVIF", 4, "ftypavi"},
+        {"JPEG XL", 4, "JXL \r\n"}, {"JPEG 2000", 4, "jP  \r\n"}, {"Photoshop", 0, "8BPS"}};
+    for (const auto& [name, at, beginning] : formats) {
+        if (bytes.size() > at && bytes.substr(at).starts_with(beginning)) return name;
+    }
+    const bool is_bmp = bytes.starts_with("BM") && bytes.size() > 10 && bytes.substr(6, 4) == "\0\0\0\0"sv;
+    return is_bmp ? "BMP" : "";
+}
+
+FileHead file_head(std::string_view bytes, const std::string& name) {
+    if (is_png(bytes)) return file_head("PNG", png_head(bytes, name));
+    if (is_jpeg(bytes)) return file_head("JPEG", jpeg_head(bytes, name));
+    const std::string format = foreign_format(bytes);
+    throw Error(fmt::format("{}: neither a PNG nor a JPEG file{}", name,
+                            format.empty() ? "" : fmt::format(", but {}; convert it to PNG", format)));
+}
 
 /// Which old pixels a new one covers along one side, and how much of each: the first, and weights that add up to 1.
 struct Span {
@@ -98,28 +170,25 @@ torch::Tensor over_background(const torch::Tensor& colours, const torch::Tensor&
 
 }  // namespace
 
-ImageHead image_head(std::string_view bytes, const std::string& name) {
-    ImageHead head;
-    int orientation = 1;
-    if (is_png(bytes)) {
-        const PngHead png = png_head(bytes, name);
-        head = {"PNG", png.height, png.width, png.grey};
-        orientation = png_orientation(png);
-    } else if (is_jpeg(bytes)) {
-        const JpegHead jpeg = jpeg_head(bytes, name);
-        head = {"JPEG", jpeg.height, jpeg.width, jpeg.grey};
-        orientation = orientation_of(jpeg_exif(bytes));
-    } else {
-        throw Error(fmt::format("{}: neither a PNG nor a JPEG file", name));
-    }
-    if (orientation >= kFirstTurned) std::swap(head.height, head.width);
-    return head;
+bool is_image(std::string_view beginning, const std::filesystem::path& path) {
+    static const std::set<std::string> endings = {".png",  ".jpg", ".jpeg", ".jpe",  ".jfif", ".gif", ".webp", ".tif",
+                                                  ".tiff", ".bmp", ".heic", ".heif", ".avif", ".jxl", ".jp2",  ".psd"};
+    const bool begins_as_one = is_png(beginning) || is_jpeg(beginning) || !foreign_format(beginning).empty();
+    return begins_as_one || endings.contains(file_ending(path));
 }
 
-torch::Tensor decode_image(std::string_view bytes, const std::string& name) {
-    if (is_png(bytes)) return upright(decode_png(bytes, name), png_orientation(png_head(bytes, name)));
-    if (is_jpeg(bytes)) return upright(decode_jpeg(bytes, name), orientation_of(jpeg_exif(bytes)));
-    throw Error(fmt::format("{}: neither a PNG nor a JPEG file", name));
+ImageHead image_head(std::string_view bytes, const std::string& name) {
+    FileHead head = file_head(bytes, name);
+    if (head.orientation >= kFirstTurned) std::swap(head.image.height, head.image.width);
+    return head.image;
+}
+
+DecodedImage decode_image(std::string_view bytes, const std::string& name) {
+    const FileHead head = file_head(bytes, name);
+    const JpegPixels read = is_png(bytes) ? JpegPixels{decode_png(bytes, name)} : decode_jpeg(bytes, name);
+    const InSrgb shown = to_srgb(read.pixels, head.colours);
+    const bool both = !read.warning.empty() && !shown.problem.empty();
+    return {upright(shown.image, head.orientation), shown.changed, read.warning + (both ? "; " : "") + shown.problem};
 }
 
 torch::Tensor upright(const torch::Tensor& image, int orientation) {

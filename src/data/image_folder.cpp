@@ -1,12 +1,14 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -17,6 +19,7 @@
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/tensor_file.hpp"
+#include "diffuse/base/text.hpp"
 #include "diffuse/data/image.hpp"
 
 namespace diffuse {
@@ -36,62 +39,106 @@ struct Entry {
     uint32_t crc = 0;    ///< of its bytes
     ImageHead head;
     std::string problem;  ///< why it is no image to be had
-    bool colours = false, enlarged = false;
+    std::string remark;   ///< what is wrong with it, though it is read
+    bool colours = false, enlarged = false, converted = false;
 };
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
-/// Whether a link leads to a folder that it lies in.
-bool leads_up(const fs::path& path) {
-    std::error_code error;
-    if (!fs::is_symlink(path, error)) return false;
-    const fs::path target = fs::canonical(path, error), own = fs::canonical(path.parent_path(), error);
-    const auto [end, ignored] = std::mismatch(target.begin(), target.end(), own.begin(), own.end());
-    return !error && end == target.end();
-}
-
-/// All files but hidden ones.
-std::vector<Entry> list_files(const fs::path& folder) {
-    std::vector<Entry> entries;
-    std::error_code error, no_folder;
-    fs::recursive_directory_iterator files(folder, fs::directory_options::follow_directory_symlink, error), end;
-    for (; !error && files != end; files.increment(error)) {
-        const bool is_directory = files->is_directory(no_folder);
-        if (is_directory && (is_hidden(files->path()) || leads_up(files->path()))) files.disable_recursion_pending();
-        if (is_hidden(files->path()) || is_directory) continue;
-        entries.push_back({.path = files->path(), .name = files->path().lexically_relative(folder).generic_string()});
+/// All files of a folder and its sub-folders but hidden ones, each folder once, however many links lead to it: by its
+/// own name where it has one inside, and not where it holds this one.
+class Listing {
+public:
+    explicit Listing(const fs::path& root) : root_(root) {
+        const fs::path top = fs::canonical(root);
+        for (fs::path above = top; above.has_relative_path();) is_new(above = above.parent_path());
+        folders_ = {root};
+        std::vector<fs::path> again;
+        while (const auto folder = next()) {
+            if (is_new(*folder))
+                list(*folder);
+            else
+                again.push_back(*folder);
+        }
+        if (again.empty()) return;
+        log::info(fmt::format("{} links to folders that are listed already are passed over, the first {}", again.size(),
+                              again.front().lexically_relative(root).generic_string()));
     }
-    if (error) throw Error(fmt::format("cannot read the folder {}: {}", display_path(folder), error.message()));
+    std::vector<Entry> entries;
+
+private:
+    /// Folders before links, both in the order of their names.
+    std::optional<fs::path> next() {
+        auto& waiting = folders_.empty() ? links_ : folders_;
+        if (waiting.empty()) return std::nullopt;
+        return waiting.extract(waiting.begin()).value();
+    }
+    /// Whether it was not seen before, by whatever name.
+    bool is_new(const fs::path& folder) {
+        struct stat found {};
+        return ::stat(folder.c_str(), &found) != 0 || seen_.emplace(found.st_dev, found.st_ino).second;
+    }
+    void list(const fs::path& folder) {
+        std::error_code error, no_folder;
+        for (fs::directory_iterator files(folder, error), end; !error && files != end; files.increment(error)) {
+            const fs::path& path = files->path();
+            if (is_hidden(path)) continue;
+            if (files->is_directory(no_folder))
+                (files->is_symlink(no_folder) ? links_ : folders_).insert(path);
+            else if (files->is_regular_file(no_folder) || !files->exists(no_folder))  // the latter: a broken link
+                entries.push_back({.path = path, .name = path.lexically_relative(root_).generic_string()});
+        }
+        if (error) throw Error(fmt::format("cannot read the folder {}: {}", display_path(folder), error.message()));
+    }
+
+    fs::path root_;
+    std::set<fs::path> folders_, links_;
+    std::set<std::pair<dev_t, ino_t>> seen_;
+};
+
+std::vector<Entry> list_files(const fs::path& folder) {
+    auto entries = Listing(folder).entries;
+    std::ranges::sort(entries, {}, &Entry::name);
     return entries;
 }
 
+/// The name of a sub-folder as a class, in normal form. Throws Error for one that --class could not tell from others.
+std::string class_name(const std::string& folder) {
+    const auto name = nfc(folder);
+    if (!name) {
+        throw Error(fmt::format("the sub-folder '{}' cannot be the name of a class: it is no UTF-8; rename it",
+                                log::printable(folder)));
+    }
+    const bool is_word = *name == "all" || *name == "none" || *name == "own" || name->find(',') != std::string::npos;
+    if (!is_word) return *name;
+    throw Error(
+        fmt::format("the sub-folder '{}' cannot be the name of a class: all, none, own and commas mean something else "
+                    "there; rename it",
+                    *name));
+}
+
 /// Gives each file the class of its sub-folder, and returns their names; none where there are no sub-folders. Throws
-/// Error where some have a class and some have none, and for names that --class could not tell from others.
+/// Error where some have a class and some have none.
 std::vector<std::string> assign_classes(std::vector<Entry>& entries) {
     std::map<std::string, int64_t> classes;
-    const auto class_of = [](const Entry& entry) {
+    const auto folder_of = [](const Entry& entry) {
         const fs::path below = entry.name;
         return below.has_parent_path() ? below.begin()->string() : "";
     };
-    for (const auto& entry : entries) classes[class_of(entry)] = 0;
-    if (classes.size() == 1 && classes.begin()->first.empty()) return {};
+    const auto has_none = [&](const Entry& entry) { return folder_of(entry).empty(); };
+    const auto outside = std::ranges::find_if(entries, has_none);
+    if (std::ranges::all_of(entries, has_none)) return {};
+    if (outside != entries.end()) {
+        throw Error(fmt::format("{}: lies beside sub-folders, which are classes; move it into one of them",
+                                display_path(outside->path)));
+    }
+    for (const auto& entry : entries) classes[class_name(folder_of(entry))] = 0;
     std::vector<std::string> class_names;
     for (auto& [name, label] : classes) {
         label = std::ssize(class_names);
         class_names.push_back(name);
-        const bool is_word = name == "all" || name == "none" || name == "own" || name.find(',') != std::string::npos;
-        if (is_word)
-            throw Error(
-                fmt::format("the sub-folder '{}' cannot be the name of a class: all, none, own and commas mean "
-                            "something else there; rename it",
-                            name));
     }
-    for (auto& entry : entries) {
-        entry.label = classes.at(class_of(entry));
-        if (!class_of(entry).empty()) continue;
-        throw Error(fmt::format("{}: lies beside sub-folders, which are classes; move it into one of them",
-                                display_path(entry.path)));
-    }
+    for (auto& entry : entries) entry.label = classes.at(class_name(folder_of(entry)));
     return class_names;
 }
 
@@ -112,6 +159,20 @@ void for_all(std::vector<Entry>& entries, const std::string& what, const std::fu
             progress.update(++done);
         }
     });
+}
+
+/// Takes away what is no image by name and content, as captions and notes are, and says so.
+void pass_over_others(std::vector<Entry>& entries) {
+    const auto is_other = [](const Entry& entry) {
+        return !is_image(read_beginning(entry.path, kImageBeginning), entry.path);
+    };
+    const auto others = std::ranges::stable_partition(entries, std::not_fn(is_other));
+    if (others.empty()) return;
+    const auto count = std::ssize(others);
+    log::info(fmt::format("{} {} passed over, the first {}", count,
+                          count == 1 ? "file that is no image is" : "files that are no images are",
+                          others.front().name));
+    entries.erase(others.begin(), others.end());
 }
 
 /// Reads the beginnings of all files, and the checksums of all their bytes.
@@ -197,7 +258,11 @@ torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const ImageRule
     auto pixels = torch::empty({count, rule.channels, rule.height, rule.width}, torch::kUInt8);
     for_all(entries, "reading images:", [&](Entry& entry) {
         const std::string bytes = read_file(entry.path, kMaxImageBytes);
-        const auto whole = with_channels(decode_image(bytes, display_path(entry.path)), rule, display_path(entry.path));
+        const std::string name = display_path(entry.path);
+        const DecodedImage decoded = decode_image(bytes, name);
+        entry.converted = decoded.converted;
+        entry.remark = decoded.remark;
+        const auto whole = with_channels(decoded.pixels, rule, name);
         entry.colours = has_colours(whole);
         entry.enlarged = whole.size(1) < rule.height || whole.size(2) < rule.width;
         if (entry.slot >= 0) pixels[entry.slot].copy_(fitted(whole, rule.height, rule.width));
@@ -205,25 +270,40 @@ torch::Tensor decode(std::vector<Entry>& entries, int64_t count, const ImageRule
     return pixels;
 }
 
-/// Gives those of the split their places, and returns how many they are.
+/// Gives those of the split their places, and returns how many they are. entries: in the order of their hashes. Of each
+/// class the last is for training, whatever its hash.
 int64_t choose(std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
+    std::map<int64_t, const Entry*> kept;
+    for (const auto& entry : entries) kept[entry.label] = &entry;
     int64_t count = 0;
     for (auto& entry : entries) {
-        if ((content_hash(entry) < options.test_share) == (split == Split::kTest)) entry.slot = count++;
+        const bool is_held_out = content_hash(entry) < options.test_share && kept.at(entry.label) != &entry;
+        if (is_held_out == (split == Split::kTest)) entry.slot = count++;
     }
     if (count > 0) return count;
-    throw Error(fmt::format("{}: of {} images none is for {}; see dataset.test_share", display_path(options.dir),
-                            entries.size(), split == Split::kTest ? "tests" : "training"));
+    throw Error(fmt::format("{}: of {} images none is for tests; see dataset.test_share", display_path(options.dir),
+                            entries.size()));
+}
+
+/// What decoders and profiles had to say of images that were read.
+std::string remarks(const std::vector<Entry>& entries) {
+    const auto has_remark = [](const Entry& entry) { return !entry.remark.empty(); };
+    const auto count = std::ranges::count_if(entries, has_remark);
+    if (count == 0) return "";
+    const auto by_name = [&](const Entry& entry) { return std::pair(!has_remark(entry), entry.name); };
+    const auto first = std::ranges::min_element(entries, {}, by_name);
+    return fmt::format("; {} read with a warning, the first {}: {}", count, first->name, first->remark);
 }
 
 /// What was done, for those who look at the run later.
 std::string story(const std::vector<Entry>& entries, const DatasetOptions& options, const ImageRule& rule) {
     std::map<std::string, int64_t> formats;
-    int64_t fitting = 0, enlarged = 0;
+    int64_t fitting = 0, enlarged = 0, converted = 0;
     for (const auto& entry : entries) {
         ++formats[entry.head.format];
         fitting += entry.head.height == rule.height && entry.head.width == rule.width;
         enlarged += entry.enlarged;
+        converted += entry.converted;
     }
     std::vector<std::string> parts;
     for (const auto& [format, count] : formats) parts.push_back(fmt::format("{} {}", count, format));
@@ -240,7 +320,8 @@ std::string story(const std::vector<Entry>& entries, const DatasetOptions& optio
         log::warn(
             fmt::format("{} images are smaller than {}x{}: they are enlarged", enlarged, rule.height, rule.width));
     }
-    return text + fmt::format("; a share of {} held out for tests", options.test_share);
+    if (converted > 0) text += fmt::format("; {} converted to sRGB from the colours that they tell", converted);
+    return text + remarks(entries) + fmt::format("; a share of {} held out for tests", options.test_share);
 }
 
 /// The user's folder for what can be made again; none where it cannot be told.
@@ -253,7 +334,7 @@ std::optional<fs::path> cache_folder() {
 
 /// FNV-1a (Fowler, Noll, Vo; 64 bits) of the names and contents of all files and of the options.
 std::string cache_key(const std::vector<Entry>& entries, const DatasetOptions& options, Split split) {
-    std::string text = fmt::format("3 {} {} {} {} {} {}\n", options.channels.value_or(0), options.size,
+    std::string text = fmt::format("4 {} {} {} {} {} {}\n", options.channels.value_or(0), options.size,
                                    options.background, options.test_share, options.skip_bad, split == Split::kTest);
     for (const auto& entry : entries) text += fmt::format("{} {:08x}\n", entry.name, entry.crc);
     uint64_t hash = 0xcbf29ce484222325u;
@@ -342,6 +423,7 @@ Dataset load_image_folder(const DatasetOptions& options, Split split) {
     const fs::path folder = named_folder(options);
     require_folder(folder);
     auto entries = list_files(folder);
+    pass_over_others(entries);
     const int64_t files = std::ssize(entries);
     look_at(entries);
     // So that the first ones, and those that are added, are of all classes.

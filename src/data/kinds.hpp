@@ -12,6 +12,7 @@ namespace diffuse {
 Dataset load_mnist(const DatasetOptions& options, Split split);
 Dataset load_idx(const DatasetOptions& options, Split split);
 Dataset load_cifar10(const DatasetOptions& options, Split split);
+Dataset load_cifar100(const DatasetOptions& options, Split split);
 Dataset load_image_folder(const DatasetOptions& options, Split split);
 Dataset load_table(const DatasetOptions& options, Split split);
 Dataset simulate(const DatasetOptions& options, Split split);
@@ -27,6 +28,7 @@ torch::Tensor draw_rows(const Key& first, int64_t count, int64_t width,
 /// The folder that each reads.
 std::filesystem::path mnist_folder(const DatasetOptions& options);
 std::filesystem::path cifar10_folder(const DatasetOptions& options);
+std::filesystem::path cifar100_folder(const DatasetOptions& options);
 /// options.dir. Throws Error where that is empty.
 std::filesystem::path named_folder(const DatasetOptions& options);
 

@@ -1,8 +1,14 @@
 #include "diffuse/data/png.hpp"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <memory>
+#include <optional>
+#include <sstream>
 
 #include "data/checksum.hpp"
 #include "diffuse/base/error.hpp"
@@ -30,6 +36,7 @@ constexpr uintmax_t kMaxPngBytes = uintmax_t{64} << 20;
 constexpr uint64_t kDeflateLimit = 1032;
 constexpr std::string_view kSignature("\x89PNG\r\n\x1a\n", 8);
 constexpr size_t kHeaderEnd = 8 + 12 + 13;  ///< of the signature and the chunk IHDR
+constexpr size_t kExifHeaderBytes = 6;
 
 uint32_t number_at(std::string_view bytes, size_t at) {
     uint32_t value = 0;
@@ -49,6 +56,11 @@ struct Chunk {
 /// Returns what is wrong, or nothing (sections 5.2, 5.3 and 11.2.2).
 std::string take_apart(std::string_view bytes, std::vector<Chunk>& chunks) {
     if (!is_png(bytes)) return "it does not begin as one";
+    if (bytes.size() >= kHeaderEnd && bytes.substr(kSignature.size() + 4, 4) == "CgBI") {
+        return "it is Apple's own kind of it (CgBI), as programs for iPhones have it; turn it back by: xcrun -sdk "
+               "iphoneos "
+               "pngcrush -revert-iphone-optimizations IN.png OUT.png";
+    }
     uint64_t pixels = 0, compressed = 0;
     for (size_t at = kSignature.size();;) {
         if (bytes.size() - at < 12 || number_at(bytes, at) > bytes.size() - at - 12) return "it is cut short";
@@ -84,18 +96,99 @@ std::string text_chunk(const std::string& keyword, const std::string& text) {
     return big_endian(uint32_t(body.size() - 4)) + body + big_endian(crc32_of(body));
 }
 
-/// The keyword and the text of a chunk; none for other chunks and for compressed ones (sections 11.3.3.2 and 11.3.3.4).
-void append_text(PngTexts& texts, const Chunk& chunk) {
-    const size_t end = chunk.data.find('\0');
-    if ((chunk.type != "tEXt" && chunk.type != "iTXt") || end == std::string_view::npos) return;
-    const std::string keyword(chunk.data.substr(0, end));
-    std::string_view rest = chunk.data.substr(end + 1);
-    if (chunk.type == "iTXt") {
-        if (rest.size() < 2 || rest[0] != 0) return;
-        rest.remove_prefix(2);
-        for (int i = 0; i < 2; ++i) rest.remove_prefix(std::min(rest.size(), rest.find('\0') + 1));
+/// What zlib packed; none where it is damaged or absurdly large.
+std::optional<std::string> inflated(std::string_view packed) {
+    constexpr size_t kMost = size_t{16} << 20, kPart = size_t{64} << 10;
+    z_stream stream{};
+    stream.next_in = reinterpret_cast<uint8_t*>(const_cast<char*>(packed.data()));
+    stream.avail_in = unsigned(packed.size());
+    if (inflateInit(&stream) != Z_OK) return std::nullopt;
+    const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, inflateEnd);
+    std::string bytes, part(kPart, '\0');
+    for (int result = Z_OK; result != Z_STREAM_END;) {
+        stream.next_out = reinterpret_cast<uint8_t*>(part.data());
+        stream.avail_out = kPart;
+        result = inflate(&stream, Z_NO_FLUSH);
+        bytes.append(part, 0, kPart - stream.avail_out);
+        if ((result != Z_OK && result != Z_STREAM_END) || bytes.size() > kMost) return std::nullopt;
     }
-    texts.emplace_back(keyword, rest);
+    return bytes;
+}
+
+/// A chunk's text (sections 11.3.3.2 to 11.3.3.4).
+struct PngText {
+    std::string keyword = "";
+    std::string_view bytes = {};
+    bool packed = false;
+
+    std::string plain() const { return packed ? inflated(bytes).value_or("") : std::string(bytes); }
+};
+
+/// Without a keyword where the chunk is no text.
+PngText text_of(const Chunk& chunk) {
+    const bool is_plain = chunk.type == "tEXt", is_packed = chunk.type == "zTXt", is_utf8 = chunk.type == "iTXt";
+    const size_t end = chunk.data.find('\0');
+    if ((!is_plain && !is_packed && !is_utf8) || end == std::string_view::npos) return {};
+    PngText text{std::string(chunk.data.substr(0, end)), chunk.data.substr(end + 1), is_packed};
+    const size_t flags = is_plain ? 0 : is_packed ? 1 : 2;
+    if (text.bytes.size() < flags) return {};
+    if (is_utf8) text.packed = text.bytes[0] != 0;
+    text.bytes.remove_prefix(flags);
+    for (int i = 0; is_utf8 && i < 2; ++i)
+        text.bytes.remove_prefix(std::min(text.bytes.size(), text.bytes.find('\0') + 1));
+    return text;
+}
+
+/// The bytes of a text as ImageMagick writes profiles: lines of a name and of a length, then hexadecimal digits.
+std::string raw_profile(const std::string& text) {
+    std::istringstream words(text);
+    std::string name, length, digits, bytes;
+    words >> name >> length;
+    for (std::string line; words >> line;) digits += line;
+    for (size_t i = 0; i + 1 < digits.size(); i += 2) {
+        bytes += char(std::strtoul(digits.substr(i, 2).c_str(), nullptr, 16));
+    }
+    return bytes;
+}
+
+void take_text(PngHead& head, const Chunk& chunk) {
+    const PngText text = text_of(chunk);
+    if (text.keyword.empty()) return;
+    if (!text.packed) head.texts.emplace_back(text.keyword, text.bytes);
+    const bool is_exif = text.keyword == "Raw profile type exif" || text.keyword == "Raw profile type APP1";
+    if (text.keyword == "XML:com.adobe.xmp" && head.xmp.empty()) head.xmp = text.plain();
+    if (!is_exif || !head.exif.empty()) return;
+    head.exif = raw_profile(text.plain());
+    if (head.exif.starts_with("Exif")) head.exif.erase(0, kExifHeaderBytes);
+}
+
+/// Of gAMA's number. None where it makes no sense, and near sRGB's, for which libpng and all who write it take it then.
+std::optional<double> exponent_of(uint32_t gamma) {
+    const double exponent = 1e5 / double(gamma);
+    const bool makes_sense = exponent > 0.1 && exponent < 10, is_srgbs = std::abs(exponent / 2.2 - 1) < 0.05;
+    return makes_sense && !is_srgbs ? std::optional(exponent) : std::nullopt;
+}
+
+/// What chunks before the pixels say of colours (sections 11.3.2.1 to 11.3.2.6); an ICC profile stands before "sRGB",
+/// which stands before the others.
+ColourSpace colours_of(const std::vector<Chunk>& chunks) {
+    ColourSpace told;
+    bool is_srgb = false;
+    for (const auto& [type, data] : chunks) {
+        if (type == "iCCP") {  // a name, a zero, the method of compression
+            const size_t profile = std::min(data.find('\0'), data.size() - 2) + 2;
+            told.icc = data.size() < 2 ? "damaged" : inflated(data.substr(profile)).value_or("damaged");
+        }
+        is_srgb |= type == "sRGB";
+        const bool is_srgbs_code = data.starts_with("\x01\x0d");  // of ITU-T H.273
+        if (type == "cICP" && !is_srgbs_code) told.unread = "the chunk cICP";
+        if (type == "gAMA" && data.size() == 4) told.gamma = exponent_of(number_at(data, 0));
+        if (type != "cHRM" || data.size() != 32) continue;
+        auto& all = told.chromaticities.emplace();
+        for (size_t i = 0; i < all.size(); ++i) all[i] = number_at(data, 4 * i) / 1e5;
+    }
+    if (!told.icc.empty() || !told.unread.empty()) return {.icc = told.icc, .unread = told.unread};
+    return is_srgb ? ColourSpace() : told;
 }
 
 }  // namespace
@@ -136,11 +229,11 @@ torch::Tensor read_png(const std::filesystem::path& path) {
 PngHead png_head(std::string_view bytes, const std::string& name) {
     const auto chunks = chunks_of(bytes, name);
     const int colour_type = chunks[0].data[9];  // 0: grey, 4: grey and alpha (section 11.2.2)
-    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}, {}, (colour_type & 3) == 0};
-    for (const auto& chunk : chunks) {
-        append_text(head.texts, chunk);
-        if (chunk.type == "eXIf") head.exif = chunk.data;
-    }
+    PngHead head{number_at(chunks[0].data, 0), number_at(chunks[0].data, 4), {}, (colour_type & 3) == 0};
+    const auto exif = std::ranges::find(chunks, "eXIf", &Chunk::type);
+    if (exif != chunks.end()) head.exif = exif->data;
+    for (const auto& chunk : chunks) take_text(head, chunk);
+    head.colours = colours_of(chunks);
     return head;
 }
 

@@ -21,10 +21,13 @@ png('sizes/2.png', 8, 9, 1)
 png('photo.png', 60, 40, 3)
 png('mono.png', 12, 16, 1)
 END
+echo "a cat in the sun" >pets/cat/0.txt
 pets="--config tiny.json --set dataset.kind=images --set dataset.dir=pets --set dataset.size=16x12 --set dataset.flip=true --set dataset.limit=0 --set model.attention_resolutions=[4]"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --out pets-dry --dry-run >out.txt 2>err.txt || fail "--dry-run of images: $(cat err.txt)"
 grep -q "PNG files, RGB since some have colours; 60 of them cropped around the middle and averaged to 16x12; a share of 0.1 held out" err.txt || fail "what was done to images is not said: $(cat err.txt)"
+grep -q "1 file that is no image is passed over, the first cat/0.txt" err.txt || fail "nothing said of a caption: $(cat err.txt)"
+grep -qE "^2 classes, with their examples: cat \([0-9]+\), dog \([0-9]+\)$" err.txt || fail "the classes are not said: $(cat err.txt)"
 # shellcheck disable=SC2086
 "$diffuse" train $pets --out pets-dry --dry-run --set dataset.size=15x13 >/dev/null 2>err.txt && fail "a size that cannot be halved is taken"
 grep -q "or images of 16x12 (dataset.size)" err.txt || fail "the nearest size that can be halved is not told: $(cat err.txt)"
@@ -42,6 +45,12 @@ def data(path):
     return everything[8 + struct.unpack('<Q', everything[:8])[0]:]
 assert data(sys.argv[1]) == data(sys.argv[2])
 END
+for class in dog 1; do
+    "$diffuse" sample --checkpoint pets-whole --class cat --guidance 2 --negative-class $class --num 2 --steps 2 --out s.png --save-tensors n-$class.safetensors --quiet >/dev/null
+done
+python3 -c "
+data = [open(f'n-{name}.safetensors', 'rb').read()[-2 * 3 * 16 * 12 * 4:] for name in ('dog', '1')]
+assert data[0] == data[1]" || fail "a negative class has another number than its name"
 "$diffuse" info pets-whole >out.txt
 grep -q "^classes     cat, dog$" out.txt && grep -q "^images .* averaged to 16x12; .* mirrored" out.txt && grep -q "images of 3x16x12" out.txt || fail "info of a run on images: $(cat out.txt)"
 "$diffuse" encode --checkpoint pets-whole --input 'images:test[0:2]' photo.png mono.png --solver reversible --steps 4 --out p.safetensors --reconstruct p.png --trajectory p.gif --json >out.txt 2>err.txt || fail "encode images: $(cat err.txt)"

@@ -1,16 +1,15 @@
 #include "diffuse/data/image.hpp"
 
-#include <turbojpeg.h>
-#include <zlib.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
-#include <memory>
+#include <sstream>
 
+#include "data/image_files.hpp"
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/data/dataset.hpp"
 #include "diffuse/data/jpeg.hpp"
-#include "diffuse/data/png.hpp"
-#include "testing.hpp"
 
 namespace diffuse {
 namespace {
@@ -20,44 +19,14 @@ torch::Tensor some_bytes(torch::IntArrayRef shape, uint64_t seed = 1) {
     return torch::randint(0, 256, shape).to(torch::kUInt8);
 }
 
-/// An image without sharp edges, which JPEG keeps to a few grey values: red grows to the right, green downwards.
-torch::Tensor gradient(int64_t height, int64_t width) {
-    const auto across = torch::linspace(20, 230, width).view({1, 1, width}).expand({1, height, width});
-    const auto down = torch::linspace(230, 20, height).view({1, height, 1}).expand({1, height, width});
-    return torch::cat({across, down, torch::full({1, height, width}, 100.0)}).round().to(torch::kUInt8);
-}
-
-/// A JPEG file of [C, H, W], C 1, 3, or 4 for CMYK, at the best quality.
-std::string jpeg_of(const torch::Tensor& image) {
-    const auto rows = image.permute({1, 2, 0}).contiguous();
-    const int channels = int(rows.size(2));
-    const std::unique_ptr<void, int (*)(tjhandle)> coder(tjInitCompress(), tjDestroy);
-    unsigned char* bytes = nullptr;
-    unsigned long size = 0;
-    const int format = channels == 1 ? TJPF_GRAY : channels == 3 ? TJPF_RGB : TJPF_CMYK;
-    const int failed = tjCompress2(coder.get(), rows.data_ptr<uint8_t>(), int(rows.size(1)), 0, int(rows.size(0)),
-                                   format, &bytes, &size, channels == 1 ? TJSAMP_GRAY : TJSAMP_444, 100, 0);
-    EXPECT_EQ(failed, 0);
-    std::string result(reinterpret_cast<char*>(bytes), size);
-    tjFree(bytes);
-    return result;
-}
-
-/// Exif data with nothing but the tag of orientation (Exif 2.3, section 4.6.2), big-endian.
-std::string exif_of(int orientation) {
-    using namespace std::string_literals;
-    return "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"s + std::string(1, char(orientation)) + "\0\0\0\0\0\0"s;
-}
-
 /// With Exif data behind a comment, which some programs put first.
 std::string with_orientation(const std::string& jpeg, int orientation) {
-    const auto segment = [](char marker, const std::string& body) {
-        const size_t length = body.size() + 2;
-        return std::string("\xff") + marker + char(length >> 8) + char(length & 255) + body;
-    };
-    return jpeg.substr(0, 2) + segment('\xfe', "a comment") +
-           segment('\xe1', std::string("Exif\0\0", 6) + exif_of(orientation)) + jpeg.substr(2);
+    const std::string header("Exif\0\0", 6);
+    return with_segment(with_segment(jpeg, '\xe1', header + exif_of(orientation)), '\xfe', "a comment");
 }
+
+/// With bytes between its segments that belong to none, before the first table of quantisation.
+std::string with_odd_bytes(std::string jpeg) { return jpeg.insert(jpeg.find("\xff\xdb"), "some bytes"); }
 
 double largest_difference(const torch::Tensor& a, const torch::Tensor& b) {
     return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>();
@@ -95,16 +64,41 @@ TEST(Image, OrientationTagsOfJpegAndPngFilesAreObeyed) {
         EXPECT_EQ(head.height, expected.size(1));
         EXPECT_EQ(head.width, expected.size(2));
         // 4 grey values: what quality 100 may lose on a gradient by rounding colours and coefficients
-        EXPECT_LE(largest_difference(decode_image(bytes, "a"), expected), 4) << orientation;
+        EXPECT_LE(largest_difference(decode_image(bytes, "a").pixels, expected), 4) << orientation;
     }
-    const TemporaryFolder folder;
-    write_png(folder / "a.png", stored);
-    std::string png = read_file(folder / "a.png", 1 << 20);
-    const std::string body = "eXIf" + exif_of(6);
-    const auto number = [](uint32_t n) { return std::string{char(n >> 24), char(n >> 16), char(n >> 8), char(n)}; };
-    const auto crc = uint32_t(crc32_z(0, reinterpret_cast<const uint8_t*>(body.data()), body.size()));
-    png.insert(33, number(uint32_t(body.size() - 4)) + body + number(crc));
-    EXPECT_TRUE(torch::equal(decode_image(png, "a"), upright(stored, 6)));
+    const std::string png = with_chunk(png_of(stored), "eXIf", exif_of(6));
+    EXPECT_TRUE(torch::equal(decode_image(png, "a").pixels, upright(stored, 6)));
+}
+
+TEST(Image, OrientationIsFoundWhereverProgramsPutIt) {
+    using namespace std::string_literals;
+    const auto stored = gradient(16, 24);
+    const auto turned = upright(stored, 6);
+    const std::string jpeg = jpeg_of(stored), png = png_of(stored), exif = "Exif\0\0"s;
+    const std::string header = "http://ns.adobe.com/xap/1.0/\0"s,
+                      attribute = "<rdf:Description tiff:Orientation=\"6\"/>",
+                      element = "<tiff:Orientation>6</tiff:Orientation>";
+    std::string hex;
+    for (const char byte : exif + exif_of(6)) hex += fmt::format("{:02x}", uint8_t(byte));
+    const std::string raw = fmt::format("\nexif\n{:8}\n{}\n{}\n", hex.size() / 2, hex.substr(0, 20), hex.substr(20));
+    const std::string keyword = "XML:com.adobe.xmp\0"s;
+    const std::vector<std::string> files = {
+        with_segment(jpeg, '\xe1', exif + exif_of(6, /*as_long=*/true)),
+        with_segment(jpeg, '\xe1', header + attribute),
+        with_segment(jpeg, '\xe1', header + element),
+        with_segment(with_segment(jpeg, '\xe1', header + "tiff:Orientation=\"8\""), '\xe1', exif + exif_of(6)),
+        with_segment(with_segment(jpeg, '\xe1', header + attribute), '\xe1', exif + exif_of(9)),  // makes no sense
+        with_chunk(png, "iTXt", keyword + "\0\0\0\0"s + attribute),
+        with_chunk(png, "iTXt", keyword + "\x01\0\0\0"s + deflated(attribute)),
+        with_chunk(png, "tEXt", "Raw profile type exif\0"s + raw),
+        with_chunk(png, "zTXt", "Raw profile type APP1\0\0"s + deflated(raw))};
+    for (size_t i = 0; i < files.size(); ++i) {
+        EXPECT_EQ(image_head(files[i], "a").height, 24) << i;
+        EXPECT_LE(largest_difference(decode_image(files[i], "a").pixels, turned), 4) << i;  // as above
+    }
+    for (const std::string& xmp : {"tiff:Orientation=\"9\""s, "tiff:Orientation"s, ""s}) {
+        EXPECT_EQ(image_head(with_segment(jpeg, '\xe1', header + xmp), "a").height, 16);
+    }
 }
 
 TEST(Image, JpegThatIsCutDamagedOrInCmykIsRefusedByName) {
@@ -114,6 +108,41 @@ TEST(Image, JpegThatIsCutDamagedOrInCmykIsRefusedByName) {
     expect_contains(error_of([&] { decode_image(whole.substr(0, 20), "a.jpg"); }), "a.jpg: not a readable JPEG file");
     expect_contains(error_of([&] { image_head(jpeg_of(some_bytes({4, 8, 8})), "a.jpg"); }), "a.jpg: is in CMYK");
     expect_contains(error_of([&] { image_head("GIF89a", "a.jpg"); }), "a.jpg: neither a PNG nor a JPEG file");
+}
+
+TEST(Image, JpegWithBytesThatBelongToNoPixelIsReadWithAWord) {
+    const std::string whole = jpeg_of(gradient(32, 32));
+    const size_t end = whole.size() - 2;  // of the pixels; behind it stands the marker EOI
+    const std::string at_the_end = whole.substr(0, end) + "some bytes" + whole.substr(end);
+    for (const auto& odd : {with_odd_bytes(whole), at_the_end}) {
+        const DecodedImage decoded = decode_image(odd, "a.jpg");
+        EXPECT_TRUE(torch::equal(decoded.pixels, decode_image(whole, "a.jpg").pixels));
+        expect_contains(decoded.remark, "extraneous bytes before marker");
+    }
+    EXPECT_EQ(decode_image(whole, "a.jpg").remark, "");
+    // What the decoder fills up with grey is no image, be there an end or not.
+    const std::string half = whole.substr(0, whole.size() * 3 / 4), odd_half = half + "\xff\xd9";
+    for (const auto& damaged : {half, odd_half, whole.substr(0, end)}) {
+        expect_contains(error_of([&] { decode_image(damaged, "a.jpg"); }), "a.jpg: not a readable JPEG file");
+    }
+}
+
+TEST(Image, OfOtherKindsIsNamed) {
+    using namespace std::string_literals;
+    expect_contains(error_of([&] { decode_image("GIF89a", "a.png"); }), "but GIF; convert it to PNG");
+    expect_contains(error_of([&] {
+                        decode_image(
+                            "\0\0\0\x18"
+                            "ftypheic"s,
+                            "a.jpg");
+                    }),
+                    "but HEIC");
+    std::string apple = png_of(gradient(4, 4));
+    apple.insert(8, big_endian_bytes(4) + "CgBI" + std::string(8, '\0'));
+    expect_contains(error_of([&] { decode_image(apple, "a.png"); }), "-revert-iphone-optimizations");
+    EXPECT_FALSE(is_image("some words", "notes.txt"));
+    EXPECT_TRUE(is_image("some words", "notes.JPG"));
+    EXPECT_TRUE(is_image("RIFF....WEBPVP8 ", "photo"));
 }
 
 TEST(Image, GreyInRgbIsGreyAndTransparencyNeedsABackground) {
@@ -155,11 +184,16 @@ TEST(Image, IsCroppedAroundTheMiddleAndAveraged) {
 struct ImageFolder : ::testing::Test {
     void SetUp() override {
         setenv("XDG_CACHE_HOME", (cache / "x").c_str(), 1);
+        log::set_stream(&messages);
         options.kind = "images";
         options.dir = folder.path();
         options.test_share = 0;
     }
-    void TearDown() override { unsetenv("XDG_CACHE_HOME"); }
+    void TearDown() override {
+        unsetenv("XDG_CACHE_HOME");
+        log::set_stream(nullptr);
+    }
+    std::string said() const { return messages.str(); }
     void put(const std::string& name, const torch::Tensor& image) {
         std::filesystem::create_directories((folder / name).parent_path());
         write_png(folder / name, image);
@@ -170,6 +204,7 @@ struct ImageFolder : ::testing::Test {
     }
     TemporaryFolder folder, cache;
     DatasetOptions options;
+    std::ostringstream messages;
 };
 
 /// Whether a data set has an image.
@@ -214,7 +249,6 @@ TEST_F(ImageFolder, HasAClassForEachSubfolder) {
     EXPECT_TRUE(torch::equal(renumbered(dataset, {3, {"bird", "cat", "dog"}}), dataset.condition.classes + 1));
     EXPECT_TRUE(torch::equal(renumbered(dataset, {1, {"dog"}}), 1 - dataset.condition.classes));
     write_file(folder / "README.txt", "words");
-    options.skip_bad = true;
     EXPECT_EQ(load().spec.condition.classes.count, 2);
     put("3.png", some_bytes({1, 4, 4}, 3));
     expect_contains(error(), "3.png: lies beside sub-folders");
@@ -245,7 +279,7 @@ TEST_F(ImageFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
     put("good.png", some_bytes({3, 8, 8}));
     write_file(folder / "cmyk.jpg", jpeg_of(some_bytes({4, 8, 8})));
     write_file(folder / "cut.jpg", jpeg_of(gradient(8, 8)).substr(0, 400));
-    write_file(folder / "text.txt", "words");
+    write_file(folder / "text.gif", "words");
     write_file(folder / "empty.png", "");
     put("transparent.png", torch::zeros({4, 8, 8}, torch::kUInt8));
     expect_contains(error(), "(and 3 more such files); remove it, or go on without by dataset.skip_bad=true");
@@ -255,6 +289,95 @@ TEST_F(ImageFolder, OfOddFilesNamesTheFirstOrSkipsAndCountsThem) {
     expect_contains(dataset.spec.about, "5 bad files skipped");
     options.background = "black";
     EXPECT_EQ(load().size(), 2);
+}
+
+TEST_F(ImageFolder, WithNotesBesideItsImagesPassesThemOverAndSaysSo) {
+    put("cat/a.png", some_bytes({1, 4, 4}, 1));
+    write_file(folder / "cat/a.txt", "a caption");
+    write_file(folder / "labels.json", "{}");
+    write_file(folder / "cat/Thumbs.db", "");
+    EXPECT_EQ(load().size(), 1);
+    expect_contains(said(), "3 files that are no images are passed over, the first cat/Thumbs.db");
+    write_file(folder / "cat/photo", "GIF89a, whatever its name");
+    expect_contains(error(), "photo: neither a PNG nor a JPEG file, but GIF");
+}
+
+TEST_F(ImageFolder, OfFoldersLinkedToOneAnotherCountsEachOnce) {
+    for (const std::string name : {"a", "b", "c"}) put(name + "/1.png", some_bytes({1, 4, 4}, uint64_t(name[0])));
+    for (const std::string from : {"a", "b", "c"}) {
+        for (const std::string to : {"a", "b", "c"}) {
+            std::filesystem::create_directory_symlink("../" + to, folder / from / ("to " + to));
+        }
+    }
+    std::filesystem::create_directory_symlink(folder.path().parent_path(), folder / "a" / "above");
+    ASSERT_EQ(mkfifo((folder / "a" / "pipe.png").c_str(), 0600), 0);  // reading it would not end
+    const Dataset dataset = load();
+    EXPECT_EQ(dataset.spec.condition.classes.names, (std::vector<std::string>{"a", "b", "c"}));
+    EXPECT_EQ(dataset.spec.condition.classes.examples, (std::vector<int64_t>{1, 1, 1}));
+    expect_contains(said(), "10 links to folders that are listed already are passed over");
+}
+
+TEST_F(ImageFolder, HasAClassByItsNameInNormalForm) {
+    put("cafe\xcc\x81/1.png", some_bytes({1, 4, 4}, 1));  // as macOS writes it
+    put("other/1.png", some_bytes({1, 4, 4}, 2));
+    const ConditionSpec known = load().spec.condition;
+    EXPECT_EQ(known.classes.names.front(), "caf\xc3\xa9");
+    EXPECT_EQ(known.class_number("caf\xc3\xa9"), 0);
+    EXPECT_EQ(known.class_number("cafe\xcc\x81"), 0);
+    put("caf\xc3\xa9/2.png", some_bytes({1, 4, 4}, 3));
+    EXPECT_EQ(load().spec.condition.classes.examples, (std::vector<int64_t>{2, 1})) << "it is one class";
+    put("caf\xe9/3.png", some_bytes({1, 4, 4}, 4));
+    expect_contains(error(), "it is no UTF-8");
+}
+
+TEST_F(ImageFolder, KeepsAnImageOfEachClassForTraining) {
+    options.test_share = 0.9;
+    for (int i = 0; i < 20; ++i) put("a/" + std::to_string(i) + ".png", some_bytes({1, 4, 4}, uint64_t(i)));
+    for (uint64_t i = 20; i < 40; ++i) {  // alone in its class: nine of ten would be held out
+        std::filesystem::remove_all(folder / "b");
+        put("b/1.png", some_bytes({1, 4, 4}, i));
+        const auto training = load().spec.condition.classes.examples;
+        EXPECT_GE(training[0], 1);
+        EXPECT_EQ(training[1], 1);
+        EXPECT_TRUE(load(Split::kTest).condition.classes.eq(0).all().item<bool>());
+    }
+    tell_classes(load().spec.condition.classes);
+    expect_contains(said(), "warning: a class that has few examples is hardly learnt, and one that has none never: ");
+    expect_contains(said(), "b (1)");
+}
+
+TEST_F(ImageFolder, TellsWhichClassesWereNeverTrained) {
+    for (uint64_t i = 0; i < 9; ++i) put("a/" + std::to_string(i) + ".png", some_bytes({1, 4, 4}, i));
+    put("b/1.png", some_bytes({1, 4, 4}, 9));
+    options.limit = 1;
+    const ConditionSpec spec = load().spec.condition;
+    ASSERT_EQ(spec.classes.examples[0] + spec.classes.examples[1], 1);
+    const std::string untrained = spec.classes.examples[0] == 0 ? "a" : "b";
+    EXPECT_EQ(spec.never_trained(spec.of_classes("all", 4)), std::vector<std::string>{untrained});
+    EXPECT_TRUE(spec.never_trained({}).empty());
+    tell_classes(spec.classes);
+    expect_contains(said(), untrained + " (none)");
+}
+
+TEST_F(ImageFolder, OfPartsOfADataSetIsNotTakenForClassesWithoutAWord) {
+    put("train/1.png", some_bytes({1, 4, 4}, 1));
+    put("Val/1.png", some_bytes({1, 4, 4}, 2));
+    tell_classes(load().spec.condition.classes);
+    expect_contains(said(), "2 classes, with their examples: Val (1), train (1)");
+    expect_contains(said(), "the sub-folders Val, train are taken for classes");
+}
+
+TEST_F(ImageFolder, SaysHowManyFilesHadAWarningAndWereConverted) {
+    const std::string whole = jpeg_of(gradient(8, 8));
+    write_file(folder / "a.jpg", whole);
+    write_file(folder / "b.jpg", with_odd_bytes(whole));
+    put("c.png", some_bytes({3, 8, 8}));
+    write_file(folder / "d.png", with_chunk(png_of(gradient(8, 8)), "gAMA", big_endian_bytes(100'000)));
+    for (int i = 0; i < 2; ++i) {  // the second time from what was kept
+        const std::string about = load().spec.about;
+        expect_contains(about, "; 1 converted to sRGB from the colours that they tell");
+        expect_contains(about, "; 1 read with a warning, the first b.jpg: Corrupt JPEG data: 10 extraneous bytes");
+    }
 }
 
 TEST_F(ImageFolder, HoldsOutTheSameImagesWhateverIsAdded) {
@@ -312,6 +435,37 @@ TEST(Cifar10, ReadsItsRecordsAndRefusesDamagedOnes) {
     expect_contains(error_of([&] { load_dataset(options, Split::kTest); }), "no whole number of CIFAR-10's records");
 }
 
+TEST(Cifar10, IsFoundInTheFolderOfItsArchive) {
+    const TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "cifar-10-batches-bin");
+    write_file(folder / "cifar-10-batches-bin/test_batch.bin", "\x03" + std::string(3072, 'x'));
+    EXPECT_EQ(load_dataset({.kind = "cifar10", .dir = folder.path()}, Split::kTest).size(), 1);
+}
+
+TEST(Cifar100, IsLabelledByFineOrCoarseClasses) {
+    const TemporaryFolder folder;
+    const std::string inside = "cifar-100-binary/", pixels(3072, 'x');
+    DatasetOptions options{.kind = "cifar100", .dir = folder.path()};
+    expect_contains(error_of([&] { load_dataset(options, Split::kTrain); }),
+                    "cifar-100-binary.tar.gz, or say by dataset.dir");
+    std::filesystem::create_directory(folder / inside);
+    write_file(folder / (inside + "train.bin"), "\x04\x1e" + pixels + "\x01\x49" + pixels);
+    const auto fine = load_dataset(options, Split::kTrain);
+    EXPECT_TRUE(torch::equal(fine.condition.classes, torch::tensor({30, 73}, torch::kInt64)));
+    EXPECT_EQ(fine.spec.condition.classes.count, 100);
+    EXPECT_EQ(fine.examples.sizes(), (torch::IntArrayRef{2, 3, 32, 32}));
+    EXPECT_TRUE(fine.examples.eq('x').all().item<bool>());
+    options.labels = "coarse";
+    std::string names;
+    for (int i = 0; i < 20; ++i) names += fmt::format("kind_{}\n", i);
+    write_file(folder / (inside + "coarse_label_names.txt"), names);
+    const auto coarse = load_dataset(options, Split::kTrain);
+    EXPECT_TRUE(torch::equal(coarse.condition.classes, torch::tensor({4, 1}, torch::kInt64)));
+    EXPECT_EQ(coarse.spec.condition.classes.names[4], "kind_4");
+    write_file(folder / (inside + "test.bin"), "\x14\x01" + pixels);
+    expect_contains(error_of([&] { load_dataset(options, Split::kTest); }), "label 20; CIFAR-100's go from 0 to 19");
+}
+
 std::string idx_of(const std::vector<int64_t>& shape, const std::string& bytes) {
     std::string file = std::string("\0\0\x08", 3) + char(shape.size());
     for (const int64_t side : shape) file += std::string("\0\0\0", 3) + char(side);
@@ -342,6 +496,20 @@ TEST(IdxFolder, OfAnySizeChannelsAndLabels) {
     EXPECT_EQ(colour.examples[0][1][0][1].item<uint8_t>(), 'e');
     write_file(folder / "emnist-digits-train-images-idx4-ubyte.gz", "the same, packed");
     EXPECT_EQ(load_dataset(options, Split::kTrain).size(), 2);
+}
+
+TEST(IdxFolder, TakesPlainFilesThatAreNotHidden) {
+    const TemporaryFolder folder;
+    const std::string file = idx_of({2, 2, 3}, "abcdefghijkl");
+    write_file(folder / "train-images.idx3-ubyte", file);
+    write_file(folder / "._train-images.idx3-ubyte", "what macOS puts beside it");
+    std::filesystem::create_directory(folder / "train-images-idx3-ubyte");
+    for (const std::string kind : {"mnist", "idx"}) {
+        EXPECT_EQ(load_dataset({.kind = kind, .dir = folder.path()}, Split::kTrain).size(), 2) << kind;
+    }
+    std::filesystem::rename(folder / "train-images.idx3-ubyte",
+                            folder / "train-images-idx3-ubyte/train-images-idx3-ubyte");
+    EXPECT_EQ(load_dataset({.kind = "mnist", .dir = folder.path()}, Split::kTrain).size(), 2);
 }
 
 }  // namespace

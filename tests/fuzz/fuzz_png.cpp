@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "diffuse/data/png.hpp"
-#include "diffuse/plot/sheet.hpp"
+#include "diffuse/base/file.hpp"
+#include "diffuse/data/image.hpp"
 #include "fuzzing.hpp"
 
 namespace {
@@ -29,5 +29,5 @@ std::string with_checksums(std::string bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string bytes = with_checksums({reinterpret_cast<const char*>(data), size});
     return diffuse::offer(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
-                          [](const auto& path) { diffuse::read_png(path); });
+                          [](const auto& path) { diffuse::decode_image(diffuse::read_file(path, 1 << 26), "a.png"); });
 }

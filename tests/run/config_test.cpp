@@ -102,7 +102,8 @@ TEST(Config, OneThatIsResolvedStaysAsItIsAndARunGoesOnByWhatItResolved) {
 
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
     expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
-    expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}), "known: mnist, images, cifar10, idx, digits");
+    expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}),
+                    "known: mnist, images, cifar10, cifar100, idx, digits");
 }
 
 TEST(Config, WhatIsWrittenReadsBackTheSame) {

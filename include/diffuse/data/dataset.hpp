@@ -25,6 +25,8 @@ struct DatasetOptions {
     std::string size, background;
     double test_share = 0.1;
     bool skip_bad = false;
+    // cifar100
+    std::string labels = "fine";
     // mixture
     std::vector<std::vector<double>> means;
     std::vector<double> stds, weights;
@@ -73,10 +75,12 @@ DatasetOptions located(const DatasetOptions& options);
 ///   $DIFFUSE_MNIST, or else data/mnist.
 /// idx: any images of bytes, [N, H, W], [N, H, W, C] or [N, C, H, W], in the one file of options.dir whose name has
 ///   "images", the split ("train", or "test" or "t10k") and options.name in it; labels likewise.
-/// cifar10: the binary version (Krizhevsky 2009), in options.dir, or else data/cifar10.
-/// images: the PNG and JPEG files of options.dir and of its sub-folders, of which each is then a class, as
-/// `ImageRule`
-///   says (image.hpp). Those whose content's hash is below options.test_share are the test split. What was decoded is
+/// cifar10, cifar100: the binary versions (Krizhevsky 2009), in options.dir, or else data/cifar10 or data/cifar100, or
+/// in
+///   the folder there that their archive makes; of cifar100 with options.labels.
+/// images: the PNG and JPEG files of options.dir and of its sub-folders, each once, of which each is then a class, as
+///   `ImageRule` says (image.hpp). What is no image by its name and its content is passed over. Those whose content's
+///   hash is below options.test_share are the test split, but each class keeps one for training. What was decoded is
 ///   kept in the user's cache folder.
 /// digits: drawn (see digits.hpp); the test split holds 10,000 others.
 /// eight-gaussians and the other `point_kinds`: points that are drawn (see toys.hpp).
@@ -87,7 +91,12 @@ DatasetOptions located(const DatasetOptions& options);
 /// simulator: parameters and what options.simulator makes of them (see simulators.hpp), 30,000 pairs or options.limit;
 ///   the observations are the condition, and parameters are drawn. The test split holds as many others, at most 10,000.
 /// Throws Error naming the file or folder when something is missing, damaged or does not fit together.
+/// The training split says of how many examples each class is.
 Dataset load_dataset(const DatasetOptions& options, Split split);
+
+/// Says which classes a training has, where they have names, and warns of those of fewer than 5 examples and of names
+/// that parts of a data set have (train, val).
+void tell_classes(const Classes& classes);
 
 /// "60000 images of 1x28x28, CRC-32 5a1c3b07": tells whether two data sets hold the same examples in the same order,
 /// and where asked, ", labels 0f1e2d3c", the same labels; ", given 0f1e2d3c" of numbers that are the condition.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,12 +17,24 @@ struct ImageHead {
     bool grey = false;  ///< it has no channels for colours
 };
 
+/// Whether a file is meant as an image, to be read here or not: by its first bytes, of which kImageBeginning are
+/// enough, or by how its name ends.
+constexpr size_t kImageBeginning = 64;
+bool is_image(std::string_view beginning, const std::filesystem::path& path);
+
 /// PNG and JPEG files, told apart by their bytes. Both throw Error, beginning with `name`, for bytes that are neither,
 /// or damaged, or a JPEG file in CMYK.
 ImageHead image_head(std::string_view bytes, const std::string& name);
-/// uint8 [C, H, W], C 1 to 4: grey, grey and alpha, RGB, RGB and alpha. Upright, as its orientation tag says (Exif 2.3,
-/// tag 274); palettes are looked up, and of 16 bits a channel the upper 8 are taken.
-torch::Tensor decode_image(std::string_view bytes, const std::string& name);
+
+struct DecodedImage {
+    /// uint8 [C, H, W], C 1 to 4: grey, grey and alpha, RGB, RGB and alpha. Palettes are looked up, and of 16 bits a
+    /// channel the upper 8 are taken.
+    torch::Tensor pixels;
+    bool converted = false;   ///< to sRGB, from the colours that its file tells
+    std::string remark = "";  ///< what is wrong with it, though it could be read
+};
+/// Upright, as the orientation tag of its Exif data (Exif 2.3, tag 274) or else of its XMP says, and in sRGB.
+DecodedImage decode_image(std::string_view bytes, const std::string& name);
 
 /// Turned and mirrored as the tag of orientation 1 .. 8 says. image: [C, H, W].
 torch::Tensor upright(const torch::Tensor& image, int orientation);

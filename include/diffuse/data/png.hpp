@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "diffuse/base/torch.hpp"
+#include "diffuse/data/colour.hpp"
 
 namespace diffuse {
 
@@ -25,13 +26,16 @@ torch::Tensor read_png(const std::filesystem::path& path);
 /// The same of the file's bytes; errors begin with `name`.
 torch::Tensor decode_png(std::string_view bytes, const std::string& name);
 
-/// Size, texts and Exif data of a PNG file. Texts are those of chunks tEXt and of chunks iTXt that are not compressed.
-/// Throws Error when it is not one or is damaged.
+/// What a PNG file says before its pixels. Throws Error when it is not one or is damaged.
 struct PngHead {
     int64_t width = 0, height = 0;
-    PngTexts texts = {};
-    std::string exif;   ///< of the chunk eXIf, without the header that JPEG files have before it
-    bool grey = false;  ///< it has no channels for colours, nor a palette
+    PngTexts texts = {};  ///< of chunks tEXt, and of chunks iTXt that are not compressed
+    bool grey = false;    ///< it has no channels for colours, nor a palette
+    /// Exif data, without the header that JPEG files have before them: of the chunk eXIf, or else of a text "Raw
+    /// profile type exif", which ImageMagick wrote before there was that chunk.
+    std::string exif = "";
+    std::string xmp = "";      ///< XMP, an XML text, of the text "XML:com.adobe.xmp"
+    ColourSpace colours = {};  ///< of the chunks iCCP, sRGB, gAMA and cHRM
 };
 PngHead read_png_head(const std::filesystem::path& path);
 PngHead png_head(std::string_view bytes, const std::string& name);
