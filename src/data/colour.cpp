@@ -59,7 +59,8 @@ torch::Tensor transformed(const Transform& transform, const torch::Tensor& pixel
     return after;
 }
 
-/// Whether a transform leaves colours from all over the space as they are, with many dark ones, where curves differ most.
+/// Whether a transform leaves colours from all over the space as they are, with many dark ones, where curves differ
+/// most.
 bool changes_nothing(const Transform& transform, int64_t channels) {
     const auto steps = torch::tensor({0, 5, 10, 30, 60, 120, 190, 255}, torch::kUInt8);
     const auto colours =
@@ -70,8 +71,8 @@ bool changes_nothing(const Transform& transform, int64_t channels) {
 
 /// The way from a space to sRGB.
 struct Conversion {
-    int64_t channels = 0;                                   ///< of its profile: 3, 1, or 0 for all others
-    Transform transform = {nullptr, cmsDeleteTransform};    ///< null where its profile is damaged
+    int64_t channels = 0;                                 ///< of its profile: 3, 1, or 0 for all others
+    Transform transform = {nullptr, cmsDeleteTransform};  ///< null where its profile is damaged
     bool changes = false;
 };
 

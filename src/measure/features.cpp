@@ -111,9 +111,8 @@ Report report_features(const Model&, const MeasureOptions& options) {
                  {"errors",
                   "one standard error, beside the same other file: jackknife over 20 groups (frechet), binomial, of as "
                   "many as there are features (precision, recall)"}}};
-    Json row = {{"samples", count_or_none(features)},
-                {"reference", count_or_none(reference)},
-                {"features", features.count()}};
+    Json row = {
+        {"samples", count_or_none(features)}, {"reference", count_or_none(reference)}, {"features", features.count()}};
     put(row, "frechet", distance_of(features, reference.gaussian));
     if (features.rows.defined() && reference.rows.defined()) {  // they are not known of means and covariances
         const auto [precision, recall] = precision_and_recall(reference.rows, features.rows, kNeighbours);

@@ -148,7 +148,8 @@ int64_t evaluations_along(const SampleOptions& options, const Grid& grid) {
 std::optional<double> max_ratio_for(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
     const int64_t start = grid_start(schedule, options.max_ratio), all = schedule.steps();
     if (options.max_ratio || steps <= start || steps > all) return options.max_ratio;
-    if (steps == all && options.solver_kind().default_steps == kEveryLevel) return std::numeric_limits<double>::infinity();
+    if (steps == all && options.solver_kind().default_steps == kEveryLevel)
+        return std::numeric_limits<double>::infinity();
     throw Error(
         fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}, or sample.max_ratio inf, by "
                     "which it begins at t = {}",

@@ -102,7 +102,8 @@ TEST(Colour, OfProfilesThatAreDamagedOrOfOtherChannelsIsTakenAsItIsWithAWord) {
     const auto with = [&](const std::string& profile) { return decode_image(png_with_profile(stored, profile), "a"); };
     EXPECT_EQ(with("no profile").remark, "its ICC profile is damaged, or of other channels");
     for (const std::string chunk : {"", "a", "nothing packed"}) {
-        EXPECT_EQ(decode_image(with_chunk(png_of(stored), "iCCP", chunk), "a").remark, "its ICC profile is damaged, or of other channels");
+        EXPECT_EQ(decode_image(with_chunk(png_of(stored), "iCCP", chunk), "a").remark,
+                  "its ICC profile is damaged, or of other channels");
     }
     const auto grey = with(linear_grey_profile());
     EXPECT_EQ(grey.remark, "its ICC profile is damaged, or of other channels");
