@@ -84,7 +84,9 @@ std::vector<SampleOptions> combinations(const EvalOptions& options, const Checkp
     LeftOut left_out;
     for (const auto& said : all) {
         SampleOptions row = with_said(said, base, left_out);
-        const bool has_class = !checkpoint.data.condition.cycle(row.classes).empty();
+        const ConditionSpec& known = checkpoint.data.condition;
+        const bool has_class =
+            row.classes == kClassesOfData ? known.classes.count > 0 : !known.cycle(row.classes).empty();
         row = without_idle(guided_if_possible(row, said, has_class, left_out));
         if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
     }

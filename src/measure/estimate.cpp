@@ -10,7 +10,8 @@ namespace diffuse {
 using torch::Tensor;
 
 Estimate mean_estimate(const Tensor& each) {
-    return {each.mean().item<double>(), each.std().item<double>() / std::sqrt(double(each.numel()))};
+    const double count = double(each.numel());
+    return {each.mean().item<double>(), count > 1 ? each.std().item<double>() / std::sqrt(count) : std::nan("")};
 }
 
 Estimate share_estimate(double share, int64_t count) {

@@ -61,7 +61,7 @@ Json row_of_level(const FisherDivergence& found) {
 }
 
 Report report_fisher(const Model& model, const MeasureOptions& options) {
-    const Denoiser exact = exact_denoiser(options.dataset), learned = learned_denoiser(model);
+    const Denoiser exact = exact_denoiser(options.dataset);
     const Dataset test = test_examples(model, options, kDefaultPoints);
     Report report{.head = {{"metric",
                             "Fisher divergence E|s - s*|^2 of the learned score from the exact one, of noisy data at "
@@ -69,6 +69,7 @@ Report report_fisher(const Model& model, const MeasureOptions& options) {
                            {"points", test.size()},
                            {"errors", "one standard error, of means over the points"}}};
     tell_condition(report, model, /*condition=*/{}, options);
+    const Denoiser learned = learned_denoiser(model);
     for (const double sigma : sigmas_of(options)) {
         const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
         add(report, row_of_level(found), options);

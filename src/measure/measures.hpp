@@ -77,9 +77,6 @@ void add_samples(Report& report, const Model& model, const MeasureOptions& optio
 /// for, in the same shares, in a random order. int64 [count]. Throws Error where there are none.
 torch::Tensor labels_in_shares(const ConditionSpec& known, const Dataset& test, int64_t count);
 
-/// What `SampleOptions::classes` says for the classes of the test images in their own shares.
-inline constexpr const char* kClassesOfData = "data";
-
 /// A model with the one way of drawing points from it.
 struct PointSource {
     Model model;

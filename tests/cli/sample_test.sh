@@ -84,7 +84,7 @@ grep -q "in 5 steps (5 network evaluations each), guided by scale 0 (w = -1): " 
 defaults --class none --save-tensors none.safetensors
 grep -q "left out of the defaults: sample.guidance 1.5, sample.guidance_interval .* (of no class" err.txt || fail "nothing said of guidance without classes: $(cat err.txt)"
 defaults --solver dopri5
-grep -q "by dopri5 in 1 step " out.txt && grep -q "left out of the defaults: sample.steps 5 (for sample.solver unipc)" err.txt || fail "another solver takes the config's steps: $(cat out.txt err.txt)"
+grep -q "by dopri5 in 3 steps " out.txt && grep -q "left out of the defaults: sample.steps 5 (for sample.solver unipc)" err.txt || fail "another solver takes the config's steps: $(cat out.txt err.txt)"
 defaults --solver unipc
 grep -q "by unipc in 5 steps " out.txt || fail "the config's own solver loses its steps: $(cat out.txt)"
 [ "$("$diffuse" sample --checkpoint defaults --solver ddpm --show-grid --json --quiet --num 3 --out s.png | json ".__len__()")" = 992 ] || fail "ddpm does not take every level"

@@ -65,6 +65,9 @@ struct Measure {
     Direction direction = Direction::kSampling;  ///< of MeasureOptions::samplings
     bool of_model = true;                        ///< or of files alone
 };
+/// What `SampleOptions::classes` says for the classes of the test images in their own shares.
+inline constexpr const char* kClassesOfData = "data";
+
 const Table<Measure>& measures();
 
 }  // namespace diffuse
