@@ -34,8 +34,8 @@ page old old old old >README.md
 page old old old old >docs/using.md
 words=$(printf 'word %.0s' $(seq 26))
 page $'training: step 1/4  loss 0.5\ntraining: step 2/4  loss 0.5\n...\ntrained 4 steps\n/home/you/diffuse/runs/tiny' \
-    "$(printf 'line %d\n' 1 2 3 4 5 6 7)"$'\n...\nline 20' "$words..." "a table" >expected.md
-page old "$(printf 'line %d\n' 1 2 3 4 5 6 7)"$'\n...\nline 20' "$words..." "a table" >trained_before.md
+    "$(printf 'line %d\n' 1 2 3 4 5 6 7 8 9 10)"$'\n...\nline 20' "$words..." "a table" >expected.md
+page old "$(printf 'line %d\n' 1 2 3 4 5 6 7 8 9 10)"$'\n...\nline 20' "$words..." "a table" >trained_before.md
 scripts/readme-output fake 2>log || { cat log >&2; exit 1; }
 diff expected.md README.md && diff trained_before.md docs/using.md || { echo "FAILED: the pages are not as expected" >&2; exit 1; }
 [ -e runs/other/checkpoint.safetensors ] || { echo "FAILED: a run that a command needs was not trained" >&2; exit 1; }
