@@ -53,6 +53,6 @@ diff <(timeless whole/metrics.jsonl) <(timeless killed/metrics.jsonl)
 [ -z "$(find killed -name '*.tmp')" ]
 # a kill loses nothing of the log, which has the lines of every beginning
 head -n 1 killed/log.txt | grep -q " training [0-9]* parameters"
-tail -n 1 killed/log.txt | grep -q " trained "
+tail -n 1 killed/log.txt | grep -qE " trained | is finished: "  # the latter where a kill came after the last save
 ! grep -vE "^[0-9-]{10}T[^ ]+ (debug|info|warning|error) " killed/log.txt
 echo "killed $done times, $amid of them amid a save: the same checkpoint, copies, samples and metrics"
