@@ -156,13 +156,22 @@ std::optional<double> max_ratio_for(const SampleOptions& options, const Schedule
                     steps, start, start, all));
 }
 
-/// The levels of so many steps. An adaptive solver's are no steps of its own, so the ends of the interval of guidance
-/// are levels too, for it to begin and end there.
+/// Where an adaptive solver must stop on its way, by ratio: at the ends of the interval of guidance, and beside pure
+/// noise, from where to there one step is DDIM's (`integrate`).
+std::vector<double> stops_of(const SampleOptions& options) {
+    constexpr double kBesidePureNoise = 1e4;
+    std::vector<double> stops = {kBesidePureNoise};
+    if (options.guidance == 1 || !options.guidance_interval) return stops;
+    stops.insert(stops.end(), {options.guidance_interval->second, options.guidance_interval->first});
+    return stops;
+}
+
+/// The levels of so many steps. An adaptive solver's are no steps of its own, so its stops are levels too.
 Grid grid_of(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
     Grid grid = make_grid(schedule, options.spacing_name(), steps, max_ratio_for(options, schedule, steps),
                           options.shift.value_or(1));
-    if (!options.solver_kind().adaptive || options.guidance == 1 || !options.guidance_interval) return grid;
-    for (const double end : {options.guidance_interval->second, options.guidance_interval->first}) {
+    if (!options.solver_kind().adaptive) return grid;
+    for (const double end : stops_of(options)) {
         const auto below = std::ranges::find_if(grid, [&](const NoiseLevel& level) { return level.ratio() < end; });
         if (below == grid.begin() || below == grid.end() || end < schedule.at(1).ratio()) continue;
         grid.insert(below, schedule.at(schedule.time_at(-2 * std::log(end))));

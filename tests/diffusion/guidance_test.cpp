@@ -227,6 +227,18 @@ TEST(GuidedSampler, InAnIntervalHasTheVarianceOfItsClosedFormByTheOde) {
     EXPECT_NEAR((1 + 157 * 157.0) / (1 + 157 * 157.0) * std::pow(1.09 / 10, 2) * std::pow(11 / 2.09, 2), 0.32911, 1e-5);
 }
 
+TEST(Dopri5, FollowsTheOdeFromPureNoiseToo) {
+    for (const std::string kind : {"flow", "cosine-vp"}) {
+        const Model model = nested_gaussians(make_schedule({.kind = kind}));
+        SampleOptions options{.solver = "dopri5", .max_ratio = std::numeric_limits<double>::infinity(), .guidance = 0};
+        Sampler sampler = make_sampler(options, model);
+        ASSERT_EQ(sampler.grid.front().alpha, 0) << kind;
+        sampler.condition = model.data.condition.of_classes("0", 1);
+        const double end = run(sampler, torch::ones({1, 1})).x.item<double>();
+        EXPECT_NEAR(end, std::sqrt(2), 1e-3) << kind;  // of N(0, 2), by a tolerance of 1e-4
+    }
+}
+
 TEST(GuidedSampler, DependsNeitherOnTheNumberOfExamplesNorOnThreads) {
     const Model model = ten_classes();
     const SampleOptions options{.solver = "ddpm", .steps = 5, .guidance = 3, .guidance_interval = {{0.3, 3}}};
