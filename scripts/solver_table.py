@@ -65,7 +65,7 @@ def note(results, each):
     one = first(results)
     worst = max(row["fid_se"] / row["fid"] for result in results.values() for row in result["rows"])
     return (f"{one['samples']} images {each}, from the same noise; the floor, as many training images, is "
-            f"{one['floor']:.1f} ± {one['floor_se']:.1f}. One standard error is at most {100 * worst:.0f}% of a distance.\n\n")
+            f"{one['floor']:.1f} ± {one['floor_se']:.1f}.\nOne standard error is at most {100 * worst:.0f}% of a distance.\n\n")
 
 
 def is_alike(row, best):
