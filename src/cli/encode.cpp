@@ -86,6 +86,19 @@ std::optional<Dataset> read_split(const std::string& input, const EncodeCommand&
 }
 
 /// The points of a CSV file with all columns that the network was trained on, in whatever order.
+/// Says of numbers that lie further from those of the training than these from one another.
+void warn_of_far(const Column& column, const torch::Tensor& values, const std::string& path) {
+    if (!column.range) return;
+    const auto [least, most] = *column.range;
+    const double width = most - least;
+    const auto far = values.lt(least - width).logical_or(values.gt(most + width));
+    if (!far.any().item<bool>()) return;
+    log::warn(
+        fmt::format("{}: column '{}' has {:g}, far from the numbers of the training, {:g} to {:g}: what comes of "
+                    "it means nothing",
+                    path, column.name, values.masked_select(far)[0].item<double>(), least, most));
+}
+
 Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
     const Columns& numbers = checkpoint.data.condition.numbers;
     CsvRule rule{.only = names(checkpoint.data.codec.columns), .skip_gaps = checkpoint.config.dataset.skip_bad};
@@ -101,6 +114,8 @@ Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
                                         fmt::join(names(columns), ", ")));
             }
             values.push_back(table.values.select(1, found - table.columns.begin()));
+            if (column.bounds) require_within(*column.bounds, values.back(), table.lines, column.name, path);
+            warn_of_far(column, values.back(), path);
         }
         return standardised(torch::stack(values, 1), columns);
     };

@@ -77,6 +77,15 @@ Columns standardising(const std::vector<std::string>& names, const torch::Tensor
 
 Ends range_of(const torch::Tensor& values) { return {values.min().item<double>(), values.max().item<double>()}; }
 
+void require_within(const Ends& ends, const torch::Tensor& values, const std::vector<int64_t>& lines,
+                    const std::string& name, const std::string& what) {
+    const auto outside = values.lt(ends.first).logical_or(values.gt(ends.second)).nonzero();
+    if (outside.size(0) == 0) return;
+    const auto row = outside[0][0].item<int64_t>();
+    throw Error(fmt::format("{}: line {}, column '{}': {} is outside of its dataset.bounds, {} to {}", what,
+                            lines[size_t(row)], name, values[row].item<double>(), ends.first, ends.second));
+}
+
 torch::Tensor standardised(const torch::Tensor& values, const Columns& columns) {
     std::vector<torch::Tensor> z;
     for (size_t i = 0; i < columns.size(); ++i) {

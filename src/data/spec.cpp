@@ -71,7 +71,10 @@ private:
 std::string known_classes(const Classes& known) {
     if (known.count == 0) return "the network was trained without labels";
     if (known.names.empty()) return fmt::format("the network knows 0 to {}", known.count - 1);
-    return fmt::format("the network knows {}", fmt::join(known.names, ", "));
+    constexpr size_t kMostNamed = 20;
+    if (known.names.size() <= kMostNamed) return fmt::format("the network knows {}", fmt::join(known.names, ", "));
+    const std::vector<std::string> first(known.names.begin(), known.names.begin() + kMostNamed);
+    return fmt::format("the network knows {} and {} more", fmt::join(first, ", "), known.names.size() - kMostNamed);
 }
 
 /// A class by its name, or by its number where no name is a number.

@@ -76,11 +76,7 @@ void check_bounds_of(const DatasetOptions& options, const NumberTable& points) {
                                     unknown_name("column that is drawn", name, points.columns)));
         }
         const auto x = points.values.select(1, found - points.columns.begin());
-        const auto outside = x.lt(ends.first).logical_or(x.gt(ends.second)).nonzero();
-        if (outside.size(0) == 0) continue;
-        const auto row = outside[0][0].item<int64_t>();
-        throw Error(fmt::format("{}: line {}, column '{}': {} is outside of its dataset.bounds, {} to {}", options.file,
-                                points.lines[size_t(row)], name, x[row].item<double>(), ends.first, ends.second));
+        require_within(ends, x, points.lines, name, options.file);
     }
 }
 

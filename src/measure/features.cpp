@@ -53,12 +53,19 @@ Features features_of_moments(const Arrays& arrays, const std::string& path) {
     require_finite(mean, path, "mu");
     require_finite(covariance, path, "sigma");
     if (!covariance.allclose(covariance.t())) throw Error(fmt::format("{}: 'sigma' is not symmetric", path));
+    const auto variances = torch::linalg_eigvalsh(covariance);
+    // What float32 loses of a covariance leaves eigenvalues a little below zero.
+    if ((variances.min() < -1e-4 * variances.abs().max()).item<bool>()) {
+        throw Error(fmt::format("{}: 'sigma' is no covariance: it has the eigenvalue {:.3g}", path,
+                                variances.min().item<double>()));
+    }
     return {.gaussian = {mean, (covariance + covariance.t()) / 2}};
 }
 
 /// The array of features: called so, or the images pixel by pixel, or the only one.
 std::pair<std::string, torch::Tensor> array_of_features(const Arrays& arrays, const std::string& path) {
-    if (arrays.size() == 1) return *arrays.begin();
+    if (arrays.size() == 1)
+        return {arrays.begin()->first.empty() ? "the array" : arrays.begin()->first, arrays.begin()->second};
     for (const std::string name : {"features", "images"}) {
         if (arrays.contains(name)) return {name, arrays.at(name)};
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/data/toys.hpp"
@@ -51,6 +52,18 @@ Denoiser learned_denoiser(const Model& model) {
     };
 }
 
+/// The network extrapolates where it was never trained.
+void warn_of_untrained_levels(const Model& model, const std::vector<double>& sigmas) {
+    const double first = model.schedule.at(1).ratio(), last = model.schedule.at(double(model.schedule.steps())).ratio();
+    for (const double sigma : sigmas) {
+        if (sigma >= first && sigma <= last) continue;
+        return log::warn(
+            fmt::format("sigma {:g} is not among the noise levels of the training, {:.3g} to {:.3g}: the "
+                        "score there was never learned",
+                        sigma, first, last));
+    }
+}
+
 Json row_of_level(const FisherDivergence& found) {
     Json row = {{"sigma", found.sigma}};
     put(row, "fisher", found.divergence);
@@ -70,6 +83,7 @@ Report report_fisher(const Model& model, const MeasureOptions& options) {
                            {"errors", "one standard error, of means over the points"}}};
     tell_condition(report, model, /*condition=*/{}, options);
     const Denoiser learned = learned_denoiser(model);
+    warn_of_untrained_levels(model, sigmas_of(options));
     for (const double sigma : sigmas_of(options)) {
         const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
         add(report, row_of_level(found), options);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "diffuse/base/error.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/base/parallel.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/solve/likelihood.hpp"
@@ -92,6 +93,13 @@ Report report_of_points(const Model& model, const MeasureOptions& options) {
                                      grid_start(model.schedule, options.nll.max_ratio), ode_words(options.nll, grid))},
                  {"errors", kNllErrors}}};
     tell_condition(report, model, test.condition, options);
+    for (const auto& column : model.data.codec.columns) {
+        if (!column.whole) continue;
+        log::warn(
+            fmt::format("column '{}' has whole numbers alone: their density has no bound, and what is printed "
+                        "depends on the first noise level",
+                        column.name));
+    }
     Measured nats = log_density_of_points(model, test, options, grid);
     nats.each = model.data.codec.log_slope(test.examples) - nats.each;
     Json row;

@@ -167,7 +167,7 @@ Config with_absolute_paths(Config config) {
     return config;
 }
 
-/// Of the examples as the network sees them, to four digits, so that it is the same on every machine.
+/// Of the examples as the network sees them, to four decimals, so that it is the same on every machine.
 double root_mean_square(const torch::Tensor& examples) {
     const auto mean = [&] {
         if (examples.scalar_type() != torch::kUInt8) return examples.to(torch::kFloat64).square().mean().item<double>();
@@ -305,6 +305,7 @@ Config resolved(Config config, const Dataset& dataset, const std::vector<std::st
     const ConditionSpec condition = seen_by_network(config, dataset.spec).condition;
     check_guidance(config.sample, condition.of_classes(config.sample.classes, 1));  // before hours are spent
     negative_class(config.sample, condition);
+    config = config_from_json(to_json(config));  // what the data add lies within its range too, before hours are spent
     left_out.tell();
     warn_of_untrained(config);
     return config;

@@ -100,6 +100,20 @@ TEST(Config, OneThatIsResolvedStaysAsItIsAndARunGoesOnByWhatItResolved) {
     EXPECT_EQ(to_json(after), to_json(once));
 }
 
+TEST(Config, WhatTheDataAddMustLieInItsRange) {
+    Dataset classes = image_dataset(torch::zeros({2, 1, 4, 4}, torch::kUInt8));
+    classes.condition.classes = torch::tensor({0, 1000}, torch::kInt64);
+    classes.spec.condition.classes = 1001;
+    expect_contains(error_of([&] { resolved(Config{}, classes); }), "model.classes is 1001");
+    const Dataset wide{torch::tensor({{5000.0f, 0.0f}, {-5000.0f, 0.0f}})}, narrow{wide.examples / 1e9};
+    for (const Dataset& points : {wide, narrow}) {
+        Dataset data = points;
+        data.spec.shape = ExampleShape::of_points(2);
+        const Config edm = with_settings(Config{}, {"model.kind=mlp", "model.prediction=edm", "train.weighting=edm"});
+        expect_contains(error_of([&] { resolved(edm, data); }), "model.sigma_data is ");
+    }
+}
+
 TEST(Config, AnUnknownNameListsTheKnownOnes) {
     expect_contains(error_in({{"schedule", {{"kind", "cosin"}}}}), "did you mean 'cosine'? known: linear, ");
     expect_contains(error_in({{"dataset", {{"kind", "imagenet"}}}}),
@@ -171,7 +185,7 @@ Dataset dataset_of(const ExampleShape& shape, int64_t classes) {
     data.spec.shape = shape;
     auto sizes = shape.sizes();
     sizes.insert(sizes.begin(), 2);
-    data.examples = torch::zeros(sizes, shape.points ? torch::kFloat32 : torch::kUInt8);
+    data.examples = torch::ones(sizes, shape.points ? torch::kFloat32 : torch::kUInt8);
     data.spec.condition.classes = classes;
     if (classes > 0) data.condition.classes = torch::tensor({0, 1}, torch::kInt64);
     return data;

@@ -36,6 +36,11 @@ Columns standardising(const std::vector<std::string>& names, const torch::Tensor
 /// The least and the largest of `values`, [N].
 Ends range_of(const torch::Tensor& values);
 
+/// Throws Error, beginning with `what` and the line, for the first of a column's `values`, [N], that is not within the
+/// ends. lines: of each, from 1.
+void require_within(const Ends& ends, const torch::Tensor& values, const std::vector<int64_t>& lines,
+                    const std::string& name, const std::string& what);
+
 /// Numbers float64 [N, D] to what the network sees, float32 [N, D], and back.
 torch::Tensor standardised(const torch::Tensor& values, const Columns& columns);
 torch::Tensor restored(const torch::Tensor& z, const Columns& columns);
