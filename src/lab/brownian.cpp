@@ -17,7 +17,7 @@ struct BrownianOptions {
 
 Fields fields(BrownianOptions& o) {
     return {{"paths", Number<int64_t>{&o.paths, 1000, 20'000}, "paths"},
-            {"steps", Number<int64_t>{&o.steps, 20, 1000}, "steps of each path, an even number"}};
+            {"steps", Number<int64_t>{&o.steps, 20, 1000}, "steps of each path, a multiple of 2"}};
 }
 
 /// log of the number of ways to choose k of n.
@@ -142,7 +142,7 @@ Exhibit laws_exhibit(const torch::Tensor& walk) {
 }
 
 void run_brownian(Findings& f, BrownianOptions o, Draws& random) {
-    o.steps = o.steps / 2 * 2;
+    require_multiple("steps", o.steps, 2);
     const auto walk = random.signs({o.paths, o.steps}).cumsum(1), normals = random.normal({o.paths, o.steps});
     check_walk(f, walk);
     check_motion(f, normals / std::sqrt(double(o.steps)));

@@ -52,6 +52,9 @@ Experiment experiment(std::string about, std::vector<std::string> story, std::ve
     return {std::move(about), std::move(story), std::move(code), fields(*defaults), run_with};
 }
 
+/// Throws Error that names the nearest one, unless a setting is a multiple of `step` and `rest` more.
+void require_multiple(const std::string& key, int64_t value, int64_t step, int64_t rest = 0);
+
 /// The mean of independent numbers, and its standard error.
 struct Mean {
     double value = 0, standard_error = 0;

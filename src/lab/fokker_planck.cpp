@@ -19,7 +19,7 @@ struct FokkerPlanckOptions {
 };
 
 Fields fields(FokkerPlanckOptions& o) {
-    return {{"nodes", Number<int64_t>{&o.nodes, 301, 2001}, "nodes on [-3, 3], a multiple of 6 and one more"},
+    return {{"nodes", Number<int64_t>{&o.nodes, 301, 1999}, "nodes on [-3, 3], a multiple of 6 and one more"},
             {"walkers", Number<int64_t>{&o.walkers, 2000, 100'000}, "walkers beside the density"}};
 }
 
@@ -238,7 +238,7 @@ Exhibit rates_exhibit() {
 }
 
 void run_fokker_planck(Findings& f, FokkerPlanckOptions o, Draws& random) {
-    o.nodes = (o.nodes - 1) / 6 * 6 + 1;  // so that the wells and the top are nodes
+    require_multiple("nodes", o.nodes, 6, 1);  // so that the wells and the top are nodes
     const Crowd crowd = crowd_after(4, o, random);
     check_steady(f, o.nodes);
     check_rates(f, o.nodes);

@@ -17,7 +17,7 @@ struct HeatOptions {
 };
 
 Fields fields(HeatOptions& o) {
-    return {{"nodes", Number<int64_t>{&o.nodes, 64, 512}, "nodes of the grid, an even number"},
+    return {{"nodes", Number<int64_t>{&o.nodes, 64, 512}, "nodes of the grid, a multiple of 2"},
             {"ratio", Number<double>{&o.ratio, 0.01, 0.5}, "r = D dt / h^2 of explicit Euler where it is stable"}};
 }
 
@@ -170,7 +170,7 @@ Exhibit unstable_exhibit() {
 }
 
 void run_heat(Findings& f, HeatOptions o, Draws&) {
-    o.nodes = o.nodes / 2 * 2;
+    require_multiple("nodes", o.nodes, 2);
     check_modes(f, o);
     check_stability(f);
     check_shapes(f, o);

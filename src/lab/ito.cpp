@@ -139,7 +139,7 @@ Exhibit orders_exhibit(const ItoOptions& o, const torch::Tensor& increments) {
 }
 
 void run_ito(Findings& f, ItoOptions o, Draws& random) {
-    o.paths = o.paths / 64 * 64;
+    require_multiple("paths", o.paths, 64);
     const auto increments = random.normal({o.paths, 64}) / 8;
     check_strong(f, o, increments);
     check_weak(f, o, increments);

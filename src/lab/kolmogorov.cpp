@@ -15,7 +15,7 @@ struct KolmogorovOptions {
 };
 
 Fields fields(KolmogorovOptions& o) {
-    return {{"nodes", Number<int64_t>{&o.nodes, 401, 3201}, "nodes on [-8, 8], an odd number"},
+    return {{"nodes", Number<int64_t>{&o.nodes, 401, 3201}, "nodes on [-8, 8], a multiple of 16 and one more"},
             {"paths", Number<int64_t>{&o.paths, 1000, 100'000}, "paths"}};
 }
 
@@ -120,7 +120,7 @@ Exhibit cosine_exhibit() {
 }
 
 void run_kolmogorov(Findings& f, KolmogorovOptions o, Draws& random) {
-    o.nodes = (o.nodes - 1) / 16 * 16 + 1;  // so that whole numbers are nodes
+    require_multiple("nodes", o.nodes, 16, 1);  // so that whole numbers are nodes
     check_duality(f);
     check_committor(f);
     check_cosine(f, o, random);

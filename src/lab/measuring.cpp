@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <cmath>
 
+#include "diffuse/base/error.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/solve/sampler.hpp"
 #include "lab/experiments.hpp"
@@ -20,6 +23,13 @@ StepNoise Draws::step_noise(torch::IntArrayRef shape) {
     return [seed = seed_, index = next_++, sizes = shape.vec()](int64_t step, int64_t k) {
         return diffuse::normal(sizes, {seed, Purpose::kLab, index, uint32_t(step_draw(step, k))}).to(torch::kFloat64);
     };
+}
+
+void require_multiple(const std::string& key, int64_t value, int64_t step, int64_t rest) {
+    if (value % step == rest) return;
+    const int64_t nearest = std::lround(double(value - rest) / double(step)) * step + rest;
+    throw Error(fmt::format("settings: {} is {}; expected a multiple of {}{}, the nearest is {}", key, value, step,
+                            rest == 1 ? " and one more" : "", nearest));
 }
 
 Mean mean_of(const torch::Tensor& numbers) {

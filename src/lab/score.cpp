@@ -189,7 +189,8 @@ Annealed anneal(const ScoreOptions& o, int64_t levels, Draws& random) {
 void check_annealed(Findings& f, const ScoreOptions& o, const torch::Tensor& x) {
     const double std = std::hypot(o.std, kLastSigma);
     f.check_mean("share of the right mode after annealed Langevin dynamics", x.select(1, 0) > 0,
-                 o.right * normal_cdf(1 / std) + (1 - o.right) * normal_cdf(-1 / std), "its weight");
+                 o.right * normal_cdf(1 / std) + (1 - o.right) * normal_cdf(-1 / std),
+                 "w Phi(1 / s') + (1 - w) Phi(-1 / s'), s'² = s² + 0.15²");
     f.check_mean("mean of the other coordinate", x.select(1, 1), 0, "the data's");
 }
 

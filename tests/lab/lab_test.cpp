@@ -15,17 +15,17 @@
 namespace diffuse {
 namespace {
 
-// At the ends of the ranges, and where grids do not fit.
+// At the ends of the ranges.
 TEST(LongLab, HoldsItsChecksAtTheEndsOfItsSettings) {
     const std::vector<std::pair<std::string, nlohmann::json>> rows = {
-        {"heat", {{"nodes", 65}, {"ratio", 0.01}}},
+        {"heat", {{"nodes", 64}, {"ratio", 0.01}}},
         {"heat", {{"nodes", 512}, {"ratio", 0.5}}},
         {"fourier", {{"digit", 8}, {"draws", 50}}},
-        {"brownian", {{"paths", 1000}, {"steps", 21}}},
+        {"brownian", {{"paths", 1000}, {"steps", 20}}},
         {"ou", {{"theta", 5}, {"sigma", 0.1}, {"paths", 1000}}},
         {"fokker-planck", {{"nodes", 301}, {"walkers", 2000}}},
         {"fokker-planck", {{"nodes", 1999}, {"walkers", 2000}}},
-        {"kolmogorov", {{"nodes", 402}, {"paths", 1000}}},
+        {"kolmogorov", {{"nodes", 401}, {"paths", 1000}}},
         {"score", {{"std", 0.5}, {"right", 0.05}, {"samples", 1000}}},
         {"vp-ve", {{"paths", 20000}, {"steps", 100}}},
         {"solvers", {{"numbers", 10000}, {"paths", 9}}},
@@ -72,6 +72,26 @@ TEST(Lab, SettingsAreReadStrictly) {
     };
     expect_contains(error_of([&] { run({{"nods", 64}}); }), "nods");
     expect_contains(error_of([&] { run({{"ratio", 0.6}}); }), "0.5");
+}
+
+TEST(Lab, GridsThatDoNotFitAreRefusedWithTheNearestOneThatDoes) {
+    struct Row {
+        std::string experiment, key;
+        int64_t value;
+        std::string expected;
+    };
+    const std::vector<Row> rows = {
+        {"brownian", "steps", 21, "settings: steps is 21; expected a multiple of 2, the nearest is 22"},
+        {"heat", "nodes", 65, "settings: nodes is 65; expected a multiple of 2, the nearest is 66"},
+        {"fokker-planck", "nodes", 305,
+         "settings: nodes is 305; expected a multiple of 6 and one more, the nearest is 307"},
+        {"kolmogorov", "nodes", 402,
+         "settings: nodes is 402; expected a multiple of 16 and one more, the nearest is 401"},
+        {"ito", "paths", 16385, "settings: paths is 16385; expected a multiple of 64, the nearest is 16384"}};
+    for (const auto& [experiment, key, value, expected] : rows) {
+        const auto run = [&] { look_up("experiment", experiments(), experiment).run({{key, value}}, /*seed=*/0); };
+        EXPECT_EQ(error_of(run), expected);
+    }
 }
 
 TEST(Lab, AnotherSeedDrawsOtherNumbersAndTheSameSeedTheSame) {
