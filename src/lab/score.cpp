@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "diffuse/base/progress.hpp"
 #include "diffuse/diffusion/analytic.hpp"
 #include "diffuse/diffusion/objective.hpp"
 #include "diffuse/measure/fisher.hpp"
@@ -87,8 +88,10 @@ torch::Tensor at_one_level(const ScoreOptions& o, double sigma, double step_size
     const double std = std::sqrt(o.std * o.std + sigma * sigma);
     auto x = std * random.normal({o.samples, 2}) + doubles({-1, 0});
     const auto noise = random.step_noise(x.sizes());
+    Progress progress("score, one noise level: step", steps);
     for (int64_t i = 0; i < steps; ++i) {
         x = solver->step(denoiser, x, noisy(sigma), noisy(sigma), [&](int64_t k) { return noise(i, k); });
+        progress.update(i + 1);
     }
     return x;
 }
@@ -144,6 +147,7 @@ Denoiser learned_denoiser(const ScoreOptions& o, Draws& random) {
     const auto gradient = flatten_gradients(parameters);
     AdamW optimizer(weights, average, options.beta2, /*weight_decay=*/0);
     const LearningRate rate = make_learning_rate(options, options.learning_rate);
+    Progress progress("score, training: step", options.steps);
     for (int64_t step = 1; step <= options.steps; ++step) {
         const auto levels = training_levels(/*seed=*/1, step, kBatch, schedule, {.kind = "logit-normal"});
         const Batch batch{draw(o, kBatch, random).to(torch::kFloat32), random.normal({kBatch, 2}).to(torch::kFloat32),
@@ -151,6 +155,7 @@ Denoiser learned_denoiser(const ScoreOptions& o, Draws& random) {
         gradient.zero_();
         objective(net, batch).mean().backward();
         optimizer.step(gradient, /*factor=*/1, rate(step), ema_decay(0.995, step));
+        progress.update(step);
     }
     view_parameters(parameters, average);
     return network_denoiser(net, meaning, schedule);
@@ -179,8 +184,10 @@ Annealed anneal(const ScoreOptions& o, int64_t levels, Draws& random) {
     grid.push_back({});
     const auto start = 1.5 * random.normal({o.samples, 2});
     Annealed states;
+    Progress progress("score, annealing: level", levels);
     states.clean = integrate(*make_langevin(20, 0.1), mixture_denoiser(modes(o.std, o.right)), start, grid,
                              random.step_noise(start.sizes()), [&](int64_t done, const torch::Tensor& x) {
+                                 progress.update(std::min(done, levels));
                                  if (done == levels) states.noisy = x;
                              });
     return states;

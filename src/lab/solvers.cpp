@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "diffuse/base/progress.hpp"
 #include "diffuse/diffusion/analytic.hpp"
 #include "diffuse/diffusion/guidance.hpp"
 #include "diffuse/run/sample_options.hpp"
@@ -390,8 +391,13 @@ void run_solvers(Findings& f, SolversOptions o, Draws& random) {
         auto& head = kind.cells.emplace_back(std::vector<std::string>{"solver", "steps"});
         for (const auto& path : paths()) head.push_back(path.name);
     }
-    for (const auto& row : rows()) check_recursion(f, row, all);
-    for (const auto& row : rows()) check_draws(f, row, o, random.seed());
+    const auto solvers = rows();
+    Progress progress("solvers: solver", std::ssize(solvers));
+    for (const auto& row : solvers) check_recursion(f, row, all);
+    for (int64_t i = 0; i < std::ssize(solvers); ++i) {
+        check_draws(f, solvers[size_t(i)], o, random.seed());
+        progress.update(i + 1);
+    }
     check_guidance(f);
     for (const auto& kind : all)
         f.exhibits.push_back({.name = kind.name, .caption = kind.caption, .cells = kind.cells});

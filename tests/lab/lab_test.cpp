@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <sstream>
 
 #include "diffuse/base/device.hpp"
+#include "diffuse/base/log.hpp"
 #include "diffuse/diffusion/analytic.hpp"
 #include "diffuse/lab/report.hpp"
 #include "diffuse/plot/html.hpp"
@@ -91,6 +93,17 @@ TEST(Lab, GridsThatDoNotFitAreRefusedWithTheNearestOneThatDoes) {
     for (const auto& [experiment, key, value, expected] : rows) {
         const auto run = [&] { look_up("experiment", experiments(), experiment).run({{key, value}}, /*seed=*/0); };
         EXPECT_EQ(error_of(run), expected);
+    }
+}
+
+// Each takes some seconds with its own settings.
+TEST(LongLab, LongExperimentsShowHowFarTheyAre) {
+    for (const std::string name : {"score", "solvers", "jarzynski"}) {
+        std::ostringstream said;
+        log::set_stream(&said);
+        look_up("experiment", experiments(), name).run(nlohmann::json::object(), /*seed=*/0);
+        log::set_stream(nullptr);
+        expect_contains(said.str(), " left\n");
     }
 }
 
