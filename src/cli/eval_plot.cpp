@@ -67,29 +67,25 @@ std::vector<std::map<std::string, std::string>> curves_of(const Json& rows, cons
 
 Curve make_curve(const Json& rows, const std::map<std::string, std::string>& which, const std::string& x,
                  const std::string& y) {
-    struct Point {
-        double x, y, error;
-    };
-    std::vector<Point> points;
     std::vector<std::string> name;
+    for (const auto& [column, value] : which) name.push_back(fmt::format("{} {}", column, value));
+    Curve curve{.name = name.empty() ? y : fmt::format("{}", fmt::join(name, ", ")), .mark = Mark::kErrors};
     for (const auto& row : rows) {
         if (!belongs(row, which)) continue;
         const auto& error = row[y + "_se"];
-        points.push_back({row[x].get<double>(), row[y].get<double>(), error.is_null() ? 0 : error.get<double>()});
-    }
-    for (const auto& [column, value] : which) name.push_back(fmt::format("{} {}", column, value));
-    std::ranges::stable_sort(points, {}, &Point::x);
-    Curve curve{.name = name.empty() ? y : fmt::format("{}", fmt::join(name, ", ")), .mark = Mark::kErrors};
-    for (const auto& [at, value, error] : points) {
-        curve.x.push_back(at), curve.y.push_back(value), curve.u.push_back(error);
+        curve.x.push_back(row[x].get<double>()), curve.y.push_back(row[y].get<double>());
+        curve.u.push_back(error.is_null() ? 0 : error.get<double>());
     }
     return curve;
 }
 
-/// What real images have, over the range of the other curves.
-Curve floor_curve(const std::vector<double>& x, const Report& report) {
+/// What real images have, over the range of all curves.
+Curve floor_curve(const std::vector<Curve>& curves, const Report& report) {
+    std::vector<double> x;
+    for (const auto& curve : curves) x.insert(x.end(), curve.x.begin(), curve.x.end());
+    const auto [low, high] = std::ranges::minmax(x);
     const double floor = report.head["floor"].get<double>();
-    return {"real images", {x.front(), x.back()}, {floor, floor}, Mark::kDashed};
+    return {"real images", {low, high}, {floor, floor}, Mark::kDashed};
 }
 
 }  // namespace
@@ -116,7 +112,7 @@ Figure figure_of(const Report& report, const EvalOptions& options, const std::ve
         if (!rows.front().contains(column)) continue;
         Panel panel{x == "guidance" ? "guidance scale" : "network evaluations", column, {}};
         for (const auto& which : curves_of(rows, naming)) panel.curves.push_back(make_curve(rows, which, x, column));
-        if (column == "fid") panel.curves.push_back(floor_curve(panel.curves.front().x, report));
+        if (column == "fid") panel.curves.push_back(floor_curve(panel.curves, report));
         figure.panels.push_back(std::move(panel));
     }
     return figure;

@@ -27,5 +27,15 @@ TEST(TextTable, LinesUpWhatSomeRowsLackAndLeavesOutLists) {
     EXPECT_EQ(cli::report_text(report, /*with_rows=*/false), "\n(--json has counts too)");
 }
 
+TEST(EvalPlot, DrawsTheFloorOverTheRangeOfAllCurves) {
+    Report report{.head = {{"floor", 2}, {"samples", 8}}};
+    for (const auto& [solver, nfe] : {std::pair("unipc", 9), {"unipc", 1}, {"rk4", 36}, {"rk4", 4}}) {
+        report.rows.push_back({{"solver", solver}, {"nfe", nfe}, {"fid", 3}, {"fid_se", 1}});
+    }
+    const Curve floor = cli::figure_of(report, {}, {"fid"}).panels.at(0).curves.back();
+    EXPECT_EQ(floor.name, "real images");
+    EXPECT_EQ(floor.x, (std::vector<double>{1, 36}));
+}
+
 }  // namespace
 }  // namespace diffuse

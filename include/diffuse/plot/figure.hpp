@@ -8,8 +8,8 @@
 
 namespace diffuse {
 
-/// How numbers are drawn: lines through marked points, these with error bars, bare or thin lines, points, dots; a map
-/// of colours; arrows.
+/// How numbers are drawn: lines through marked points, these with error bars in the order of x, bare or thin lines,
+/// points, dots; a map of colours; arrows.
 enum class Mark { kLinePoints, kErrors, kLine, kThin, kDashed, kPoints, kDots, kHeat, kArrows };
 
 /// Points (x, y) and how they are drawn. By convention a formula is a line, what was measured is points. A NaN ends a
