@@ -51,20 +51,19 @@ torch::Tensor cdf(const Mixture& data, const torch::Tensor& x, const NoiseLevel&
     return (data.weights * 0.5 * (1 + (z / std::sqrt(2.0)).erf())).sum(1);
 }
 
-/// Levels at equal distances in time, from the schedule's end to data.
-Grid times_of(const Schedule& schedule, int64_t steps) {
+/// Every level, from the schedule's end to data.
+Grid times_of(const Schedule& schedule) {
     Grid grid;
-    for (int64_t i = steps; i > 0; --i) grid.push_back(schedule.at(1000 * double(i) / double(steps)));
-    grid.push_back({});
+    for (int64_t t = schedule.steps(); t >= 0; --t) grid.push_back(schedule.at(double(t)));
     return grid;
 }
 
-/// The reverse SDE (eta 1) or the flow ODE (eta 0) by the solver that `sample` runs; all states, the first too.
-std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch::Tensor x, int64_t steps,
-                                     Draws& random) {
+/// The reverse SDE (eta 1) or the flow ODE (eta 0) by the solver that `sample` runs, a step from each level to the
+/// next; all states, the first too.
+std::vector<torch::Tensor> walk_back(const Schedule& schedule, double eta, torch::Tensor x, Draws& random) {
     const auto solver = make_solver("euler-maruyama", {.eta = eta, .schedule = std::make_shared<Schedule>(schedule)});
     std::vector<torch::Tensor> states = {x};
-    integrate(*solver, mixture_denoiser(two_modes()), x, times_of(schedule, steps), random.step_noise(x.sizes()),
+    integrate(*solver, mixture_denoiser(two_modes()), x, times_of(schedule), random.step_noise(x.sizes()),
               [&](int64_t, const torch::Tensor& now) { states.push_back(now); });
     return states;
 }
@@ -79,7 +78,7 @@ void check_reverse(Findings& f, const torch::Tensor& x) {
 /// In one dimension the flow ODE keeps the order of points, so that each stays at its quantile.
 void check_flow(Findings& f, const Schedule& vp) {
     const auto x = torch::linspace(-2, 2, 41, torch::kFloat64).unsqueeze(1);
-    const auto start = vp.at(1000);
+    const auto start = vp.at(double(vp.steps()));
     const auto end = make_solver("dopri5", {.tolerance = 1e-9})->step(mixture_denoiser(two_modes()), x, start, {}, {});
     f.check("largest change of a quantile along the flow ODE, from t = 1 to data",
             largest(cdf(two_modes(), end, {}) - cdf(two_modes(), x, start)), 0, 1e-6,
@@ -95,7 +94,7 @@ Curve first_paths(const std::string& name, const std::vector<torch::Tensor>& sta
 
 Exhibit reverse_exhibit(const Schedule& vp, const std::vector<torch::Tensor>& states, Draws& random) {
     const auto ends = torch::linspace(-2, 2, 33, torch::kFloat64).unsqueeze(1);
-    const auto flow = walk_back(vp, 0, ends, int64_t(states.size()) - 1, random);
+    const auto flow = walk_back(vp, 0, ends, random);
     const std::string time = "time t (noise at 1, data at 0)";
     const Panel sde{time, "x", {first_paths("40 paths", states, 40)}, "reverse SDE"};
     const Panel ode{time, "x", {first_paths("33 points", flow, 33)}, "flow ODE"};
@@ -127,9 +126,9 @@ Exhibit bias_exhibit(const OuOptions& o, Draws& random) {
 }
 
 void run_ou(Findings& f, OuOptions o, Draws& random) {
-    const Schedule vp = make_schedule({.kind = "vp"});
+    const Schedule vp = make_schedule({.kind = "vp", .steps = o.steps});
     check_forward(f, o, random);
-    const auto states = walk_back(vp, 1, random.normal({o.paths, 1}), o.steps, random);
+    const auto states = walk_back(vp, 1, random.normal({o.paths, 1}), random);
     check_reverse(f, states.back());
     check_flow(f, vp);
     f.exhibits = {reverse_exhibit(vp, states, random), bias_exhibit(o, random)};

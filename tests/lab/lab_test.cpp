@@ -25,6 +25,8 @@ TEST(LongLab, HoldsItsChecksAtTheEndsOfItsSettings) {
         {"fourier", {{"digit", 8}, {"draws", 50}}},
         {"brownian", {{"paths", 1000}, {"steps", 20}}},
         {"ou", {{"theta", 5}, {"sigma", 0.1}, {"paths", 1000}}},
+        {"ou", {{"paths", 1000}, {"steps", 1001}}},
+        {"ou", {{"paths", 1000}, {"steps", 2000}}},
         {"fokker-planck", {{"nodes", 301}, {"walkers", 2000}}},
         {"fokker-planck", {{"nodes", 1999}, {"walkers", 2000}}},
         {"kolmogorov", {{"nodes", 401}, {"paths", 1000}}},
