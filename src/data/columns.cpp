@@ -19,6 +19,12 @@ torch::Tensor unbounded(const torch::Tensor& x, const Column& column) {
     return ((x - low) / (high - low)).clamp(kNearest, 1 - kNearest).logit();
 }
 
+/// The nearest whole numbers, of those within the bounds.
+torch::Tensor rounded(const torch::Tensor& numbers, const Column& column) {
+    if (!column.bounds) return numbers.round();
+    return numbers.round().clamp(std::ceil(column.bounds->first), std::floor(column.bounds->second));
+}
+
 torch::Tensor bounded(const torch::Tensor& u, const Column& column) {
     if (!column.bounds) return u;
     const auto [low, high] = *column.bounds;
@@ -53,13 +59,15 @@ Column standardising_column(const std::string& name, const torch::Tensor& values
     if (!std::isfinite(column.std)) {
         throw Error(fmt::format("{}: the numbers of column '{}' are too large; take another unit", what, name));
     }
-    if (!(column.std > 1e-12 * std::abs(column.mean))) {
-        throw Error(
-            fmt::format("{}: the column '{}' is the same number in every row; leave it out by "
-                        "dataset.skip_columns",
-                        what, name));
-    }
-    return column;
+    if (column.std > 1e-12 * std::abs(column.mean)) return column;
+    const auto bits = values.view(torch::kInt64);  // numbers below 1e-308 may count as 0
+    const bool is_one = bits.eq(bits[0]).all().item<bool>();
+    throw Error(fmt::format("{}: {}; leave it out by dataset.skip_columns", what,
+                            is_one
+                                ? fmt::format("the column '{}' is the same number in every row", name)
+                                : fmt::format("the numbers of column '{}' differ by too little (1e-12 of their size, "
+                                              "or 1e-300): subtract what they share, take another unit",
+                                              name)));
 }
 
 }  // namespace
@@ -99,7 +107,7 @@ torch::Tensor restored(const torch::Tensor& z, const Columns& columns) {
     for (size_t i = 0; i < columns.size(); ++i) {
         const auto u = columns[i].mean + columns[i].std * z.select(1, int64_t(i)).to(torch::kFloat64);
         const auto number = bounded(u, columns[i]);
-        values.push_back(columns[i].whole ? number.round() : number);
+        values.push_back(columns[i].whole ? rounded(number, columns[i]) : number);
     }
     return torch::stack(values, 1);
 }

@@ -141,6 +141,27 @@ TEST(Columns, WithBoundsKeepEverySampleBetweenThem) {
     EXPECT_NEAR(log_slope(z, columns).item<double>(), std::log(slope), 1e-6);
 }
 
+TEST(Columns, OfWholeNumbersAreRoundedWithinTheirBounds) {
+    const auto values = torch::arange(1, 7, torch::kFloat64).unsqueeze(1);
+    const Columns columns = standardising({"die"}, values, "test", {{"die", {0.6, 6.6}}});
+    const auto far = torch::tensor({{-1e3}, {1e3}}, torch::kFloat64);
+    EXPECT_TRUE(restored(far, columns).equal(torch::tensor({{1.0}, {6.0}}, torch::kFloat64)));
+    EXPECT_TRUE(restored(standardised(values, columns), columns).equal(values));
+}
+
+TEST(Columns, ThatDifferByTooLittleAreNotCalledTheSame) {
+    const auto error_with = [](const torch::Tensor& values) {
+        return error_of([&] { standardising({"id"}, values.unsqueeze(1), "a.csv"); });
+    };
+    const auto large = 9007199254740992 + 2 * torch::arange(20, torch::kFloat64);
+    EXPECT_EQ(error_with(large),
+              "a.csv: the numbers of column 'id' differ by too little (1e-12 of their size, or 1e-300): subtract what "
+              "they share, take another unit; leave it out by dataset.skip_columns");
+    at::globalContext().setFlushDenormal(true);  // as the program does
+    expect_contains(error_with(torch::tensor({0.0, 1e-310}, torch::kFloat64)), "differ by too little");
+    at::globalContext().setFlushDenormal(false);
+}
+
 TEST(Columns, ThatAreConstantAreRefused) {
     expect_contains(error_of([] {
                         standardising({"id"}, torch::ones({5, 1}, torch::kFloat64), "a.csv");
