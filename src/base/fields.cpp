@@ -28,7 +28,13 @@ std::string number_from(T low, T high) {
     return fmt::format("{} from {} to {}", type_name(low), low, high);
 }
 
+/// 1e3 too.
 bool has_type(const Json& json, int64_t) {
+    constexpr double kExact = 0x1p53;
+    if (json.is_number_float()) {
+        const double number = json.get<double>();
+        return number == std::round(number) && std::abs(number) <= kExact;
+    }
     return json.is_number_integer() && !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX});
 }
 bool has_type(const Json& json, double) { return json.is_number(); }

@@ -30,9 +30,16 @@ size_t character_length(std::string_view text) {
     return is_none ? 0 : length;
 }
 
+/// By the mark that it begins with, or by its first character, which in JSON is one of ASCII.
+bool is_utf16(std::string_view text) {
+    if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) return true;
+    return text.size() > 1 && (text[0] == 0) != (text[1] == 0);
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& what) {
+    if (is_utf16(text)) throw Error(what + " is text in UTF-16; save it as UTF-8");
     if (text.find('\0') != std::string_view::npos) throw Error(what + " is not valid JSON: it has a zero byte");
     std::vector<std::set<std::string>> names;  // of the objects that are open
     const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {

@@ -20,6 +20,14 @@ TEST(JsonTest, SaysInWhichLineItStopsMakingSense) {
     }
 }
 
+TEST(JsonTest, SaysWhereATextIsInUtf16) {
+    const std::string little("{\0}\0", 4), big("\0{\0}", 4);
+    for (const auto& text : {"\xff\xfe" + little, "\xfe\xff" + big, little, big}) {
+        EXPECT_EQ(problem(text), "the text is text in UTF-16; save it as UTF-8");
+    }
+    expect_contains(problem(std::string(4, '\0')), "it has a zero byte");
+}
+
 TEST(JsonTest, RefusesWhatOtherReadersLetPass) {
     EXPECT_EQ(problem(R"({"a": {"b": 1, "c": 2, "b": 3}})"), "the text has the name 'b' twice");
     EXPECT_EQ(problem("[1e400]"), "the text holds a number that is too large");
