@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "diffuse/base/table.hpp"
 
@@ -39,12 +40,13 @@ Grid then(Grid grid, const Grid& more) {
     return grid;
 }
 
-/// `count` levels at equal distances from t = start to t = 1. Pure noise is a level of its own, from which no distances
-/// are measured: most of them would lie where there is nothing to see.
-Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
-    const NoiseLevel first = schedule.at(double(start)), last = schedule.at(1);
+/// `count` levels at equal distances from the first to the last. Pure noise is a level of its own, from which no
+/// distances are measured: most of them would lie where there is nothing to see.
+Grid spaced_in(const Scale& scale, const Schedule& schedule, const NoiseLevel& first, const NoiseLevel& last,
+               int64_t count) {
     if (first.ratio() > kModerateRatio && count > 1) {
-        return then({first}, spaced_in(scale, schedule, grid_start(schedule, kDefaultMaxRatio), count - 1));
+        const NoiseLevel second = schedule.at(double(grid_start(schedule, kDefaultMaxRatio)));
+        return then({first}, spaced_in(scale, schedule, second, last, count - 1));
     }
     const double first_value = scale.to(std::log(first.ratio())), last_value = scale.to(std::log(last.ratio()));
     Grid grid = {first};
@@ -56,6 +58,11 @@ Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int6
     return grid;
 }
 
+/// Likewise from t = start to t = 1.
+Grid spaced_in(const Scale& scale, const Schedule& schedule, int64_t start, int64_t count) {
+    return spaced_in(scale, schedule, schedule.at(double(start)), schedule.at(1), count);
+}
+
 Grid then_data(Grid grid) { return then(std::move(grid), {NoiseLevel{}}); }
 
 /// The level of a ratio, or the schedule's nearest end.
@@ -63,45 +70,47 @@ NoiseLevel at_ratio(const Schedule& schedule, double ratio) {
     return schedule.at(schedule.time_at(-2 * std::log(ratio)));
 }
 
-/// From t = start to data.
-using Spacing = Grid (*)(const Schedule& schedule, int64_t start, int64_t steps, double shift);
+/// What a grid is asked to be: so many steps from t = start to data.
+struct Span {
+    int64_t start, steps;
+    bool is_default;  ///< nobody says where it starts
+    double shift;
+};
+using Spacing = Grid (*)(const Schedule& schedule, const Span& span);
 
 /// At whole t, t_i = S (1 - i/steps); trailing is the same (Lin et al. 2024, arXiv:2305.08891, section 3.3).
-Grid uniform(const Schedule& schedule, int64_t start, int64_t steps, double) {
-    return at_integer_times(schedule, start, steps, [](double fraction) { return fraction; });
+Grid uniform(const Schedule& schedule, const Span& span) {
+    return at_integer_times(schedule, span.start, span.steps, [](double fraction) { return fraction; });
 }
 
 /// At whole t, t_i = S (1 - i/steps)^2, finer towards the data (Song et al. 2021, arXiv:2010.02502, appendix D.2).
-Grid quadratic(const Schedule& schedule, int64_t start, int64_t steps, double) {
-    return at_integer_times(schedule, start, steps, [](double fraction) { return fraction * fraction; });
+Grid quadratic(const Schedule& schedule, const Span& span) {
+    return at_integer_times(schedule, span.start, span.steps, [](double fraction) { return fraction * fraction; });
 }
 
 /// Between S and 1 at equal distances in log-SNR (Lu et al. 2022, arXiv:2206.00927, section 3.4), then data.
-Grid log_snr(const Schedule& schedule, int64_t start, int64_t steps, double) {
-    return then_data(spaced_in(kLogarithmic, schedule, start, steps));
+Grid log_snr(const Schedule& schedule, const Span& span) {
+    return then_data(spaced_in(kLogarithmic, schedule, span.start, span.steps));
 }
 
 /// Between S and 1 at equal distances in r^(1/7), r = sigma / alpha (Karras et al. 2022, arXiv:2206.00364, eq. 5).
-Grid karras(const Schedule& schedule, int64_t start, int64_t steps, double) {
-    return then_data(spaced_in(kKarras, schedule, start, steps));
+Grid karras(const Schedule& schedule, const Span& span) {
+    return then_data(spaced_in(kKarras, schedule, span.start, span.steps));
 }
 
-/// Likewise from r = 80 to 0.002, or the nearest ends that there are (Karras et al. 2022, table 1).
-Grid edm(const Schedule& schedule, int64_t start, int64_t steps, double) {
-    constexpr double kLow = 0.002, kHigh = 80;
-    const double first = std::pow(std::min(kHigh, schedule.at(double(start)).ratio()), 1 / kKarrasRho);
-    const double last = std::pow(std::max(kLow, schedule.at(1).ratio()), 1 / kKarrasRho);
-    Grid grid;
-    for (int64_t i = 0; i < steps; ++i) {
-        const double share = steps > 1 ? double(i) / double(steps - 1) : 0;
-        grid.push_back(at_ratio(schedule, std::pow(first + share * (last - first), kKarrasRho)));
-    }
-    return then_data(grid);
+/// Likewise from r = 80, where nobody says otherwise, to 0.002, or the nearest ends that there are (Karras et al. 2022,
+/// table 1).
+Grid edm(const Schedule& schedule, const Span& span) {
+    constexpr double kLow = 0.002;
+    NoiseLevel first = schedule.at(double(span.start));
+    if (span.is_default && first.ratio() > kDefaultMaxRatio) first = at_ratio(schedule, kDefaultMaxRatio);
+    return then_data(spaced_in(kKarras, schedule, first, at_ratio(schedule, kLow), span.steps));
 }
 
 /// At equal distances in the time u = r / (1 + r) of the linear path, down to data (Esser et al. 2024,
 /// arXiv:2403.03206), with u' = shift u / (1 + (shift - 1) u) instead of u (eq. 23).
-Grid flow(const Schedule& schedule, int64_t start, int64_t steps, double shift) {
+Grid flow(const Schedule& schedule, const Span& span) {
+    const auto [start, steps, is_default, shift] = span;
     const NoiseLevel first = schedule.at(double(start));
     const double begin = first.sigma / (first.alpha + first.sigma);
     const double unshifted = begin / (shift - (shift - 1) * begin);  // so that shifting ends where grids begin
@@ -122,6 +131,11 @@ const Table<Spacing>& spacings() {
                                        {"flow", flow}},
                                       {{"trailing", "uniform"}});
     return table;
+}
+
+bool descends(const Grid& grid) {
+    const auto stays = [](const NoiseLevel& from, const NoiseLevel& to) { return !(to.ratio() < from.ratio()); };
+    return std::ranges::adjacent_find(grid, stays) == grid.end();
 }
 
 }  // namespace
@@ -147,15 +161,25 @@ Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t ste
         throw Error(
             fmt::format("{} steps asked of a grid that begins at t = {}; expected 1 to {}", steps, start, start));
     }
-    Grid grid = make(schedule, start, steps, shift);
-    for (size_t i = 0; i + 1 < grid.size(); ++i) {
-        if (grid[i + 1].ratio() < grid[i].ratio()) continue;
-        throw Error(
-            fmt::format("{} steps are too many for the spacing {}: the schedule has no levels between t = {:.4g} and "
-                        "data",
-                        steps, spacing, grid[i].t));
+    Grid grid = make(schedule, {start, steps, !max_ratio, shift});
+    if (descends(grid)) return grid;
+    throw Error(fmt::format(
+        "{} steps are too many for the spacing {}: the schedule has no levels below t = 1; expected 1 to {}", steps,
+        spacing, most_steps(schedule, spacing, steps, max_ratio, shift)));
+}
+
+int64_t most_steps(const Schedule& schedule, const std::string& spacing, int64_t wanted,
+                   std::optional<double> max_ratio, double shift) {
+    const Spacing make = look_up("spacing", spacings(), spacing);
+    const int64_t start = grid_start(schedule, max_ratio), all = std::min(wanted, start);
+    const auto fit = [&](int64_t steps) { return descends(make(schedule, {start, steps, !max_ratio, shift})); };
+    if (fit(all)) return all;
+    int64_t fitting = 1, too_many = all;
+    while (too_many - fitting > 1) {
+        const int64_t middle = std::midpoint(fitting, too_many);
+        (fit(middle) ? fitting : too_many) = middle;
     }
-    return grid;
+    return fitting;
 }
 
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio) {

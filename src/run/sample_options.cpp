@@ -179,10 +179,14 @@ Grid grid_of(const SampleOptions& options, const Schedule& schedule, int64_t ste
     return grid;
 }
 
+/// So many steps, or as many as the spacing has levels for.
+int64_t fitting(const SampleOptions& options, const Schedule& schedule, int64_t steps) {
+    return most_steps(schedule, options.spacing_name(), steps, options.max_ratio, options.shift.value_or(1));
+}
+
 /// The longest grid with at most options.nfe evaluations.
 Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
-    const int64_t all = grid_start(schedule, options.max_ratio);
-    int64_t steps = std::min(all, steps_for(options.solver_kind(), *options.nfe, options.direction));
+    int64_t steps = fitting(options, schedule, steps_for(options.solver_kind(), *options.nfe, options.direction));
     while (true) {
         const Grid grid = grid_of(options, schedule, steps);
         if (evaluations_along(options, grid) <= *options.nfe) return grid;
@@ -193,12 +197,24 @@ Grid grid_for_nfe(const SampleOptions& options, const Schedule& schedule) {
     }
 }
 
-/// The solver's, as far as the schedule has so many levels.
+/// The solver's, as far as there are so many levels.
 int64_t default_steps(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
     const int64_t all = grid_start(schedule, options.max_ratio), chosen = options.solver_kind().default_steps;
-    if (chosen == kEveryLevel) return all;
     const auto ratio = [&](int64_t t) { return schedule.at(double(t)).ratio(); };
-    return std::min(chosen == kNcsnLevels ? ncsn_levels(dimensions, ratio(all), ratio(1)) : chosen, all);
+    const int64_t wanted = chosen == kEveryLevel   ? all
+                           : chosen == kNcsnLevels ? ncsn_levels(dimensions, ratio(all), ratio(1))
+                                                   : chosen;
+    return fitting(options, schedule, wanted);
+}
+
+/// What `make` returns; an error names the key that it is about.
+template <class Make>
+auto about(const std::string& key, const Make& make) {
+    try {
+        return make();
+    } catch (const Error& error) {
+        throw Error(fmt::format("{}: {}", key, error.what()));
+    }
 }
 
 }  // namespace
@@ -230,8 +246,11 @@ std::optional<int64_t> negative_class(const SampleOptions& options, const Condit
 }
 
 Grid make_grid(const SampleOptions& options, const Schedule& schedule, int64_t dimensions) {
-    if (options.nfe) return grid_for_nfe(options, schedule);
-    return grid_of(options, schedule, options.steps.value_or(default_steps(options, schedule, dimensions)));
+    about("sample.max_ratio", [&] { return grid_start(schedule, options.max_ratio); });
+    if (options.nfe) return about("sample.nfe", [&] { return grid_for_nfe(options, schedule); });
+    return about("sample.steps", [&] {
+        return grid_of(options, schedule, options.steps.value_or(default_steps(options, schedule, dimensions)));
+    });
 }
 
 }  // namespace diffuse

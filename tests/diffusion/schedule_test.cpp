@@ -1,5 +1,7 @@
 #include "diffuse/diffusion/schedule.hpp"
 
+#include <fmt/format.h>
+
 #include "diffuse/base/random.hpp"
 #include "diffuse/diffusion/grid.hpp"
 #include "testing.hpp"
@@ -233,10 +235,29 @@ TEST(Grid, KarrasHasTheLevelsOfItsPaper) {
     EXPECT_EQ(std::count_if(grid.begin(), grid.end(), [](const NoiseLevel& level) { return level.t > 990; }), 1);
 }
 
+TEST(Grid, OfEdmBeginsAt80UnlessAnotherRatioIsAskedFor) {
+    constexpr double kAtT = std::numeric_limits<double>::infinity();
+    const auto first = [](const std::string& kind, std::optional<double> max_ratio) {
+        return make_grid(named(kind), "edm", 18, max_ratio).front();
+    };
+    EXPECT_NEAR(first("linear", {}).ratio(), 80, 1e-9);
+    EXPECT_NEAR(first("linear", 150).ratio(), 150, 2);  // the nearest whole t
+    EXPECT_LE(first("linear", 150).ratio(), 150);
+    for (const std::string kind : {"linear", "cosine", "flow", "cosine-vp"}) {
+        EXPECT_EQ(first(kind, kAtT).t, 1000) << kind;
+        EXPECT_EQ(make_grid(named(kind), "edm", 1, kAtT).front().t, 1000) << kind;
+    }
+}
+
 TEST(Grid, RefusesMoreStepsThanLevelsAndUnknownSpacings) {
     const Schedule schedule = named("linear", 20);
     expect_contains(error_of([&] { make_grid(schedule, "uniform", 21); }), "expected 1 to 20");
     expect_contains(error_of([&] { make_grid(schedule, "unifrom", 5); }), "did you mean 'uniform'?");
+    EXPECT_EQ(most_steps(schedule, "uniform", 50), 20);
+    const int64_t most = most_steps(schedule, "flow", 20);
+    EXPECT_LT(most, 20);
+    EXPECT_EQ(std::ssize(make_grid(schedule, "flow", most)), most + 1);
+    expect_contains(error_of([&] { make_grid(schedule, "flow", most + 1); }), fmt::format("expected 1 to {}", most));
 }
 
 }  // namespace

@@ -27,6 +27,10 @@ int64_t grid_start(const Schedule& schedule, std::optional<double> max_ratio = {
 Grid make_grid(const Schedule& schedule, const std::string& spacing, int64_t steps,
                std::optional<double> max_ratio = {}, double shift = 1);
 
+/// So many steps, or as many as such a grid can have, where that is fewer. Throws Error for an unknown spacing.
+int64_t most_steps(const Schedule& schedule, const std::string& spacing, int64_t wanted,
+                   std::optional<double> max_ratio = {}, double shift = 1);
+
 /// `steps` + 1 levels from t = 1 up to `grid_start`, at equal distances in log-SNR, for the ODE's likelihood. Only
 /// t = 1 where grids begin there.
 Grid likelihood_grid(const Schedule& schedule, int64_t steps, std::optional<double> max_ratio = {});
