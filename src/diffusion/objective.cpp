@@ -30,7 +30,7 @@ double snr(const NoiseLevel& level) { return std::exp(level.log_snr()); }
 /// Weights of the squared error of eps at a trained time t, whole or between two.
 struct Weighting {
     double (*at)(const Schedule& schedule, double t, double sigma_data);
-    bool mean_one = true;  ///< scaled to a mean of 1 over 1 .. T
+    bool reaches_pure_noise = false;  ///< grows as 1 / alpha^2; all others are scaled to a mean of 1 over 1 .. T
 };
 /// DDPM's (Ho et al. 2020).
 double simple(const Schedule&, double, double) { return 1; }
@@ -43,8 +43,7 @@ double vlb(const Schedule& schedule, double t, double) {
     const double start = double(grid_start(schedule)), from = std::min(std::max(t, 2.0), start);
     return from < 2 ? 1 : (snr(schedule.at(from - 1)) / snr(schedule.at(from)) - 1) / 2;
 }
-/// What makes it the squared error of v, 1 / alpha^2: the only one that teaches anything where alpha is next to nothing
-/// (zero_terminal_snr).
+/// What makes it the squared error of v, 1 / alpha^2.
 double of_v(const Schedule& schedule, double t, double) { return std::pow(normalised(schedule.at(t)).alpha, -2); }
 /// The squared error of the velocity eps - x0, (1 + sigma / alpha)^2.
 double of_flow(const Schedule& schedule, double t, double) { return std::pow(1 + schedule.at(t).ratio(), 2); }
@@ -58,9 +57,9 @@ const Table<Weighting>& weightings() {
     static const Table<Weighting> table = {{"simple", {simple}},
                                            {"min-snr", {min_snr}},
                                            {"vlb", {vlb}},
-                                           {"v", {of_v, /*mean_one=*/false}},
-                                           {"flow", {of_flow, /*mean_one=*/false}},
-                                           {"edm", {of_edm, /*mean_one=*/false}}};
+                                           {"v", {of_v, /*reaches_pure_noise=*/true}},
+                                           {"flow", {of_flow, /*reaches_pure_noise=*/true}},
+                                           {"edm", {of_edm, /*reaches_pure_noise=*/true}}};
     return table;
 }
 
@@ -69,10 +68,10 @@ using WeightAt = std::function<double(double t)>;
 
 /// Of the squared error of eps.
 WeightAt eps_weight(const Schedule& schedule, const std::string& weighting, double sigma_data) {
-    const auto [at, mean_one] = look_up("weighting", weightings(), weighting);
+    const auto [at, reaches_pure_noise] = look_up("weighting", weightings(), weighting);
     double sum = 0;
     for (int64_t t = 1; t <= schedule.steps(); ++t) sum += at(schedule, double(t), sigma_data);
-    const double scale = mean_one ? double(schedule.steps()) / sum : 1;
+    const double scale = reaches_pure_noise ? 1 : double(schedule.steps()) / sum;
     return [=, at = at](double t) { return at(schedule, t, sigma_data) * scale; };
 }
 
@@ -188,6 +187,14 @@ std::function<double(double t)> output_weight(const Parameterization& parameteri
 }
 
 std::vector<std::string> weighting_names() { return names(weightings()); }
+
+std::vector<std::string> weightings_to_pure_noise() {
+    std::vector<std::string> found;
+    for (const auto& [name, kind] : weightings()) {
+        if (kind.reaches_pure_noise) found.push_back(name);
+    }
+    return found;
+}
 
 Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule, const std::string& weighting) {
     const WeightAt weight = output_weight(parameterization, schedule, weighting);

@@ -222,7 +222,8 @@ Fields fields(ScheduleOptions& options) {
     return {{"kind", Choice{&options.kind, schedule_names()}, "noise schedule"},
             {"steps", Number<int64_t>{&options.steps, 1, 100'000}, "T, the number of trained noise levels"},
             {"zero_terminal_snr", &options.zero_terminal_snr,
-             "schedule rescaled to end in pure noise (needs weighting v; not of eps without the scaled input skip)"},
+             "schedule rescaled to end in pure noise (needs weighting v, flow or edm; not of eps without the scaled "
+             "input skip)"},
             {.key = "sigma_min",
              .value = Number<std::optional<double>>{&options.sigma_min, 1e-6, 1e6},
              .meaning = "smallest sigma of ve (0.01 if null) and edm (0.002)",

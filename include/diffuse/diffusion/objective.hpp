@@ -26,6 +26,9 @@ using Objective = std::function<torch::Tensor(const Network& network, const Batc
 Objective ddpm_loss(const Parameterization& parameterization, const Schedule& schedule,
                     const std::string& weighting = "simple");
 std::vector<std::string> weighting_names();
+/// Those that grow as 1 / alpha^2, and so teach something where alpha is next to nothing: there the error of eps is
+/// alpha times that of what the network says.
+std::vector<std::string> weightings_to_pure_noise();
 
 /// The objectives of training by name (the table in objective.cpp), all in the unit of the DDPM loss at each level,
 /// whose weights they take.
