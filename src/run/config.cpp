@@ -11,6 +11,7 @@
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/diffusion/objective.hpp"
+#include "diffuse/run/checkpoint.hpp"
 #include "diffuse/run/defaults.hpp"
 
 namespace diffuse {
@@ -28,7 +29,9 @@ Config checked_together(Config config) {
     training_levels(/*seed=*/0, /*step=*/0, /*batch=*/1, make_schedule(config.schedule), config.train.levels);
     const std::string &prediction = config.parameterization.prediction, &weighting = config.train.weighting;
     const bool bare_eps = prediction == "eps" && config.parameterization.input_skip != "scaled";
-    if ((weighting == "v" || weighting == "flow" || weighting == "edm") && bare_eps) {
+    const auto to_pure_noise = weightings_to_pure_noise();
+    const bool reaches_pure_noise = std::ranges::count(to_pure_noise, weighting) > 0;
+    if (reaches_pure_noise && bare_eps) {
         throw Error(fmt::format(
             "config: train.weighting \"{}\" is about 1 / alpha^2 of the error of eps, nearly all of it at t = "
             "T; set model.input_skip to \"scaled\", another model.prediction, or another weighting",
@@ -46,11 +49,11 @@ Config checked_together(Config config) {
             "config: schedule.zero_terminal_snr leaves nothing of the image at t = T, and eps says nothing of x0 "
             "there; set model.input_skip to \"scaled\", or model.prediction to \"v\" or \"x0\"");
     }
-    if (weighting != "v") {
+    if (!reaches_pure_noise) {
         throw Error(fmt::format(
-            "config: schedule.zero_terminal_snr needs train.weighting \"v\": an error of eps says nothing of the "
-            "image at t = T, so with \"{}\" the network would learn nothing there",
-            weighting));
+            "config: schedule.zero_terminal_snr needs train.weighting {}: an error of eps says nothing of the image at "
+            "t = T, so with {} the network would learn nothing there",
+            fmt::join(to_pure_noise, " or "), weighting));
     }
     return config;
 }
@@ -178,6 +181,18 @@ double root_mean_square(const torch::Tensor& examples) {
     return std::round(1e4 * std::sqrt(mean())) / 1e4;
 }
 
+/// Refuses what `sample` would refuse of the run that is to come.
+void check_sampling(const Config& config, const DataSpec& data) {
+    const SampleOptions& sample = config.sample;
+    check_bounds(sample, data.shape);
+    const ConditionSpec condition = seen_by_network(config, data).condition;
+    check_guidance(sample, condition.of_classes(sample.classes, 1));
+    negative_class(sample, condition);
+    make_grid(sample, make_schedule(config.schedule), data.shape.numel());
+    if (sample.guide.empty() || path_exists(checkpoint_file(sample.guide))) return;
+    throw Error(fmt::format("config: sample.guide: there is no {}", display_path(checkpoint_file(sample.guide))));
+}
+
 /// How many classes the network knows.
 int64_t resolved_classes(const std::optional<int64_t>& asked, const Dataset& dataset) {
     const bool has_numbers = dataset.condition.numbers.defined();  // instead of classes
@@ -294,7 +309,7 @@ Config resolved(Config config, const Dataset& dataset, const std::vector<std::st
     LeftOut left_out;
     config.net.classes = resolved_classes(config.net.classes, dataset);
     config = fitted_to(dataset.spec, config, said_by(settings), left_out);
-    check_bounds(config.sample, dataset.spec.shape);
+    check_sampling(config, dataset.spec);  // before hours are spent
     if (config.dataset.flip && dataset.spec.shape.points) {
         throw Error("config: dataset.flip mirrors images, and the data are points; set it to false");
     }
@@ -302,9 +317,6 @@ Config resolved(Config config, const Dataset& dataset, const std::vector<std::st
     if (config.parameterization.prediction == "edm" && !config.parameterization.sigma_data) {
         config.parameterization.sigma_data = root_mean_square(dataset.examples);
     }
-    const ConditionSpec condition = seen_by_network(config, dataset.spec).condition;
-    check_guidance(config.sample, condition.of_classes(config.sample.classes, 1));  // before hours are spent
-    negative_class(config.sample, condition);
     config = config_from_json(to_json(config));  // what the data add lies within its range too, before hours are spent
     left_out.tell();
     warn_of_untrained(config);

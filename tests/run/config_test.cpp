@@ -1,5 +1,7 @@
 #include "diffuse/run/config.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
@@ -52,17 +54,21 @@ TEST(Config, ZeroTerminalSnrIsOnlyTakenWithWhatLearnsFromPureNoise) {
         return error_of([&] { with_settings(Config{}, settings); });
     };
     expect_contains(error_with({"model.input_skip=none"}), "set model.input_skip to \"scaled\"");
-    expect_contains(error_with({}), "needs train.weighting \"v\"");
-    expect_contains(error_with({"model.prediction=v"}), "needs train.weighting \"v\"");
-    expect_contains(error_with({"model.prediction=x0", "train.weighting=min-snr"}), "needs train.weighting \"v\"");
+    const std::string needs = "needs train.weighting v or flow or edm";
+    expect_contains(error_with({}), needs);
+    expect_contains(error_with({"model.prediction=v"}), needs);
+    expect_contains(error_with({"model.prediction=x0", "train.weighting=min-snr"}), needs);
     expect_contains(error_of([] {
                         with_settings(Config{}, {"model.input_skip=plain", "train.weighting=v"});
                     }),
                     "nearly all of it at t = T");
-    for (const std::string prediction : {"eps", "v", "x0"}) {
-        const Config good = with_settings(
-            Config{}, {"schedule.zero_terminal_snr=true", "model.prediction=" + prediction, "train.weighting=v"});
-        EXPECT_TRUE(good.schedule.zero_terminal_snr);
+    for (const std::string prediction : {"eps", "v", "x0", "flow", "edm"}) {
+        for (const std::string weighting : {"v", "flow", "edm"}) {
+            const Config good = with_settings(
+                Config{},
+                {"schedule.zero_terminal_snr=true", "model.prediction=" + prediction, "train.weighting=" + weighting});
+            EXPECT_TRUE(good.schedule.zero_terminal_snr);
+        }
     }
     expect_contains(error_in({{"schedule", {{"zero_terminal_snr", 1}}}}),
                     "schedule.zero_terminal_snr is 1; expected true or false");
@@ -89,11 +95,13 @@ TEST(Config, OneThatIsResolvedStaysAsItIsAndARunGoesOnByWhatItResolved) {
     Dataset data = image_dataset(torch::arange(32, torch::kUInt8).view({2, 1, 4, 4}));
     data.condition.classes = torch::tensor({0, 9}, torch::kInt64);
     data.spec.condition.classes = 10;
+    const TemporaryFolder folder;
+    std::ofstream(folder / "there") << "a checkpoint";
     const std::vector<std::string> open = {"model.prediction=edm", "train.weighting=edm", "sample.guidance=2",
-                                           "sample.guide=there"};
+                                           "sample.guide=" + std::filesystem::relative(folder / "there").string()};
     const Config once = resolved(with_settings(Config{}, open), data);
     EXPECT_EQ(to_json(resolved(once, data)), to_json(once));
-    EXPECT_EQ(once.sample.guide, std::filesystem::current_path() / "there");
+    EXPECT_EQ(once.sample.guide, folder / "there");
     const Config after = resumed(once, with_settings(Config{}, open));
     EXPECT_EQ(after.net.classes, 10);
     EXPECT_EQ(after.parameterization.sigma_data, once.parameterization.sigma_data);
@@ -145,6 +153,9 @@ TEST(Config, SettingsReplaceSingleKeys) {
     EXPECT_EQ(section.train.steps, 5) << "a key of the section that was not named";
     EXPECT_EQ(section.train.batch_size, 2);
     EXPECT_EQ(section.train.log_every, 9);
+    EXPECT_EQ(load_config(folder / "c.json", {"train.steps=1e3"}).train.steps, 1000);
+    expect_contains(error("train.steps=1.5e0"), "train.steps is 1.5; expected a whole number");
+    expect_contains(error("train.steps=1e300"), "expected a whole number");
     expect_contains(error("train.steps"), "expected key.path=value");
     expect_contains(error("train.stps=3"), "did you mean 'train.steps'?");
     expect_contains(error("train.steps.x=3"), "train.steps is 5; expected an object");
@@ -302,6 +313,45 @@ TEST(SampleOptionsTest, DdpmInAsManyStepsAsTheScheduleHasBeginsAtItsEnd) {
     EXPECT_LT(first({.solver = "ddpm", .steps = 50}), 1000);
     EXPECT_EQ(first({.solver = "heun", .steps = 1000, .max_ratio = std::numeric_limits<double>::infinity()}), 1000);
     expect_contains(error_of([&] { first({.solver = "heun", .steps = 1000}); }), "or sample.max_ratio inf, by which");
+}
+
+TEST(SampleOptionsTest, TakeAsManyStepsAsTheSpacingHasLevelsForUnlessANumberIsSaid) {
+    const auto steps = [](const SampleOptions& options, const std::string& kind) {
+        return std::ssize(make_grid(options, make_schedule({.kind = kind}), 784)) - 1;
+    };
+    for (const std::string kind : {"linear", "cosine", "flow"}) {
+        const SampleOptions by_default = {.solver = "ddpm", .spacing = "flow"};
+        const int64_t most = steps(by_default, kind);
+        EXPECT_GT(most, 50) << kind;
+        SampleOptions said = by_default;
+        said.steps = most;
+        EXPECT_EQ(steps(said, kind), most) << kind;
+        said.steps = most + 1;
+        expect_contains(error_of([&] { steps(said, kind); }), fmt::format("expected 1 to {}", most));
+        EXPECT_EQ(steps({.solver = "ddpm", .nfe = 5000, .spacing = "flow"}, kind), most) << kind;
+    }
+}
+
+TEST(Config, WhatSamplingWouldRefuseIsRefusedBeforeTraining) {
+    const Dataset data = dataset_of({1, 28, 28}, 2);
+    const auto error_with = [&](const std::vector<std::string>& settings) {
+        return error_of([&] { resolved(with_settings(Config{}, settings), data, settings); });
+    };
+    EXPECT_EQ(error_with({"sample.steps=2000"}),
+              "sample.steps: 2000 steps asked of a grid that begins at t = 1000; expected 1 to 1000");
+    expect_contains(error_with({"sample.solver=langevin", "sample.nfe=1"}), "sample.nfe: ");
+    expect_contains(error_with({"schedule.steps=10", "sample.spacing=edm", "sample.steps=50"}), "sample.steps: 50");
+    expect_contains(error_with({"sample.max_ratio=0"}), "sample.max_ratio: no noise level");
+    EXPECT_EQ(error_with({"sample.guide=/nope", "sample.guidance=2"}), "config: sample.guide: there is no /nope");
+    for (const auto& solver : names(solvers())) {
+        for (const auto& spacing : spacing_names()) {
+            for (const std::string steps : {"1", "2", "10", "1000"}) {
+                const Config config = with_settings(
+                    Config{}, {"schedule.steps=" + steps, "sample.solver=" + solver, "sample.spacing=" + spacing});
+                EXPECT_NO_THROW(resolved(config, data)) << solver << " " << spacing << " " << steps;
+            }
+        }
+    }
 }
 
 TEST(ConfigTest, ChangesAreListedByKey) {
