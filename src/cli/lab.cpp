@@ -124,6 +124,9 @@ Result run_lab(const LabOptions& options, const Given& given) {
     if (all && !options.settings.empty()) throw Error("--set is of one experiment; name it instead of all");
     const auto settings = settings_of(options);
     const auto page_file = std::filesystem::path(options.out) / "lab.html";
+    if (path_exists(options.out) && !is_folder(options.out)) {
+        throw Error(fmt::format("--out {} is a file; name a folder", display_path(options.out)));
+    }
     if (path_exists(options.out)) require_writable(page_file);
     set_threads(1);  // a second thread costs more than it helps with tensors of some ten thousand numbers
     if (!has_gnuplot()) log::warn(fmt::format("no figures, for want of gnuplot; {}", kInstallGnuplot));

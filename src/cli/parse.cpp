@@ -138,11 +138,20 @@ std::string unexpected(const Command& command, const std::vector<std::string>& e
     return unknown_option(*option, known);
 }
 
+/// How several values are said of an option that takes one; empty where they cannot be.
+std::string how_to_vary(const Command& command, const std::string& name) {
+    const auto option = std::ranges::find_if(
+        command.options, [&](const Option& each) { return each.varies && std::ranges::count(each.names(), name) > 0; });
+    if (option == command.options.end()) return "";
+    return fmt::format("; for several values, a row for each: --vary {}=A,B", option->field.key);
+}
+
 /// Some words of CLI11 are of its own kind.
-std::string in_plain_words(const std::string& problem) {
+std::string in_plain_words(const Command& command, const std::string& problem) {
     const std::string twice = ": At Most 1 required but received ", value = " was given a disallowed flag override";
     if (const size_t end = problem.find(twice); end != std::string::npos) {
-        return problem.substr(0, end) + " is given more than once";
+        const std::string name = problem.substr(0, end);
+        return name + " is given more than once" + how_to_vary(command, name);
     }
     if (problem.ends_with(value)) return fmt::format("--{} takes no value", problem.substr(0, problem.find(value)));
     return problem;
@@ -222,7 +231,7 @@ Given parse_words(const Command& command, const std::vector<std::string>& words)
         app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 takes words from the end
     } catch (const CLI::ParseError& error) {
         const auto extras = app.remaining();
-        throw Error((extras.empty() ? in_plain_words(error.what()) : unexpected(command, extras)) + advice);
+        throw Error((extras.empty() ? in_plain_words(command, error.what()) : unexpected(command, extras)) + advice);
     }
     if (const auto extras = app.remaining(); !extras.empty()) throw Error(unexpected(command, extras) + advice);
     return take(slots);
