@@ -91,7 +91,7 @@ TEST(CheckpointTest, MetadataThatMakeNoSenseAreRefusedByKey) {
         {"bad_steps", {"13", "true"}},  // more than there were steps
         {"loss", {"nan", "[]"}},
         {"window_loss", {"\"1\""}},
-        {"window_steps", {"1.0"}},
+        {"window_steps", {"1.5"}},
         {"config", {"[]", "{\"modell\":{}}", "{\"seed\":1,\"seed\":2}"}}};
     for (const auto& [key, values] : wrong) {
         for (const auto& value : values) {
