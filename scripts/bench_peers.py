@@ -1,17 +1,18 @@
-"""Trains and samples the same network with PyTorch and with diffuse, in turns, and prints how fast each is.
+"""Trains and samples the same networks with PyTorch and with diffuse, in turns, and prints how fast each is.
 
-    scripts/bench-peers          (makes the environment and calls this; DIFFUSE_MNIST says where MNIST is)
-    build/peers/bin/python scripts/bench_peers.py --rounds 2 --batch 128
+    scripts/bench-peers [CONFIG...]      (makes the environment and calls this; DIFFUSE_MNIST says where MNIST is)
+    build/peers/bin/python scripts/bench_peers.py configs/demo.json --rounds 1 --only training
 
-Every contestant runs in a process of its own and prints one line of JSON, so that peak memory is its own. First, the
-network written here must compute what diffuse's does, with diffuse's weights (this process never loads torch: a child
-begins with its parent's peak memory). Their order is A B C ... C B A.
+First, the network written here must draw the same images as diffuse, with diffuse's weights. Then every contestant runs
+in a process of its own: once to find the work that fills the time and the best batch for sampling, then in the order
+A B C ... C B A. Only these children load torch, as a child's peak memory begins with its parent's.
 """
 import argparse
-import gzip
 import json
+import math
 import os
 import pathlib
+import re
 import resource
 import statistics
 import subprocess
@@ -19,328 +20,395 @@ import sys
 import tempfile
 import time
 
-BASE, MULTIPLIERS, T = 32, [1, 2, 2], 1000
-SAMPLING_STEPS = 10
-
-
-# ---- the same network, with the same names, in PyTorch ----------------------------------------------------------------
-
-def make_unet():
+if IS_CHILD := "--child" in sys.argv:
     import torch
+    from safetensors.torch import load_file, save_file
     from torch import nn
     from torch.nn import functional as F
 
-    def norm(channels):
-        groups = min(32, channels // 8)
-        while channels % groups:
-            groups -= 1
-        return nn.GroupNorm(groups, channels)
+SAMPLING_STEPS, SAMPLING_BATCHES = 10, [32, 128]
+KINDS = {"eager": "PyTorch eager, NCHW", "channels-last": "PyTorch eager, channels-last", "compiled": "torch.compile"}
+
+# Networks without a preset file: 6.4 M parameters for random colour images of 64x64, and one without any extras.
+BUILT_IN = {
+    "colour-64": {"schedule": {"kind": "cosine"},
+                  "model": {"base_channels": 64, "channel_multipliers": [1, 2, 2, 2], "attention_resolutions": [8],
+                            "middle_blocks": 2, "position_embedding": False},
+                  "train": {"batch_size": 16, "optimizer": "adamw"}},
+    "plain-128": {"model": {"base_channels": 32, "channel_multipliers": [1, 2, 2], "middle_blocks": 2, "classes": 0,
+                            "position_embedding": False},
+                  "train": {"batch_size": 128, "optimizer": "adamw"}}}
+DEFAULT = ["configs/demo.json", "configs/mnist.json", *BUILT_IN]
+
+
+# ---- the same network in PyTorch: src/nets/unet.cpp and layers.cpp, with their names ---------------------------------
+
+def group_norm(channels):
+    groups = min(32, channels // 8)
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+def rows(table, labels):
+    return table.weight[-1:] if labels is None else table(labels)  # the last row is of no label
+
+
+def define_unet():
+    """The class UNet: nothing of torch is known where this file begins."""
+    class Attention(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.heads = max(1, channels // 32)
+            while channels % self.heads:
+                self.heads -= 1
+            self.norm = group_norm(channels)
+            self.qkv, self.proj = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+        def forward(self, x):
+            n, channels, height, width = x.shape
+            parts = self.qkv(self.norm(x)).flatten(2).unflatten(1, (self.heads, 3, -1))  # [N, heads, 3, d, HW]
+            mixed = F.scaled_dot_product_attention(*parts.transpose(3, 4).unbind(2))  # [N, heads, HW, d]
+            mixed = mixed.transpose(1, 2).reshape(n, height, width, channels).permute(0, 3, 1, 2)
+            return x + self.proj(mixed)
 
     class Block(nn.Module):
-        def __init__(self, cin, cout):
+        """A residual block, and attention where there is any."""
+
+        def __init__(self, cin, cout, embedding, attends):
             super().__init__()
-            self.norm1, self.conv1 = norm(cin), nn.Conv2d(cin, cout, 3, padding=1)
-            self.film = nn.Linear(4 * BASE, 2 * cout)
-            self.norm2, self.conv2 = norm(cout), nn.Conv2d(cout, cout, 3, padding=1)
-            self.shortcut = nn.Conv2d(cin, cout, 1) if cin != cout else None
+            self.norm1, self.conv1 = group_norm(cin), nn.Conv2d(cin, cout, 3, padding=1)
+            self.film = nn.Linear(embedding, 2 * cout)
+            self.norm2, self.conv2 = group_norm(cout), nn.Conv2d(cout, cout, 3, padding=1)
+            self.shortcut = nn.Conv2d(cin, cout, 1) if cin != cout else nn.Identity()
+            self.attention = Attention(cout) if attends else nn.Identity()
 
         def forward(self, x, embedding):
             scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
             h = self.conv1(F.silu(self.norm1(x)))
             h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
-            return h + (self.shortcut(x) if self.shortcut is not None else x)
+            return self.attention(self.shortcut(x) + h)
 
     class UNet(nn.Module):
-        def __init__(self):
+        def __init__(self, model, shape):
             super().__init__()
-            self.time1, self.time2 = nn.Linear(BASE, 4 * BASE), nn.Linear(4 * BASE, 4 * BASE)
-            self.stem = nn.Conv2d(1, BASE, 3, padding=1)
-            widths, skips, channels = [BASE * m for m in MULTIPLIERS], [BASE], BASE
-            for level, width in enumerate(widths):
-                self.add_module(f"down{level}_0", Block(channels, width))
-                channels = width
-                skips.append(channels)
-                if level + 1 < len(widths):
+            base, classes = model["base_channels"], model["classes"]
+            widths = [base * multiplier for multiplier in model["channel_multipliers"]]
+            self.levels, self.blocks, self.middles = len(widths), model["blocks_per_level"], model["middle_blocks"]
+            self.positioned = classes <= 100 if model["position_embedding"] is None else model["position_embedding"]
+            heights = [shape[1] >> level for level in range(self.levels)]
+            attended = [height or heights[-1] for height in model["attention_resolutions"]]
+            self.time1, self.time2 = nn.Linear(base, 4 * base), nn.Linear(4 * base, 4 * base)
+            frequencies = torch.exp(torch.arange(base // 2) * (-math.log(10000) / (base // 2)))
+            self.register_buffer("frequencies", frequencies, persistent=False)
+            self.label = nn.Embedding(classes + 1, 4 * base) if classes else None
+            self.stem = nn.Conv2d(shape[0], base, 3, padding=1)
+            skips, channels = [base], base
+            for level, (width, height) in enumerate(zip(widths, heights)):
+                if self.positioned:
+                    table = nn.Embedding(classes + 1, height * (shape[2] >> level) * channels)
+                    self.add_module(f"position{level}", table)
+                for i in range(self.blocks):
+                    self.add_module(f"down{level}_{i}", Block(channels, width, 4 * base, height in attended))
+                    skips.append(channels := width)
+                if level + 1 < self.levels:
                     self.add_module(f"downsample{level}", nn.Conv2d(channels, channels, 3, stride=2, padding=1))
                     skips.append(channels)
-            self.middle0, self.middle1 = Block(channels, channels), Block(channels, channels)
-            for level in reversed(range(len(widths))):
-                for i in range(2):
-                    self.add_module(f"up{level}_{i}", Block(channels + skips.pop(), widths[level]))
+            for i in range(self.middles):  # attention in every second
+                attends = i % 2 == 0 and heights[-1] in attended
+                self.add_module(f"middle{i}", Block(channels, channels, 4 * base, attends))
+            for level in reversed(range(self.levels)):
+                for i in range(self.blocks + 1):
+                    block = Block(channels + skips.pop(), widths[level], 4 * base, heights[level] in attended)
+                    self.add_module(f"up{level}_{i}", block)
                     channels = widths[level]
                 if level:
                     self.add_module(f"upsample{level}", nn.Conv2d(channels, widths[level - 1], 3, padding=1))
                     channels = widths[level - 1]
-            self.head_norm, self.head = norm(channels), nn.Conv2d(channels, 1, 3, padding=1)
+            self.head_norm, self.head = group_norm(channels), nn.Conv2d(channels, shape[0], 3, padding=1)
 
-        def forward(self, x, t):
-            half = BASE // 2
-            frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * (-torch.log(torch.tensor(10000.0)) / half))
-            angles = t.float()[:, None] * frequencies
-            embedding = torch.cat([angles.cos(), angles.sin()], 1)
-            embedding = F.silu(self.time2(F.silu(self.time1(embedding))))
-            h = self.stem(x)
-            skips = [h]
-            for level in range(len(MULTIPLIERS)):
-                h = getattr(self, f"down{level}_0")(h, embedding)
-                skips.append(h)
-                if level + 1 < len(MULTIPLIERS):
+        def with_positions(self, level, h, labels):
+            if not self.positioned:
+                return h
+            features = rows(getattr(self, f"position{level}"), labels)
+            return h + features.view(-1, h.shape[2], h.shape[3], h.shape[1]).permute(0, 3, 1, 2)
+
+        def forward(self, x, t, labels):
+            angles = t[:, None] * self.frequencies
+            embedding = self.time2(F.silu(self.time1(torch.cat([angles.cos(), angles.sin()], 1))))
+            embedding = F.silu(embedding + rows(self.label, labels) if self.label is not None else embedding)
+            skips = [h := self.with_positions(0, self.stem(x), labels)]
+            for level in range(self.levels):
+                for i in range(self.blocks):
+                    skips.append(h := getattr(self, f"down{level}_{i}")(h, embedding))
+                if level + 1 < self.levels:
                     h = getattr(self, f"downsample{level}")(h)
-                    skips.append(h)
-            h = self.middle1(self.middle0(h, embedding), embedding)
-            for level in reversed(range(len(MULTIPLIERS))):
-                for i in range(2):
+                    skips.append(h := self.with_positions(level + 1, h, labels))
+            for i in range(self.middles):
+                h = getattr(self, f"middle{i}")(h, embedding)
+            for level in reversed(range(self.levels)):
+                for i in range(self.blocks + 1):
                     h = getattr(self, f"up{level}_{i}")(torch.cat([h, skips.pop()], 1), embedding)
                 if level:
                     h = getattr(self, f"upsample{level}")(F.interpolate(h, scale_factor=2.0, mode="nearest"))
             return self.head(F.silu(self.head_norm(h)))
 
-    return UNet()
+    return UNet
 
 
-def levels():
-    import torch
-    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64), 0)
-    return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+# ---- what a child does: PyTorch's contestants, and the check ---------------------------------------------------------
 
-
-def training_images():
-    import numpy
-    import torch
-    folder = pathlib.Path(os.environ["DIFFUSE_MNIST"])
-    plain = folder / "train-images-idx3-ubyte"
-    data = plain.read_bytes() if plain.exists() else gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
-    return torch.from_numpy(numpy.frombuffer(data, numpy.uint8, offset=16).reshape(-1, 1, 28, 28).copy())
-
-
-# ---- PyTorch's contestants: each prints its images a second and its peak memory ---------------------------------------
-
-def prepared(kind):
-    import torch
+def prepared(job):
+    """The network with diffuse's weights, the same as a user would call it, and its memory layout."""
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(job["threads"])
     torch.set_flush_denormal(True)
-    network = make_unet()
-    layout = torch.contiguous_format if kind == "eager" else torch.channels_last
+    network = define_unet()(job["model"], job["shape"])
+    network.load_state_dict({name.removeprefix("ema.").replace("_attention.", ".attention."): value
+                             for name, value in load_file(job["checkpoint"]).items() if name.startswith("ema.")})
+    layout = torch.contiguous_format if job["kind"] == "eager" else torch.channels_last
     network = network.to(memory_format=layout)
-    return network, (torch.compile(network) if kind == "compiled" else network), layout
+    return network, (torch.compile(network) if job["kind"] == "compiled" else network), layout
 
 
-def timed(step, warm_up, steps):
-    for _ in range(warm_up):
-        step()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return time.perf_counter() - start
+def timed(step, batch, work):
+    """Work a second, of steps that do a batch each, and the process's peak memory."""
+    step(0), step(1)  # compile and warm up
+    start, steps = time.perf_counter(), math.ceil(work / batch)
+    for i in range(steps):
+        step(i)
+    speed = steps * batch / (time.perf_counter() - start)
+    return {"per_second": speed, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def report(images, seconds, **more):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"images_per_second": images / seconds, "peak_mb": peak, **more}))
+def train_torch(job):
+    """The loss of eps with weighting flow. Random bytes as data, and t uniform, take the same time as any others."""
+    network, forward, layout = prepared(job)
+    weights, average = list(network.parameters()), [p.detach().clone() for p in network.parameters()]
+    train, batch, classes = job["train"], job["batch"], job["model"]["classes"]
+    optimizer = torch.optim.AdamW(weights, lr=train["learning_rate"], weight_decay=train["weight_decay"], fused=True)
+    images = torch.randint(256, (job["examples"], *job["shape"]), dtype=torch.uint8)
+    labels = torch.randint(classes, (job["examples"],)) if classes else None
+    times, alphas, sigmas = torch.tensor(job["levels"]).T.contiguous()
 
-
-def train_torch(kind, batch, steps):
-    import torch
-    network, run, layout = prepared(kind)
-    average = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0, fused=True)
-    images, (alpha, sigma) = training_images(), levels()
-
-    def step():
-        x0 = images[torch.randint(len(images), (batch,))].float().div(127.5).sub(1).contiguous(memory_format=layout)
-        t = torch.randint(T, (batch,))
-        eps = torch.randn_like(x0)
-        a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        x = a * x0 + s * eps
-        loss = torch.nn.functional.mse_loss(s * x + a * run(x, t + 1), eps)
+    def step(_):
+        chosen, k = torch.randint(len(images), (batch,)), torch.randint(len(times), (batch,))
+        x0 = images[chosen].float().div(127.5).sub(1).contiguous(memory_format=layout)
+        asked = labels[chosen].masked_fill(torch.rand(batch) < train["label_dropout"], classes) if classes else None
+        alpha, sigma, eps = alphas[k].view(-1, 1, 1, 1), sigmas[k].view(-1, 1, 1, 1), torch.randn_like(x0)
+        error = forward(alpha * x0 + sigma * eps, times[k], asked) - (alpha / (1 + sigma) * eps - x0)
+        loss = ((alpha + sigma) * error).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(weights, train["gradient_clip"], foreach=True)
         optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, list(network.parameters()), 0.001)
-        loss.item()
+            torch._foreach_lerp_(average, weights, 1 - train["ema_decay"])
 
-    report(batch * steps, timed(step, 2, steps))
-
-
-def sample_torch(kind, batch, count):
-    import torch
-    network, run, layout = prepared(kind)
-    network.eval()
-    alpha, sigma = (torch.cat([torch.tensor([first]), rest]) for first, rest in zip((1.0, 0.0), levels()))
-    times = [round(T * (1 - i / SAMPLING_STEPS)) for i in range(SAMPLING_STEPS + 1)]
-
-    def draw():
-        with torch.inference_mode():
-            x = torch.randn(batch, 1, 28, 28).contiguous(memory_format=layout)
-            for t, s in zip(times[:-1], times[1:]):
-                v = run(x, torch.full((batch,), t))
-                x = alpha[s] * (alpha[t] * x - sigma[t] * v) + sigma[s] * (sigma[t] * x + alpha[t] * v)
-
-    report(batch * (count // batch), timed(draw, 1, count // batch))
+    return timed(step, batch, job["work"])
 
 
-def sample_diffusers(batch, count):
-    import torch
-    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-    torch.set_num_threads(os.cpu_count())
-    unet = UNet2DModel(sample_size=28, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=8,
-                       block_out_channels=[BASE * m for m in MULTIPLIERS], resnet_time_scale_shift="scale_shift",
-                       down_block_types=["DownBlock2D"] * 3, up_block_types=["UpBlock2D"] * 3, add_attention=False)
-    pipeline = DDIMPipeline(unet, DDIMScheduler())
-    pipeline.set_progress_bar_config(disable=True)
-    draw = lambda: pipeline(batch_size=batch, num_inference_steps=SAMPLING_STEPS, output_type="np")
-    report(batch * (count // batch), timed(draw, 1, count // batch), parameters=sum(p.numel() for p in unet.parameters()))
+def ddim_step(forward, x, labels, level, following):
+    """Song et al. 2021 (arXiv:2010.02502), eq. 12, of a network F that says eps = x + alpha F."""
+    (t, alpha, sigma), (_, next_alpha, next_sigma) = level, following
+    output = forward(x, torch.full((len(x),), t), labels)
+    return next_alpha * (alpha / (1 + sigma) * x - sigma * output) + next_sigma * (x + alpha * output)
 
 
-def convolutions_alone(batch):
-    """Seconds of all the network's convolutions in one training step and in one evaluation, each at its best of five."""
-    import torch
-    network, _, layout = prepared("channels-last")
-    calls = []
-    hooks = [layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs[0].shape)))
-             for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
-    network(torch.randn(batch, 1, 28, 28), torch.ones(batch))
-    for hook in hooks:
-        hook.remove()
-    forward = both = 0
-    for layer, shape in calls:
-        x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_(shape[1] > 1)  # but for the stem's
-        direction = torch.randn_like(layer(x))
-
-        def alone():
-            with torch.inference_mode():
-                layer(x)
-
-        forward += min(timed(alone, 1, 1) for _ in range(5))
-        both += min(timed(lambda: layer(x).backward(direction), 1, 1) for _ in range(5))
-    print(json.dumps({"forward": forward, "both": both}))
+def all_classes(job, count):
+    return torch.arange(count) % job["model"]["classes"] if job["model"]["classes"] else None
 
 
-# ---- diffuse --------------------------------------------------------------------------------------------------------
+def sample_torch(job):
+    _, forward, layout = prepared(job)
+    x = torch.randn(job["batch"], *job["shape"]).contiguous(memory_format=layout)
+    labels, grid = all_classes(job, job["batch"]), job["grid"]
 
-def write_config(folder, batch, steps):
-    config = {"model": {"base_channels": BASE, "channel_multipliers": MULTIPLIERS, "prediction": "v", "classes": 0,
-                        "middle_blocks": 2, "position_embedding": False},
-              "train": {"steps": steps, "batch_size": batch, "optimizer": "adamw", "log_every": 2, "sample_every": 0,
-                        "checkpoint_every": 0}}
-    path = pathlib.Path(folder) / "config.json"
-    path.write_text(json.dumps(config))
-    return path
+    def step(i):
+        nonlocal x
+        at = i % SAMPLING_STEPS
+        x = ddim_step(forward, x if at else torch.randn_like(x), labels, grid[at], grid[at + 1])
 
+    with torch.inference_mode():
+        return timed(step, job["batch"], job["work"])
+
+
+def compare_networks(job):
+    """The largest difference between diffuse's images and PyTorch's, of the same noise and weights."""
+    network, forward, _ = prepared(job)
+    folder = pathlib.Path(job["checkpoint"]).parent
+    x, labels = torch.randn(16, *job["shape"]), all_classes(job, 16)
+    save_file({"latents": x}, folder / "latents.safetensors")
+    run([*job["sample"], "--latents", folder / "latents.safetensors", "--save-tensors", folder / "x0.safetensors",
+         "--out", folder / "x0.png", *(["--class", "all"] if labels is not None else [])])
+    with torch.inference_mode():
+        for level, following in zip(job["grid"], job["grid"][1:]):
+            x = ddim_step(forward, x, labels, level, following)
+    x = x.clamp(-1, 1)  # as diffuse writes it
+    return {"difference": (load_file(folder / "x0.safetensors")["images"] - x).abs().max().item(),
+            "inside": (x.abs() < 1).float().mean().item(), "parameters": sum(p.numel() for p in network.parameters())}
+
+
+def describe_torch(_):
+    onednn = re.search(r"MKL-DNN (v\S+)", torch.__config__.show())[1]
+    return f"PyTorch {torch.__version__} with oneDNN {onednn}; uses {torch.backends.cpu.get_cpu_capability()}"
+
+
+# ---- diffuse ---------------------------------------------------------------------------------------------------------
 
 def run(command):
     """The command's output and its peak memory in MB."""
-    reader, writer = os.pipe()
-    process = subprocess.Popen(command, stdout=writer, stderr=subprocess.DEVNULL)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        output = stream.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"failed: {' '.join(map(str, command))}")
-    return output, usage.ru_maxrss / 1024
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0), errors.seek(0)
+        if process.returncode != 0:
+            raise SystemExit(f"failed: {' '.join(map(str, command))}\n{errors.read().decode()}")
+        return output.read().decode(), usage.ru_maxrss / 1024
 
 
-def train_diffuse(program, folder, batch, steps):
-    out = pathlib.Path(folder) / "run"
-    _, peak = run([program, "train", "--config", write_config(folder, batch, steps + 2), "--out", out, "--force"])
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    seconds = lines[-1]["wall_seconds"] - lines[0]["wall_seconds"]
-    return {"images_per_second": (lines[-1]["images"] - lines[0]["images"]) / seconds, "peak_mb": peak}
+def train_diffuse(job, *options):
+    """The first fifth of the steps warms up."""
+    fifth, out = math.ceil(job["work"] / job["batch"] / 4), pathlib.Path(job["config"]).parent / "run"
+    keys = [f"train.steps={5 * fifth}", f"train.log_every={fifth}", "train.sample_every=0", "train.checkpoint_every=0"]
+    _, peak = run([job["program"], "train", "--config", job["config"], "--out", out, "--force", "--threads",
+                   str(job["threads"]), *(part for key in [*keys, *options] for part in ("--set", key))])
+    first, *_, last = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    speed = (last["images"] - first["images"]) / (last["wall_seconds"] - first["wall_seconds"])
+    return {"per_second": speed, "peak_mb": peak}
 
 
-def sample_diffuse(program, folder, count):
-    output, peak = run([program, "sample", "--checkpoint", pathlib.Path(folder) / "run", "--solver", "ddim", "--steps",
-                        str(SAMPLING_STEPS), "--num", str(count), "--out", pathlib.Path(folder) / "grid.png", "--json"])
-    return {"images_per_second": count / json.loads(output)["seconds"], "peak_mb": peak}
+def sample_diffuse(job):
+    count = 16 * math.ceil(job["work"] / SAMPLING_STEPS / 16)  # groups of 8 for two cores
+    grid = pathlib.Path(job["checkpoint"]).parent / "grid.png"
+    output, peak = run([*job["sample"], "--num", str(count), "--json", "--out", grid])
+    return {"per_second": count * SAMPLING_STEPS / json.loads(output)["seconds"], "peak_mb": peak}
 
 
-def compare_networks(program, folder):
-    """Prints the largest difference between our v at t = T and that of PyTorch with the same weights."""
-    import torch
-    from safetensors.torch import load_file, save_file
-    train_diffuse(program, folder, 32, 20)  # a new network predicts zero
-    file = pathlib.Path(folder) / "run" / "checkpoint.safetensors"
-    network = make_unet()
-    network.load_state_dict({name.removeprefix("ema."): value for name, value in load_file(file).items()
-                             if name.startswith("ema.")})
-    latents, result = pathlib.Path(folder) / "latents.safetensors", pathlib.Path(folder) / "x0.safetensors"
-    x = torch.randn(16, 1, 28, 28)
-    save_file({"latents": x}, latents)
-    run([program, "sample", "--checkpoint", file, "--latents", latents, "--solver", "ddim", "--steps", "1",
-         "--save-tensors", result, "--out", pathlib.Path(folder) / "x0.png"])
-    alpha, sigma = (level[-1] for level in levels())
-    with torch.inference_mode():
-        expected = alpha * x - sigma * network(x, torch.tensor([T]))
-    measured = next(iter(load_file(result).values()))
-    print(json.dumps({"difference": (measured - expected).abs().max().item(), "largest": expected.abs().max().item()}))
+def write_config(name, folder):
+    """The preset without what it says of sampling; colour-64 with its images."""
+    config = dict(BUILT_IN[name] if name in BUILT_IN else json.loads(pathlib.Path(name).read_text()))
+    config.pop("sample", None)
+    if name == "colour-64":
+        header = bytes([0, 0, 8, 4]) + b"".join(size.to_bytes(4, "big") for size in (1000, 64, 64, 3))
+        (folder / "train-images-idx4-ubyte").write_bytes(header + os.urandom(1000 * 64 * 64 * 3))
+        config["dataset"] = {"kind": "idx", "dir": str(folder)}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder / "config.json")
 
 
-# ---- the match --------------------------------------------------------------------------------------------------------
+def begin(name, folder, program, threads):
+    """What all contestants need to know, after a short run: a new network predicts zero."""
+    job = {"config": write_config(name, folder), "program": program, "threads": threads, "batch": 32, "work": 32 * 16}
+    train_diffuse(job, "train.batch_size=32", "train.warmup_steps=0")
+    checkpoint = str((folder / "run" / "checkpoint.safetensors").rename(folder / "checkpoint.safetensors"))
+    info = json.loads(run([program, "info", checkpoint, "--json"])[0])
+    train = json.loads(run([program, "train", "--config", job["config"], "--dry-run"])[0])["train"]
+    sample = [program, "sample", "--checkpoint", checkpoint, "--solver", "ddim", "--threads", str(threads), "--steps"]
+
+    def levels(*steps):
+        shown = json.loads(run([*sample, *steps, "--show-grid", "--json"])[0])
+        return [[level["t"], level["alpha"], level["sigma"]] for level in shown]
+
+    trained = levels(str(info["config"]["schedule"]["steps"]), "--max-ratio", "inf")[:-1]
+    return {**job, "checkpoint": checkpoint, "model": info["config"]["model"], "train": train, "levels": trained,
+            "shape": info["image_shape"], "examples": int(info["data"].split()[0]), "parameters": info["parameters"],
+            "grid": levels(str(SAMPLING_STEPS)), "sample": [*sample, str(SAMPLING_STEPS)]}
+
+
+# ---- the match -------------------------------------------------------------------------------------------------------
+
+def child(job):
+    """What the function that job["what"] names returns, in a process of its own."""
+    return json.loads(run([sys.executable, __file__, "--child", json.dumps(job)])[0])
+
+
+def contestants(job, what):
+    """Functions of batch and work (images, or evaluations) by their names."""
+    def entry(kind):
+        own = train_diffuse if what == "training" else sample_diffuse
+        go = own if kind == "diffuse" else child
+        return lambda batch, work: go({**job, "what": what, "kind": kind, "batch": batch, "work": work})
+
+    optimizers = {"diffuse": {"muon": ", Muon", "adamw": ", AdamW"}[job["train"]["optimizer"]]}
+    return {name + (optimizers.get(kind, ", fused AdamW") if what == "training" else ""): entry(kind)
+            for kind, name in {**KINDS, "diffuse": "diffuse"}.items()}
+
+
+def fitted(contestant, batches, seconds):
+    """The best batch, and the work that takes about so many seconds, by four steps of each batch."""
+    speeds = {batch: contestant(batch, 4 * batch)["per_second"] for batch in batches}
+    batch = max(speeds, key=speeds.get)
+    return batch, math.ceil(speeds[batch] * seconds)
+
+
+def match(title, what, job, arguments):
+    """Prints the table of one config's training or sampling; returns all measurements."""
+    entered = {name: go for name, go in contestants(job, what).items()
+               if arguments.only in f"{title}, {what}: {name}"}
+    batches = [job["train"]["batch_size"]] if what == "training" else SAMPLING_BATCHES
+    sizes = {name: fitted(go, batches, arguments.seconds) for name, go in entered.items()}
+    results = {name: [] for name in entered}
+    for name in [*entered, *reversed(entered)] * arguments.rounds:
+        results[name].append(entered[name](*sizes[name]))
+        print(f"{title}, {what}: {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+    speeds = {name: [r["per_second"] for r in runs] for name, runs in results.items()}
+    peers = [statistics.median(each) for name, each in speeds.items() if not name.startswith("diffuse")]
+    if entered:
+        unit = "images/s" if what == "training" else "evaluations/s"
+        print(f"\n| {what} | batch | {unit}, median | least to most | of the best peer | peak memory, MB |\n"
+              "|---|---|---|---|---|---|")
+    for name, each in speeds.items():
+        median, peak = statistics.median(each), max(r["peak_mb"] for r in results[name])
+        batch = "groups of 8" if name == "diffuse" else sizes[name][0]  # while sampling, whatever --batch
+        print(f"| {name} | {batch} | {median:.1f} | {min(each):.1f} to {max(each):.1f} "
+              f"| {median / max(peers, default=math.nan):.2f} | {peak:.0f} |", flush=True)
+    return [{"config": title, "what": what, "name": name, "batch": sizes[name][0], "runs": runs}
+            for name, runs in results.items()]
+
+
+def check(name, job):
+    """Ends the program for a network that is not written here, or that computes something else."""
+    wanted = {"kind": "unet", "dropout": 0, "patch_size": 1, "fourier_features": [], "prediction": "eps",
+              "input_skip": "scaled"}
+    if any(job["model"][key] != value for key, value in wanted.items()):
+        raise SystemExit(f"{name}: only networks with model {json.dumps(wanted)} are written here")
+    same = child({**job, "what": "compare", "kind": "eager"})
+    print(f"\n{name}: {same['parameters']:,} parameters, images of {'x'.join(map(str, job['shape']))}; largest "
+          f"difference of images {same['difference']:.1e}, {same['inside']:.0%} of values inside [-1, 1]", flush=True)
+    if same["parameters"] != job["parameters"] or same["difference"] > 1e-4:
+        raise SystemExit(f"{name}: PyTorch computes another function than diffuse")
+
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--program", default="build/diffuse")
+    parser = argparse.ArgumentParser(description="times PyTorch and diffuse on the same networks")
+    parser.add_argument("config", nargs="*", help=f"preset file, or {' or '.join(BUILT_IN)}; default: {DEFAULT}")
     parser.add_argument("--rounds", type=int, default=2, help="each is A B C ... C B A")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=8, help="timed training steps")
-    parser.add_argument("--count", type=int, default=256, help="images drawn")
-    parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", metavar="NAME", help="those with NAME in 'CONFIG, training: CONTESTANT'")
+    parser.add_argument("--seconds", type=float, default=10, help="of each run, about")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", metavar="FILE", help="file for every measurement")
+    parser.add_argument("--program", default="build/diffuse")
     arguments = parser.parse_args()
-    if arguments.alone:
-        what, kind = arguments.alone
-        if what == "compare":
-            with tempfile.TemporaryDirectory() as folder:
-                return compare_networks(arguments.program, folder)
-        if what == "convolutions":
-            return convolutions_alone(arguments.batch)
-        if what == "train":
-            return train_torch(kind, arguments.batch, arguments.steps)
-        return sample_diffusers(arguments.batch, arguments.count) if kind == "diffusers" else sample_torch(kind, arguments.batch, arguments.count)
-
-    def alone(what, kind):
-        output, peak = run([sys.executable, __file__, "--batch", str(arguments.batch), "--steps", str(arguments.steps),
-                            "--count", str(arguments.count), "--program", arguments.program, "--alone", what, kind])
-        return json.loads(output.splitlines()[-1])
-
-    with tempfile.TemporaryDirectory() as folder:
-        both = alone("compare", "networks")
-        print("the same function: largest difference {difference:.1e} of values up to {largest:.2f}".format(**both), flush=True)
-        assert both["difference"] < 1e-4
-        train_diffuse(arguments.program, folder, arguments.batch, arguments.steps)  # for sampling to begin with
-        matches = {
-            "training": {"PyTorch eager, NCHW": lambda: alone("train", "eager"),
-                         "PyTorch eager, channels-last": lambda: alone("train", "channels-last"),
-                         "torch.compile": lambda: alone("train", "compiled"),
-                         "diffuse": lambda: train_diffuse(arguments.program, folder, arguments.batch, arguments.steps)},
-            "sampling": {"PyTorch eager, NCHW": lambda: alone("sample", "eager"),
-                         "PyTorch eager, channels-last": lambda: alone("sample", "channels-last"),
-                         "torch.compile": lambda: alone("sample", "compiled"),
-                         "diffusers' DDIMPipeline": lambda: alone("sample", "diffusers"),
-                         "diffuse": lambda: sample_diffuse(arguments.program, folder, arguments.count)}}
-        convolutions = alone("convolutions", "channels-last")
-        print(f"oneDNN's convolutions alone, each at its best of five: {convolutions['both']:.3f} s a training step of "
-              f"{arguments.batch} images, {convolutions['forward']:.3f} s an evaluation")
-        alone_per_image = {"training": convolutions["both"] / arguments.batch,
-                           "sampling": SAMPLING_STEPS * convolutions["forward"] / arguments.batch}
-        for what, contestants in matches.items():
-            results = {name: [] for name in contestants}
-            for _ in range(arguments.rounds):
-                for name in [*contestants, *reversed(contestants)]:
-                    results[name].append(contestants[name]())
-                    print(f"{what}: {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-            speeds = {name: statistics.median(r["images_per_second"] for r in runs) for name, runs in results.items()}
-            best_peer = max(speed for name, speed in speeds.items() if name != "diffuse")
-            print(f"\n| {what} | images/s, median | least to most | of the best peer | time, of the convolutions alone | peak memory, MB |\n"
-                  "|---|---|---|---|---|---|")
-            for name, runs in results.items():
-                each = [r["images_per_second"] for r in runs]
-                print(f"| {name} | {speeds[name]:.1f} | {min(each):.1f} to {max(each):.1f} | {speeds[name] / best_peer:.2f} "
-                      f"| {1 / speeds[name] / alone_per_image[what]:.2f} | {max(r['peak_mb'] for r in runs):.0f} |", flush=True)
+    machine = [*run([arguments.program, "info"])[0].splitlines()[:2], child({"what": "describe"}),
+               f"{arguments.threads} threads each, {2 * arguments.rounds} runs each of about {arguments.seconds:g} s"]
+    print("\n".join(machine), flush=True)
+    results = []
+    for name in arguments.config or DEFAULT:
+        with tempfile.TemporaryDirectory() as folder:
+            job = begin(name, pathlib.Path(folder), arguments.program, arguments.threads)
+            check(name, job)
+            for what in ("training", "sampling"):
+                results += match(name, what, job, arguments)
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps({"machine": machine, "results": results}, indent=1))
 
 
-main()
+if IS_CHILD:
+    CHILDREN = {"training": train_torch, "sampling": sample_torch, "compare": compare_networks,
+                "describe": describe_torch}
+    given = json.loads(sys.argv[-1])
+    print(json.dumps(CHILDREN[given["what"]](given)))
+else:
+    main()
