@@ -3,11 +3,44 @@
 #include <algorithm>
 #include <cmath>
 
+#include "diffuse/base/random.hpp"
 #include "diffuse/ops/conv1x1.hpp"
 
 namespace diffuse {
 
+namespace {
+
 constexpr int64_t kHeadChannels = 32;
+
+/// FNV-1a, cut to the 56 bits of an index.
+uint64_t hash_of(const std::string& name) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (const char c : name) hash = (hash ^ uint8_t(c)) * 0x100000001b3;
+    return hash >> 8;
+}
+
+void draw(torch::Tensor& weight, double bound, uint64_t seed, const std::string& name) {
+    Random random({seed, Purpose::kInitialWeights, hash_of(name)});
+    auto drawn = torch::empty(weight.sizes());
+    float* const numbers = drawn.data_ptr<float>();
+    for (int64_t i = 0; i < drawn.numel(); ++i) numbers[i] = float(random.uniform(-bound, bound));
+    weight.copy_(drawn);
+}
+
+}  // namespace
+
+void draw_weights(nn::Module& network, uint64_t seed) {
+    const torch::NoGradGuard no_grad;
+    for (const auto& layer : network.named_modules()) {
+        if (!layer.value()->as<nn::LinearImpl>() && !layer.value()->as<nn::Conv2dImpl>()) continue;
+        for (auto& parameter : layer.value()->named_parameters(/*recurse=*/false)) {
+            const auto weight = layer.value()->named_parameters(false)["weight"];
+            if (weight.eq(0).all().item<bool>()) break;
+            const double bound = 1 / std::sqrt(double(weight.numel() / weight.size(0)));
+            draw(parameter.value(), bound, seed, layer.key() + "." + parameter.key());
+        }
+    }
+}
 
 nn::GroupNorm group_norm(int64_t channels) {
     int64_t groups = std::min<int64_t>(32, channels / 8);
@@ -36,7 +69,7 @@ torch::Tensor Dropout::operator()(const torch::Tensor& x) {
 Conv3x3Impl::Conv3x3Impl(int64_t in, int64_t out) : nn::Conv2dImpl(nn::Conv2dOptions(in, out, 3).padding(1)) {}
 
 torch::Tensor Conv3x3Impl::forward(const ConvInput& input, const torch::Tensor& residual) const {
-    return conv3x3(input, weight, bias, residual, packed);
+    return conv3x3(input, weight, bias, residual);
 }
 
 ConvInput normalised(const nn::GroupNorm& norm, const torch::Tensor& x, const torch::Tensor& skip) {

@@ -7,6 +7,7 @@
 
 #include "diffuse/nets/net.hpp"
 #include "diffuse/ops/conv3x3.hpp"
+#include "nets/program.hpp"
 
 /// What the networks are made of.
 namespace diffuse {
@@ -15,17 +16,24 @@ namespace nn = torch::nn;
 /// What a kind of network is: layers, and the way of an input through them.
 struct Net::Modules : nn::Module {
     explicit Modules(torch::Device device) : generator(at::globalContext().defaultGenerator(device).clone()) {}
-    virtual torch::Tensor forward(const NetworkInput& input) = 0;
+    /// packs: of `program`, or null.
+    virtual torch::Tensor forward(const NetworkInput& input, const std::shared_ptr<const Packs>& packs) = 0;
     virtual bool is_matrix(const std::string& name, const torch::Tensor& weight) const = 0;
-    at::Generator generator;  ///< of dropout
+    virtual int64_t part_size() const = 0;
+    at::Generator generator;           ///< of dropout
+    std::shared_ptr<Program> program;  ///< the same way on plain memory, where there is one
 };
 
-/// A network of such modules with random initial weights, a function of `seed`: LibTorch's layers draw them from its
-/// own generator.
+/// Draws the weights of linear layers and convolutions, uniformly within 1 / sqrt(numbers that one output is a sum of),
+/// as LibTorch does: each tensor's a function of (seed, its name), whatever else the network has. Layers that are zero
+/// stay so.
+void draw_weights(nn::Module& network, uint64_t seed);
+
+/// A network of such modules with random initial weights.
 template <class Kind, class... Arguments>
 std::shared_ptr<Kind> new_modules(uint64_t seed, torch::Device device, const Arguments&... arguments) {
-    torch::manual_seed(seed);
     const auto modules = std::make_shared<Kind>(arguments..., device);
+    draw_weights(*modules, seed);
     modules->to(device);
     return modules;
 }
@@ -63,7 +71,6 @@ struct Dropout {
 struct Conv3x3Impl : nn::Conv2dImpl {
     Conv3x3Impl(int64_t in, int64_t out);
     torch::Tensor forward(const ConvInput& input, const torch::Tensor& residual = {}) const;
-    torch::Tensor packed;  ///< once the weights stay as they are
 };
 TORCH_MODULE(Conv3x3);
 

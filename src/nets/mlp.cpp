@@ -55,7 +55,7 @@ struct MlpModules : Net::Modules {
         return torch::silu(sum);
     }
 
-    torch::Tensor forward(const NetworkInput& input) override {
+    torch::Tensor forward(const NetworkInput& input, const std::shared_ptr<const Packs>&) override {
         TORCH_INTERNAL_ASSERT(label || given1 || !input.condition.defined(), "this network takes no condition");
         TORCH_INTERNAL_ASSERT(!given1 || input.condition.numbers.defined(), "this network needs numbers");
         const auto embedding = embed(input);
@@ -64,6 +64,7 @@ struct MlpModules : Net::Modules {
         return head(torch::silu(h)).view_as(input.x);
     }
 
+    int64_t part_size() const override { return 128; }
     bool is_matrix(const std::string& name, const torch::Tensor& weight) const override {
         return weight.dim() == 2 && name.starts_with("block") && name.find(".film.") == std::string::npos;
     }

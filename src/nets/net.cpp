@@ -23,7 +23,7 @@ Fields fields(NetOptions& o) {
     return all;
 }
 
-torch::Tensor Net::operator()(const NetworkInput& input) const { return modules_->forward(input); }
+torch::Tensor Net::operator()(const NetworkInput& input) const { return modules_->forward(input, packs_); }
 
 NamedTensors Net::named_parameters() const {
     NamedTensors result;
@@ -45,12 +45,24 @@ bool Net::is_matrix(const std::string& name, const torch::Tensor& weight) const 
 
 void Net::set_training(bool training) { modules_->train(training); }
 
+Net Net::packed(bool backward, const ForEach& for_each) const {
+    Net result = *this;
+    const auto& program = modules_->program;
+    if (program) result.packs_ = std::make_shared<const Packs>(program->pack(/*forward=*/true, backward, for_each));
+    return result;
+}
+
+Net Net::with_packs_of(const Net& other) const {
+    Net result = *this;
+    result.packs_ = other.packs_;
+    return result;
+}
+
+int64_t Net::part_size() const { return modules_->part_size(); }
+
 void Net::freeze() {
     for (auto& parameter : parameters()) parameter.requires_grad_(false);
-    modules_->apply([](nn::Module& module) {
-        auto* const layer = module.as<Conv3x3Impl>();
-        if (layer && layer->weight.is_cpu()) layer->packed = packed_weights(layer->weight);
-    });
+    *this = packed(/*backward=*/false);
 }
 
 void Net::seed_dropout(uint64_t seed) { modules_->generator.set_current_seed(seed); }

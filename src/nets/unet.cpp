@@ -9,6 +9,7 @@
 
 #include "diffuse/base/error.hpp"
 #include "nets/layers.hpp"
+#include "nets/recorder.hpp"
 
 namespace diffuse {
 namespace {
@@ -44,22 +45,43 @@ void check(const UNetOptions& options, const ExampleShape& shape) {
 struct UNetBlock {
     ResBlock residual{nullptr};
     Attention attention{nullptr};
-    torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& skip, const torch::Tensor& embedding) {
-        const auto h = residual(x, skip, embedding);
-        return attention ? attention(h) : h;
+};
+
+/// The layers by LibTorch's tensors and autograd, anywhere; `Recorder` has the same ones on plain memory.
+struct TensorOps {
+    using Map = torch::Tensor;
+    Map embedding;
+    Condition condition;
+
+    Map convolved(Conv3x3& layer, const Map& x, bool upsample = false) {
+        return layer(ConvInput{.x = x, .upsample = upsample});
     }
+    Map convolved(nn::GroupNorm& norm, Conv3x3& layer, const Map& x) { return layer(normalised(norm, x)); }
+    Map halved(nn::Conv2d& layer, const Map& x) { return layer(x); }
+    /// With the rows of a table that holds features with the channels last.
+    Map positioned(nn::Embedding& table, const Map& x) {
+        const auto rows = rows_of(table, condition.classes);
+        return x + rows.view({-1, x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2});
+    }
+    Map block(ResBlock& layer, const Map& x, const Map& skip) { return layer(x, skip, embedding); }
+    Map attended(Attention& layer, const Map& x) { return layer(x); }
 };
 
 struct UNetModules : Net::Modules {
     UNetModules(const UNetOptions& chosen, const ExampleShape& shape, int64_t classes, torch::Device device);
-    torch::Tensor forward(const NetworkInput& input) override;
+    torch::Tensor forward(const NetworkInput& input, const std::shared_ptr<const Packs>& packs) override;
+    int64_t part_size() const override { return 4; }
     bool is_matrix(const std::string& name, const torch::Tensor& weight) const override {
         return weight.dim() == 4 && name != "stem.weight" && name != "head.weight";
     }
 
 private:
     torch::Tensor embed(const NetworkInput& input);
-    torch::Tensor positioned(size_t level, const torch::Tensor& features, const Condition& condition);
+    /// The way of the features through the network, by layers of either kind.
+    template <class Ops>
+    typename Ops::Map walk(Ops& ops, typename Ops::Map h);
+    bool can_record() const;
+    void record_program(const ExampleShape& shape);
     void build_positions(const ExampleShape& shape, int64_t classes);
     UNetBlock make_block(const std::string& name, int64_t in, int64_t out, int64_t resolution);
     void build_down(std::vector<int64_t>& skips);
@@ -94,9 +116,9 @@ UNetModules::UNetModules(const UNetOptions& chosen, const ExampleShape& shape, i
     build_up(skips);
     head_norm = register_module("head_norm", group_norm(channels));
     head = register_module("head", zero(Conv3x3(channels, pixels)));
-    // Last, so that the other initial weights are those of a network without them.
     if (classes > 0) label = register_module("label", label_table(classes, 4 * base));
     if (options.position_embedding.value_or(classes <= kMaxPositioned)) build_positions(shape, classes);
+    if (device.is_cpu() && can_record()) record_program(shape);
 }
 
 void UNetModules::build_positions(const ExampleShape& shape, int64_t classes) {
@@ -176,33 +198,67 @@ torch::Tensor UNetModules::embed(const NetworkInput& input) {
     return torch::silu(time + rows_of(label, input.condition.classes));
 }
 
-/// The features with which a level begins, and the learned ones of each position and label. A class has its shape in
-/// them, which a time's embedding, as it scales and shifts whole channels, could not draw.
-torch::Tensor UNetModules::positioned(size_t level, const torch::Tensor& features, const Condition& condition) {
-    if (position.empty()) return features;
-    const auto rows = rows_of(position[level], condition.classes);  // channels last
-    return features + rows.view({-1, features.size(2), features.size(3), features.size(1)}).permute({0, 3, 1, 2});
-}
-
-torch::Tensor UNetModules::forward(const NetworkInput& input) {
-    const auto embedding = embed(input);
-    const auto seen = fourier_features(input.x, options.fourier_features);
-    auto h = positioned(0, stem(ConvInput{torch::pixel_unshuffle(seen, options.patch_size)}), input.condition);
-    std::vector<torch::Tensor> skips = {h};
+template <class Ops>
+typename Ops::Map UNetModules::walk(Ops& ops, typename Ops::Map h) {
+    using Map = typename Ops::Map;
+    // A class has its shape in the learned features of each position, which a time's embedding, as it scales and shifts
+    // whole channels, could not draw.
+    const auto positioned = [&](size_t level, const Map& x) {
+        return position.empty() ? x : ops.positioned(position[level], x);
+    };
+    const auto passed = [&](UNetBlock& block, const Map& x, const Map& skip) {
+        const Map y = ops.block(block.residual, x, skip);
+        return block.attention ? ops.attended(block.attention, y) : y;
+    };
+    h = positioned(0, ops.convolved(stem, h));
+    std::vector<Map> skips = {h};
     for (size_t level = 0; level < down.size(); ++level) {
-        for (auto& block : down[level]) skips.push_back(h = block(h, {}, embedding));
+        for (auto& block : down[level]) skips.push_back(h = passed(block, h, {}));
         if (level == downsample.size()) break;
-        skips.push_back(h = positioned(level + 1, downsample[level](h), input.condition));
+        skips.push_back(h = positioned(level + 1, ops.halved(downsample[level], h)));
     }
-    for (auto& block : middle) h = block(h, {}, embedding);
+    for (auto& block : middle) h = passed(block, h, {});
     for (size_t i = 0; i < up.size(); ++i) {
         for (auto& block : up[i]) {
-            h = block(h, skips.back(), embedding);
+            h = passed(block, h, skips.back());
             skips.pop_back();
         }
-        if (i < upsample.size()) h = upsample[i](ConvInput{.x = h, .upsample = true});
+        if (i < upsample.size()) h = ops.convolved(upsample[i], h, /*upsample=*/true);
     }
-    return torch::pixel_shuffle(head(normalised(head_norm, h)), options.patch_size).contiguous();
+    return ops.convolved(head_norm, head, h);
+}
+
+/// Products on plain memory work on 16 channels.
+bool UNetModules::can_record() const {
+    constexpr int64_t kChannels = 16;
+    bool fits = options.base_channels % kChannels == 0;
+    for (const auto& module : children()) {
+        const auto* const attention = module->as<AttentionImpl>();
+        fits = fits && (!attention || attention->proj->options.out_channels() / attention->heads % kChannels == 0);
+    }
+    return fits;
+}
+
+void UNetModules::record_program(const ExampleShape& shape) {
+    program = std::make_shared<Program>();
+    Recorder recorder(*program);
+    const auto x = recorder.input(stem->options.in_channels(), shape.height / options.patch_size,
+                                  shape.width / options.patch_size);
+    recorder.embed(time1, time2, label);
+    program->finish(x.value, walk(recorder, x).value, parameters());
+}
+
+torch::Tensor UNetModules::forward(const NetworkInput& input, const std::shared_ptr<const Packs>& packs) {
+    const auto seen = torch::pixel_unshuffle(fourier_features(input.x, options.fourier_features), options.patch_size);
+    const bool drops = options.dropout > 0 && is_training();
+    if (!program || drops || !seen.is_cpu() || seen.scalar_type() != torch::kFloat32) {
+        TensorOps ops{embed(input), input.condition};
+        return torch::pixel_shuffle(walk(ops, seen), options.patch_size).contiguous();
+    }
+    const auto last = seen.permute({0, 2, 3, 1}).contiguous();
+    const auto y = (*program)({last, input.time, input.condition.classes}, packs);
+    const auto map = y.view({last.size(0), last.size(1), last.size(2), -1}).permute({0, 3, 1, 2});
+    return torch::pixel_shuffle(map, options.patch_size).contiguous();
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "diffuse/ops/conv1x1.hpp"
+#include "diffuse/ops/conv3x3.hpp"
+#include "diffuse/ops/plain.hpp"
 #include "ops/maps.hpp"
 #include "ops/simd/kernels.hpp"
 
@@ -9,57 +11,33 @@ namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kPixelsAtOnce = 96;  // rows of all maps that stay in the L2 cache
-
-/// A matrix [inner, columns] in panels of kPanel columns (kernels.hpp).
-Tensor panels(const Tensor& matrix) {
-    return matrix.view({matrix.size(0), -1, kernels::kPanel}).transpose(0, 1).contiguous();
-}
-
-/// Calls work(first, count) for the pixels of `map`, some at a time.
-template <class Work>
-void for_pixels(const Tensor& map, const Work& work) {
-    const int64_t pixels = map.size(0) * map.size(2) * map.size(3);
-    for (int64_t first = 0; first < pixels; first += kPixelsAtOnce) {
-        work(first, std::min(kPixelsAtOnce, pixels - first));
-    }
-}
-
-/// The columns of weight [C', C, 1, 1] that belong to x and to skip, [C', C_i].
-std::vector<Tensor> parts(const Tensor& weight, const std::vector<Tensor>& maps) {
-    std::vector<Tensor> result;
-    int64_t first = 0;
-    for (const auto& map : maps) {
-        result.push_back(weight.flatten(1).narrow(1, first, map.size(3)));
-        first += map.size(3);
-    }
+Tensor packed_matrix(const Tensor& weight, bool backward) {
+    const auto plain = weight.detach().flatten(1).contiguous(), result = torch::empty_like(plain);
+    pack_dense(plain.data_ptr<float>(), plain.size(1), plain.size(0), backward, result.data_ptr<float>());
     return result;
 }
 
-/// x and skip, contiguous [N, H, W, C_i].
-std::vector<Tensor> sources(const Tensor& x, const Tensor& skip) {
-    std::vector<Tensor> maps = {nhwc(x)};
-    if (skip.defined()) maps.push_back(nhwc(skip));
-    return maps;
-}
+/// x and skip on plain memory, which these tensors own, and the products that they take part in.
+struct PlainRows {
+    PlainRows(const Tensor& of_x, const Tensor& of_skip, int64_t out)
+        : x(nhwc(of_x)),
+          skip(of_skip.defined() ? nhwc(of_skip) : Tensor()),
+          sizes{x.numel() / x.size(3), x.size(3), skip.defined() ? skip.size(3) : 0, out} {}
+    const float* skip_data() const { return skip.defined() ? skip.data_ptr<float>() : nullptr; }
+    Tensor x, skip;
+    DenseSizes sizes;
+};
 
-struct Conv1x1 : torch::autograd::Function<Conv1x1> {
+struct Conv1x1Function : torch::autograd::Function<Conv1x1Function> {
     static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Tensor& maybe_skip,
                           const Tensor& weight, const Tensor& bias) {
         const auto skip = or_undefined(maybe_skip);
         context->save_for_backward({x, skip, weight});
-        const auto maps = sources(x, skip);
-        const int64_t out = weight.size(0);
-        std::vector<Tensor> packed;
-        for (const auto& part : parts(weight, maps)) packed.push_back(panels(part.t()));
-        const auto y = empty_map(x, out, x.size(2), x.size(3));
-        for_pixels(y, [&](int64_t first, int64_t count) {
-            for (size_t s = 0; s < maps.size(); ++s) {
-                const int64_t in = maps[s].size(3);
-                kernels::multiply(maps[s].data_ptr<float>() + first * in, count, in, packed[s].data_ptr<float>(), out,
-                                  bias.data_ptr<float>(), /*add=*/s > 0, y.data_ptr<float>() + first * out);
-            }
-        });
+        const PlainRows rows(x, skip, weight.size(0));
+        const auto y = empty_map(x, weight.size(0), x.size(2), x.size(3));
+        dense_forward(rows.sizes, rows.x.data_ptr<float>(), rows.skip_data(),
+                      packed_matrix(weight, /*backward=*/false).data_ptr<float>(), bias.data_ptr<float>(),
+                      /*add=*/false, y.data_ptr<float>());
         return y;
     }
 
@@ -68,38 +46,19 @@ struct Conv1x1 : torch::autograd::Function<Conv1x1> {
         refuse_second_derivative();
         const auto saved = context->get_saved_variables();
         const auto &x = saved[0], &skip = saved[1], &weight = saved[2];
-        const auto maps = sources(x, skip);
-        const bool want_weight = weight.requires_grad();
-        const int64_t out = weight.size(0);
+        const PlainRows rows(x, skip, weight.size(0));
         const auto dy = nhwc(output_gradients[0]);
-        std::vector<Tensor> packed, of_maps, of_weights;
-        for (const auto& part : parts(weight, maps)) {
-            packed.push_back(panels(part));
-            of_maps.push_back(empty_map(x, part.size(1), x.size(2), x.size(3)));
-            of_weights.push_back(torch::zeros({part.size(1), out}));
-        }
-        std::vector<float> sums(size_t(3 * out));
-        auto of_bias = torch::zeros({out}, torch::kFloat64);
-        for_pixels(x, [&](int64_t first, int64_t count) {
-            float* const of_y = dy.data_ptr<float>() + first * out;
-            for (size_t s = 0; s < maps.size(); ++s) {
-                const int64_t in = maps[s].size(3);
-                kernels::multiply(of_y, count, out, packed[s].data_ptr<float>(), in, nullptr, /*add=*/false,
-                                  of_maps[s].data_ptr<float>() + first * in);
-                if (!want_weight) continue;
-                kernels::multiply_transposed({maps[s].data_ptr<float>() + first * in, in, 0}, count, {of_y, out, 0},
-                                             /*points=*/1, of_weights[s].data_ptr<float>());
-            }
-            if (!want_weight) return;
-            kernels::channel_sums(of_y, count, out, sums.data());
-            for (int64_t c = 0; c < out; ++c) {
-                of_bias.data_ptr<double>()[c] +=
-                    double(count) * double(sums[size_t(c)]) + double(sums[size_t(out + c)]);
-            }
-        });
-        const auto of_skip = skip.defined() ? of_maps[1] : Tensor();
-        if (!want_weight) return {of_maps[0], of_skip, {}, {}};
-        return {of_maps[0], of_skip, torch::cat(of_weights).t().reshape_as(weight), of_bias.to(torch::kFloat32)};
+        const auto like = [](const Tensor& map) { return torch::empty_like(map, torch::MemoryFormat::ChannelsLast); };
+        const auto dx = like(x), dskip = skip.defined() ? like(skip) : Tensor();
+        const bool of_weights = weight.requires_grad();
+        const auto dweight = torch::zeros(weight.sizes()), dbias = torch::zeros({weight.size(0)});
+        dense_backward(rows.sizes, rows.x.data_ptr<float>(), rows.skip_data(),
+                       packed_matrix(weight, /*backward=*/true).data_ptr<float>(), dy.data_ptr<float>(),
+                       {dx.data_ptr<float>()}, {skip.defined() ? dskip.data_ptr<float>() : nullptr},
+                       of_weights ? dweight.data_ptr<float>() : nullptr,
+                       of_weights ? dbias.data_ptr<float>() : nullptr);
+        if (!of_weights) return {dx, dskip, {}, {}};
+        return {dx, dskip, dweight, dbias};
     }
 };
 
@@ -110,7 +69,7 @@ Tensor conv1x1(const Tensor& x, const Tensor& skip, const Tensor& weight, const 
     const bool tuned = x.is_cpu() && weight.is_cpu() && x.scalar_type() == torch::kFloat32 && whole(x.size(1)) &&
                        whole(weight.size(0)) && (!skip.defined() || whole(skip.size(1)));
     if (!tuned) return conv1x1_reference(x, skip, weight, bias);
-    return Conv1x1::apply(x, or_empty(skip), weight, bias);
+    return Conv1x1Function::apply(x, or_empty(skip), weight, bias);
 }
 
 Tensor conv1x1_reference(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {

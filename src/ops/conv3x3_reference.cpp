@@ -1,4 +1,5 @@
 #include "diffuse/ops/conv3x3.hpp"
+#include "ops/group_norm.hpp"
 #include "ops/maps.hpp"
 
 namespace diffuse {

@@ -1,11 +1,8 @@
 #pragma once
 
-#include "diffuse/base/error.hpp"
 #include "diffuse/base/torch.hpp"
 
 namespace diffuse {
-
-inline constexpr double kNormEpsilon = 1e-5;  ///< of group normalisation, LibTorch's default
 
 /// [N, C, H, W] -> contiguous [N, H, W, C]; free for channels-last maps.
 inline torch::Tensor nhwc(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}).contiguous(); }
@@ -18,14 +15,6 @@ inline torch::Tensor empty_map(const torch::Tensor& like, int64_t channels, int6
 /// x, and behind its channels those of skip if there is one.
 inline torch::Tensor joined(const torch::Tensor& x, const torch::Tensor& skip) {
     return skip.defined() ? torch::cat({x, skip}, 1) : x;
-}
-
-/// For each backward pass: the tuned operators compute gradients from raw data, which leaves nothing in autograd's
-/// graph, so that a derivative of such a gradient would be wrong without a word. Throws Error where a graph of the
-/// gradient is asked for (create_graph).
-inline void refuse_second_derivative() {
-    if (!at::GradMode::is_enabled()) return;
-    throw Error("the tuned convolutions have no second derivative (create_graph); use their references from LibTorch");
 }
 
 /// Autograd takes no undefined tensors as arguments; those without elements stand for them.

@@ -82,8 +82,21 @@ void run_optimizer(benchmark::State& state, const std::string& optimizer, int64_
     const auto groups = weight_groups(network, optimizer);
     const auto weights = flatten_parameters(groups.parameters()), ema = weights.clone();
     const auto gradient = torch::randn_like(weights);
-    Optimizer both(groups, {}, weights, ema);
+    const TrainOptions options;
+    Optimizer both(groups, options, weights, ema);
     for (auto _ : state) both.step(gradient, /*factor=*/1, /*adamw_rate=*/1e-3, /*muon_rate=*/1e-3, /*ema_decay=*/0.9);
+}
+
+/// The way of so many images forward and back through a network of the presets' kind, as in a part of a batch.
+void run_network(benchmark::State& state, int64_t base_channels, int64_t images) {
+    const Net made =
+        make_unet({.base_channels = base_channels, .channel_multipliers = {1, 2, 2}, .attention_resolutions = {7}}, {},
+                  /*seed=*/1, torch::kCPU, /*classes=*/10);
+    const Net network = made.packed(/*backward=*/true);
+    const auto x = torch::randn({images, 1, 28, 28}), time = torch::full({images}, 500.0);
+    const auto classes = torch::randint(0, 10, {images});
+    for (auto _ : state) network({x, time, {.classes = classes}}).square().mean().backward();
+    state.counters["images/s"] = benchmark::Counter(double(images), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 template <class... Arguments>
@@ -111,6 +124,13 @@ void add_all() {
         }
     }
     add("AdamW with EMA, 1M weights", &run_adamw);
+    for (const int64_t base_channels : {16, 32}) {
+        for (const int64_t images : {4, 8, 16, 32}) {
+            const auto of_network = fmt::format("network, {} channels, part of {}", base_channels, images);
+            benchmark::RegisterBenchmark(of_network.c_str(), run_network, base_channels, images)
+                ->Unit(benchmark::kMillisecond);
+        }
+    }
     for (const auto& optimizer : optimizer_names()) {
         for (const int64_t base_channels : {16, 32}) {
             benchmark::RegisterBenchmark(fmt::format("optimizer, {} channels/{}", base_channels, optimizer).c_str(),

@@ -181,15 +181,6 @@ TEST_P(Ops, ConvolutionsAndTheirGradientsAreThoseOfLibTorchInDouble) {
     }
 }
 
-TEST_P(Ops, PackedWeightsGiveTheSame) {
-    for (const auto& c : cases()) {
-        const Case tuned = c.as_float();
-        const auto once = conv3x3(tuned.input, tuned.weight, tuned.bias, tuned.residual);
-        const auto again = conv3x3(tuned.input, tuned.weight, tuned.bias, tuned.residual, packed_weights(tuned.weight));
-        EXPECT_TRUE(torch::equal(once, again)) << c.name;
-    }
-}
-
 TEST_P(Ops, AnImageDoesNotDependOnItsNeighbours) {
     for (const auto& c : cases()) {
         const Case tuned = c.as_float();

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "diffuse/base/random.hpp"
+#include "diffuse/ops/instruction_set.hpp"
 #include "testing.hpp"
 
 namespace diffuse {
@@ -43,9 +44,10 @@ class PlainUNet {
 public:
     PlainUNet(const UNetOptions& config, const Net& unet) : config_(config) {
         for (const auto& [name, weight] : unet.named_parameters()) {
-            weights_[name] = weight.detach().to(torch::kFloat64).contiguous();
+            weights_[name] = weight.detach().to(torch::kFloat64).contiguous().requires_grad_(true);
         }
     }
+    const torch::Tensor& weight(const std::string& name) const { return weights_.at(name); }
 
     torch::Tensor operator()(const torch::Tensor& x, const torch::Tensor& t, const torch::Tensor& labels) const {
         const size_t levels = config_.channel_multipliers.size();
@@ -53,7 +55,8 @@ public:
         auto told = linear("time2", time);
         if (labels.defined()) told = told + weights_.at("label.weight").index_select(0, labels);
         const auto embedding = silu(told);
-        auto h = convolution("stem", torch::pixel_unshuffle(x.to(torch::kFloat64), config_.patch_size));
+        const auto seen = fourier_features(x.to(torch::kFloat64), config_.fourier_features);
+        auto h = convolution("stem", torch::pixel_unshuffle(seen, config_.patch_size));
         h = h + positions(0, labels, h);
         std::vector<torch::Tensor> skips = {h};
         for (size_t level = 0; level < levels; ++level) {
@@ -137,28 +140,84 @@ private:
     std::map<std::string, torch::Tensor> weights_;
 };
 
-TEST(UNet, IsItsEquationsInDouble) {
-    const torch::NoGradGuard no_grad;
-    const std::vector<std::pair<UNetOptions, ExampleShape>> cases = {
+/// The distance as a share of the size.
+double away(const torch::Tensor& measured, const torch::Tensor& exact) {
+    return ((measured.to(torch::kFloat64) - exact).norm() / exact.norm()).item<double>();
+}
+
+/// Networks that are walked on plain memory and, the last ones, by LibTorch's operators: channels in no multiples
+/// of 16.
+std::vector<std::pair<UNetOptions, ExampleShape>> networks() {
+    return {
         {{.base_channels = 32,
           .channel_multipliers = {1, 2},
           .blocks_per_level = 2,
           .attention_resolutions = {14, 7},
           .patch_size = 2},
          {1, 28, 28}},
+        {{.base_channels = 16, .channel_multipliers = {1, 2, 2}}, {1, 28, 28}},
+        {{.base_channels = 32, .channel_multipliers = {1, 3, 2}, .middle_blocks = 3, .attention_resolutions = {4, 2}},
+         {3, 8, 16}},
+        {{.base_channels = 16, .channel_multipliers = {2, 1}, .fourier_features = {1}}, {2, 6, 10}},
         {{.base_channels = 24, .channel_multipliers = {1, 3, 2}, .middle_blocks = 3, .attention_resolutions = {4, 2}},
          {3, 8, 16}}};
-    for (const auto& [config, shape] : cases) {
-        const auto x = images(shape), t = torch::tensor({1.0f, 300.5f, 1000.0f});
+}
+
+/// With each of the instruction sets that the kernels are compiled for and this CPU has.
+class UNetOn : public testing::TestWithParam<std::string> {
+protected:
+    void SetUp() override { kernels::use_instruction_set(GetParam()); }
+    void TearDown() override { kernels::use_instruction_set(""); }
+};
+INSTANTIATE_TEST_SUITE_P(EachInstructionSet, UNetOn, testing::ValuesIn(kernels::instruction_sets()),
+                         [](const auto& test) { return test.param; });
+
+/// Of all kinds of labels, and of one time and class or those of each image. All networks with the best instruction
+/// set, one with the others.
+TEST_P(UNetOn, IsItsEquationsInDoubleAndSoAreItsGradients) {
+    const auto all = networks(), some_of_all = decltype(all){all[1]};
+    for (const auto& [config, shape] : GetParam() == kernels::instruction_sets().front() ? all : some_of_all) {
+        const auto each = torch::tensor({1.0f, 300.5f, 1000.0f}), one = torch::tensor({300.5f});
         const auto none = torch::full({3}, 10, torch::kInt64), some = torch::tensor({0, 9, 10}, torch::kInt64);
-        for (const auto& [classes, told, meant] :
-             {std::tuple{0, torch::Tensor(), torch::Tensor()}, {10, some, some}, {10, {}, none}}) {
+        for (const auto& [classes, t, told, meant] : {std::tuple{0, each, torch::Tensor(), torch::Tensor()},
+                                                      {0, one, {}, {}},
+                                                      {10, each, some, some},
+                                                      {10, one, some, some},
+                                                      {10, each, {}, none},
+                                                      {10, one, {}, none}}) {
             const Net unet = network(config, shape, classes);
             randomise(unet);
-            const auto y = unet({x, t, told}).to(torch::kFloat64), exact = PlainUNet(config, unet)(x, t, meant);
+            const PlainUNet plain(config, unet);
+            const auto x = images(shape).requires_grad_(true),
+                       x64 = x.detach().to(torch::kFloat64).requires_grad_(true);
+            const auto y = unet({x, t, {.classes = told}}), exact = plain(x64, t, meant);
             // float32's rounding in some thirty layers; measured: 4e-6.
-            EXPECT_LT((y - exact).norm().item<double>(), 1e-5 * exact.norm().item<double>());
+            EXPECT_LT(away(y, exact), 1e-5);
+            (y * y.detach()).sum().backward();
+            (exact * exact.detach()).sum().backward();
+            // Back through as many layers once more.
+            EXPECT_LT(away(x.grad(), x64.grad()), 4e-5);
+            for (const auto& [name, weight] : unet.named_parameters()) {
+                EXPECT_LT(away(weight.grad(), plain.weight(name).grad()), 4e-5) << name;
+            }
         }
+    }
+}
+
+TEST(UNet, KeepsWhatEachCallNeedsForItsGradients) {
+    const Net unet = network(tiny(), {}, 3);
+    randomise(unet);
+    const auto weight = unet.parameters().front();
+    const auto loss = [&](double factor) { return unet({factor * images({}), torch::tensor({5.0f})}).square().sum(); };
+    loss(1).backward();
+    const auto alone = weight.grad().clone();
+    const auto first = loss(1), second = loss(2);
+    for (int i = 0; i < 2; ++i) {
+        weight.mutable_grad().zero_();
+        first.backward({}, /*retain_graph=*/true);
+        EXPECT_TRUE(torch::equal(weight.grad(), alone));
+        second.backward({}, /*retain_graph=*/true);
+        EXPECT_FALSE(torch::equal(weight.grad(), 2 * alone));
     }
 }
 

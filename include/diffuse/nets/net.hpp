@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "diffuse/base/fields.hpp"
+#include "diffuse/base/parallel.hpp"
 #include "diffuse/diffusion/example_shape.hpp"
 #include "diffuse/diffusion/network.hpp"
 #include "diffuse/nets/mlp.hpp"
@@ -13,6 +14,8 @@
 #include "diffuse/nets/unet.hpp"
 
 namespace diffuse {
+
+struct Packs;
 
 struct NetOptions {
     std::string kind = "unet";
@@ -38,13 +41,22 @@ public:
     bool is_matrix(const std::string& name, const torch::Tensor& weight) const;
     /// Dropout is only active in training mode, which is how a new network starts.
     void set_training(bool training);
-    /// The weights will not change any more: they get no gradients, and what can be computed from them once is kept.
+    /// The same network, with what its calls compute from the weights computed already: good as long as these stay as
+    /// they are. backward: for gradients too.
+    Net packed(bool backward, const ForEach& for_each = one_by_one) const;
+    /// The same network, as `packed` as another one of its kind with the same weights.
+    Net with_packs_of(const Net& other) const;
+    /// Examples of a part of a batch that one core works on: enough that what a call costs in itself is little, and few
+    /// enough that many cores have parts.
+    int64_t part_size() const;
+    /// The weights will not change any more: they get no gradients, and this is `packed`.
     void freeze();
     /// The next masks of dropout are a function of `seed`.
     void seed_dropout(uint64_t seed);
 
 private:
     std::shared_ptr<Modules> modules_;
+    std::shared_ptr<const Packs> packs_;
 };
 
 /// What a network's condition is: one of so many classes, or none of them, or else so many numbers.

@@ -18,19 +18,20 @@ struct ConvInput {
 /// gradient is asked for (create_graph). On a CPU in float32 by Winograd's F(4x4, 3x3) (Lavin & Gray 2016,
 /// arXiv:1509.09308) on the calling thread: in blocks of a few images that stay in the cache from the normalisation to
 /// the residual; backward, what is not an argument is computed again instead of kept. Elsewhere by `conv3x3_reference`,
-/// which can be differentiated as often as one likes. `packed`: of `packed_weights`, or undefined to transform the
-/// weights anew.
+/// which can be differentiated as often as one likes.
 torch::Tensor conv3x3(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
-                      const torch::Tensor& residual = {}, const torch::Tensor& packed = {});
+                      const torch::Tensor& residual = {});
 
 /// The same from LibTorch's operators, on any device and type.
 torch::Tensor conv3x3_reference(const ConvInput& input, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const torch::Tensor& residual = {});
 
+/// For each backward pass: the tuned operators compute gradients from raw data, which leaves nothing in autograd's
+/// graph, so that a derivative of such a gradient would be wrong without a word. Throws Error where a graph of the
+/// gradient is asked for (create_graph).
+void refuse_second_derivative();
+
 /// What a normalised convolution reads, as a tensor: silu(scale * group_norm(x and skip) + shift).
 torch::Tensor activated(const ConvInput& input);
-
-/// The weights transformed, to be used as long as they stay as they are. On a CPU only.
-torch::Tensor packed_weights(const torch::Tensor& weight);
 
 }  // namespace diffuse

@@ -41,20 +41,27 @@ HWY_INLINE V plus_times(V y, float factor, V x) {
     return hn::MulAdd(hn::Set(hn::DFromV<V>(), factor), x, y);
 }
 
-/// 1 / (1 + exp(-u)), to 2e-7. exp(-u) = 2^n 2^f with n whole and |f| <= 1/2; 2^f by its Taylor polynomial, whose next
-/// term is below float32's rounding; 2^n by adding n to the exponent. Beyond |u| = 87 the result is that at 87.
+/// exp(u), to 2e-7. exp(u) = 2^n 2^f with n whole and |f| <= 1/2; 2^f by its Taylor polynomial, whose next term is
+/// below float32's rounding; 2^n by adding n to the exponent. Beyond |u| = 87 the result is that at 87.
 template <class V>
-HWY_INLINE V sigmoid(V u) {
+HWY_INLINE V exponential(V u) {
     constexpr hn::DFromV<V> d;
     constexpr hn::RebindToSigned<hn::DFromV<V>> whole;
     const V bounded = hn::Min(hn::Max(u, hn::Set(d, -87.0f)), hn::Set(d, 87.0f));
-    const V power = times(-1.44269504f, bounded), n = hn::Round(power), f = hn::Sub(power, n);
+    const V power = times(1.44269504f, bounded), n = hn::Round(power), f = hn::Sub(power, n);
     V e = hn::Set(d, 1.5403530e-4f);
     for (const float coefficient : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 0.24022651f, 0.69314718f, 1.0f}) {
         e = hn::MulAdd(e, f, hn::Set(d, coefficient));
     }
     const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(whole, n));
-    e = hn::BitCast(d, hn::Add(hn::BitCast(whole, e), exponent));
+    return hn::BitCast(d, hn::Add(hn::BitCast(whole, e), exponent));
+}
+
+/// 1 / (1 + exp(-u)).
+template <class V>
+HWY_INLINE V sigmoid(V u) {
+    constexpr hn::DFromV<V> d;
+    const V e = exponential(hn::Neg(u));
     // The approximate reciprocal would take as long, with Newton's step that it needs, and differs by the CPU's maker.
     return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e));
 }
@@ -152,28 +159,37 @@ void TransformWeights(const float* weights, int64_t out, int64_t in, bool backwa
     }
 }
 
+/// The first `count` of v's numbers, added.
+template <class V>
+HWY_INLINE void AddTo(float* to, V v, int64_t count) {
+    constexpr hn::DFromV<V> d;
+    if (count == int64_t(hn::MaxLanes(d))) return hn::StoreU(hn::Add(v, hn::LoadU(d, to)), d, to);
+    HWY_ALIGN float part[hn::MaxLanes(d)];
+    hn::Store(v, d, part);
+    for (int64_t i = 0; i < count; ++i) to[i] += part[i];
+}
+
 void GradientOfWeights(const float* products, int64_t out, int64_t in, float* gradient) {
-    using V = hn::Vec<Wide>;
-    const int64_t padded_in = round_up(in, kChannels), padded_out = round_up(out, kPanel);
-    for (int64_t i = 0; i < in; ++i) {
-        for (int64_t o = 0; o < out; o += kStep) {
+    using V = hn::Vec<Panel>;
+    constexpr int64_t kLanes = int64_t(hn::MaxLanes(kPanelTag));
+    const int64_t row = round_up(in, kPanel);
+    for (int64_t o = 0; o < out; ++o, products += row, gradient += 9 * in) {
+        for (int64_t i = 0; i < in; i += kLanes) {
             V half[3][6];
+#pragma GCC unroll 6
             for (int64_t b = 0; b < 6; ++b) {
                 V u[6], g[3];
-                for (int64_t a = 0; a < 6; ++a)
-                    u[a] = hn::LoadU(kWide, products + ((6 * a + b) * padded_in + i) * padded_out + o);
+#pragma GCC unroll 6
+                for (int64_t a = 0; a < 6; ++a) u[a] = hn::LoadU(kPanelTag, products + (6 * a + b) * out * row + i);
                 times_gt(u, g);
+#pragma GCC unroll 3
                 for (int64_t k = 0; k < 3; ++k) half[k][b] = g[k];
             }
+#pragma GCC unroll 3
             for (int64_t k = 0; k < 3; ++k) {
                 V g[3];
                 times_gt(half[k], g);
-                for (int64_t l = 0; l < 3; ++l) {
-                    float values[kChannels];
-                    hn::StoreU(g[l], kWide, values);
-                    for (int64_t c = 0; c < std::min(kStep, out - o); ++c)
-                        gradient[((o + c) * 9 + 3 * k + l) * in + i] = values[c];
-                }
+                for (int64_t l = 0; l < 3; ++l) AddTo(gradient + (3 * k + l) * in + i, g[l], std::min(kLanes, in - i));
             }
         }
     }
@@ -195,13 +211,15 @@ void ChannelSums(const float* x, int64_t pixels, int64_t channels, float* sums) 
 }
 
 /// One pixel's channels into a padded image.
-void PadPixel(const float* x, int64_t channels, const float* scale, const float* shift, float* out) {
+void PadPixel(const float* x, int64_t channels, const float* scale, const float* shift, float* out, float* slope) {
     const int64_t whole = channels / kChannels * kChannels;
     for_channels(whole, [=](auto d, int64_t c) HWY_ATTR {
         auto v = hn::LoadU(d, x + c);
         if (scale) {
-            const auto u = hn::MulAdd(hn::LoadU(d, scale + c), v, hn::LoadU(d, shift + c));
-            v = hn::Mul(u, sigmoid(u));
+            const auto one = hn::Set(d, 1.0f);
+            const auto u = hn::MulAdd(hn::LoadU(d, scale + c), v, hn::LoadU(d, shift + c)), s = sigmoid(u);
+            if (slope) hn::StoreU(hn::Mul(s, hn::MulAdd(u, hn::Sub(one, s), one)), d, slope + c);
+            v = hn::Mul(u, s);
         }
         hn::StoreU(v, d, out + c);
     });
@@ -210,7 +228,7 @@ void PadPixel(const float* x, int64_t channels, const float* scale, const float*
 }
 
 void Pad(const float* x, int64_t channels, const float* scale, const float* shift, bool upsample, const Shape& shape,
-         float* padded, int64_t first, int64_t all) {
+         float* padded, float* slope, int64_t first, int64_t all) {
     const int64_t row = shape.padded_width() * all, half = upsample ? 1 : 0, width = shape.width >> half;
     // The border belongs to the first source; so do channels that only fill up.
     const auto clear = [&](int64_t from, int64_t pixels) {
@@ -225,7 +243,8 @@ void Pad(const float* x, int64_t channels, const float* scale, const float* shif
         const bool plain = !scale && !upsample && channels == all;
         if (plain) std::memcpy(out + all, in, size_t(shape.width * all) * sizeof(float));
         for (int64_t i = 0; i < shape.width && !plain; ++i) {
-            PadPixel(in + (i >> half) * channels, channels, scale, shift, out + (i + 1) * all + first);
+            PadPixel(in + (i >> half) * channels, channels, scale, shift, out + (i + 1) * all + first,
+                     slope ? slope + (y * shape.width + i) * all + first : nullptr);
         }
         clear((y + 1) * shape.padded_width() + shape.width + 1, shape.padded_width() - shape.width - 1);
     }
@@ -289,9 +308,6 @@ void TransformGradient(const float* padded, int64_t channels, const Shape& shape
                     for (int64_t j = 0; j < 6; ++j) hn::StoreU(t[j], d, to + (6 * i + j) * out.stride + c);
                 }
             });
-            for (int64_t c = channels; c < out.channels; c += kStep) {
-                for (int64_t p = 0; p < kPoints; ++p) hn::StoreU(hn::Zero(kWide), kWide, to + p * out.stride + c);
-            }
         }
     }
 }
@@ -420,37 +436,70 @@ void MultiplyOut(Tiles in, int64_t images, const Shape& shape, const float* pack
     }
 }
 
-void Multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
-              bool add, float* c) {
-    for (int64_t panel = 0; panel < columns; panel += kPanel, packed += inner * kPanel) {
-        float* const to = c + panel;
-        const float* const start = add ? to : bias ? bias + panel : nullptr;
-        Product(rows, a, inner, 1, packed, kPanel, inner, start, add ? columns : 0, to, columns);
+void Multiply(int64_t rows, int64_t inner, const Left& a, const Right& b, int64_t columns, const float* start,
+              int64_t start_row, float* c, int64_t c_row) {
+    for (int64_t j = 0; j < columns; j += kPanel) {
+        Product(rows, a.data, a.row, a.step, b.data + j / kPanel * b.panel, b.row, inner, start ? start + j : nullptr,
+                start_row, c + j, c_row);
     }
 }
 
-void MultiplyTransposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products) {
-    for (int64_t p = 0; p < points; ++p, products += in.channels * gradients.channels) {
-        for (int64_t panel = 0; panel < gradients.channels; panel += kPanel) {
-            float* const to = products + panel;
-            Product(in.channels, in.data + p * in.stride, 1, in.channels, gradients.data + p * gradients.stride + panel,
-                    gradients.channels, rows, to, gradients.channels, to, gradients.channels);
-        }
+/// Calls work(c, mask) for the vectors at c, c + 1, .. of `columns` numbers; the mask is off behind them.
+template <class Work>
+HWY_INLINE void for_columns(int64_t columns, const Work& work) {
+    constexpr int64_t kLanes = int64_t(hn::MaxLanes(kPanelTag));
+    for (int64_t c = 0; c < columns; c += kLanes) {
+        work(c, hn::FirstN(kPanelTag, size_t(std::min(kLanes, columns - c))));
     }
 }
 
-void SiluBackward(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* d,
-                  int64_t stride, float* sums) {
+void Softmax(int64_t rows, int64_t columns, int64_t stride, float factor, float* x) {
+    constexpr Panel d;
+    for (; rows > 0; --rows, x += stride) {
+        auto most = hn::Set(d, -3e38f), sum = hn::Zero(d);
+        for_columns(columns, [&](int64_t c, auto mask) HWY_ATTR {
+            const auto scaled = times(factor, hn::LoadU(d, x + c));
+            most = hn::IfThenElse(mask, hn::Max(most, scaled), most);
+        });
+        most = hn::MaxOfLanes(d, most);
+        for_columns(columns, [&](int64_t c, auto mask) HWY_ATTR {
+            const auto e = exponential(hn::Sub(times(factor, hn::LoadU(d, x + c)), most));
+            hn::StoreU(e, d, x + c);
+            sum = hn::Add(sum, hn::IfThenElseZero(mask, e));
+        });
+        const auto share = hn::Div(hn::Set(d, 1.0f), hn::SumOfLanes(d, sum));
+        for_columns(columns,
+                    [&](int64_t c, auto) HWY_ATTR { hn::StoreU(hn::Mul(share, hn::LoadU(d, x + c)), d, x + c); });
+    }
+}
+
+void SoftmaxBackward(int64_t rows, int64_t columns, int64_t stride, float factor, const float* s, float* gradient) {
+    constexpr Panel d;
+    for (; rows > 0; --rows, s += stride, gradient += stride) {
+        auto sum = hn::Zero(d);
+        for_columns(columns, [&](int64_t c, auto mask) HWY_ATTR {
+            sum = hn::Add(sum, hn::IfThenElseZero(mask, hn::Mul(hn::LoadU(d, s + c), hn::LoadU(d, gradient + c))));
+        });
+        sum = hn::SumOfLanes(d, sum);
+        for_columns(columns, [&](int64_t c, auto) HWY_ATTR {
+            const auto away = hn::Sub(hn::LoadU(d, gradient + c), sum);
+            hn::StoreU(times(factor, hn::Mul(hn::LoadU(d, s + c), away)), d, gradient + c);
+        });
+    }
+}
+
+void ScaledSums(const float* x, int64_t pixels, int64_t channels, const float* slope, float* d, int64_t stride,
+                float* sums) {
     for_channels(channels, [=](auto tag, int64_t c) HWY_ATTR {
-        const auto one = hn::Set(tag, 1.0f), a = hn::LoadU(tag, scale + c), b = hn::LoadU(tag, shift + c);
-        auto sum = hn::LoadU(tag, sums + c), with_x = hn::LoadU(tag, sums + channels + c);
+        auto sum = hn::Zero(tag), with_x = hn::Zero(tag);
         for (int64_t i = 0; i < pixels; ++i) {
-            const auto v = hn::LoadU(tag, x + i * channels + c), u = hn::MulAdd(a, v, b), s = sigmoid(u);
-            const auto slope = hn::Mul(s, hn::MulAdd(u, hn::Sub(one, s), one));
-            const auto gradient = hn::Mul(hn::LoadU(tag, d + i * stride + c), slope);
-            hn::StoreU(gradient, tag, d + i * stride + c);
-            sum = hn::Add(sum, gradient);
-            with_x = hn::MulAdd(gradient, v, with_x);
+            auto scaled = hn::LoadU(tag, d + i * stride + c);
+            if (slope) {
+                scaled = hn::Mul(scaled, hn::LoadU(tag, slope + i * stride + c));
+                hn::StoreU(scaled, tag, d + i * stride + c);
+            }
+            sum = hn::Add(sum, scaled);
+            with_x = hn::MulAdd(scaled, hn::LoadU(tag, x + i * channels + c), with_x);
         }
         hn::StoreU(sum, tag, sums + c);
         hn::StoreU(with_x, tag, sums + channels + c);
@@ -458,10 +507,11 @@ void SiluBackward(const float* x, int64_t pixels, int64_t channels, const float*
 }
 
 void AffineBackward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
-                    const float* q, const float* r, float* out) {
+                    const float* q, const float* r, bool add, float* out) {
     for (int64_t i = 0; i < pixels; ++i, x += channels, d += stride, out += channels) {
         for_channels(channels, [=](auto tag, int64_t c) HWY_ATTR {
-            const auto rest = hn::MulAdd(hn::LoadU(tag, q + c), hn::LoadU(tag, x + c), hn::LoadU(tag, r + c));
+            auto rest = hn::MulAdd(hn::LoadU(tag, q + c), hn::LoadU(tag, x + c), hn::LoadU(tag, r + c));
+            if (add) rest = hn::Sub(rest, hn::LoadU(tag, out + c));
             hn::StoreU(hn::MulSub(hn::LoadU(tag, p + c), hn::LoadU(tag, d + c), rest), tag, out + c);
         });
     }
@@ -510,8 +560,9 @@ HWY_EXPORT(TransformInput);
 HWY_EXPORT(TransformGradient);
 HWY_EXPORT(MultiplyOut);
 HWY_EXPORT(Multiply);
-HWY_EXPORT(MultiplyTransposed);
-HWY_EXPORT(SiluBackward);
+HWY_EXPORT(Softmax);
+HWY_EXPORT(SoftmaxBackward);
+HWY_EXPORT(ScaledSums);
 HWY_EXPORT(AffineBackward);
 HWY_EXPORT(AdamW);
 HWY_EXPORT(Target);
@@ -536,8 +587,8 @@ void channel_sums(const float* x, int64_t pixels, int64_t channels, float* sums)
     HWY_DYNAMIC_DISPATCH(ChannelSums)(x, pixels, channels, sums);
 }
 void pad(const float* x, int64_t channels, const float* scale, const float* shift, bool upsample, const Shape& shape,
-         float* padded, int64_t first, int64_t all) {
-    HWY_DYNAMIC_DISPATCH(Pad)(x, channels, scale, shift, upsample, shape, padded, first, all);
+         float* padded, float* slope, int64_t first, int64_t all) {
+    HWY_DYNAMIC_DISPATCH(Pad)(x, channels, scale, shift, upsample, shape, padded, slope, first, all);
 }
 void transform_input(const float* padded, const Shape& shape, Tiles out, int64_t first_tile) {
     HWY_DYNAMIC_DISPATCH(TransformInput)(padded, shape, out, first_tile);
@@ -549,20 +600,23 @@ void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* pac
                   const float* bias, const float* residual, float* y) {
     HWY_DYNAMIC_DISPATCH(MultiplyOut)(in, images, shape, packed, channels, bias, residual, y);
 }
-void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products) {
-    HWY_DYNAMIC_DISPATCH(MultiplyTransposed)(in, rows, gradients, points, products);
+void multiply(int64_t rows, int64_t inner, const Left& a, const Right& b, int64_t columns, const float* start,
+              int64_t start_row, float* c, int64_t c_row) {
+    HWY_DYNAMIC_DISPATCH(Multiply)(rows, inner, a, b, columns, start, start_row, c, c_row);
 }
-void multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
-              bool add, float* c) {
-    HWY_DYNAMIC_DISPATCH(Multiply)(a, rows, inner, packed, columns, bias, add, c);
+void softmax(int64_t rows, int64_t columns, int64_t stride, float factor, float* x) {
+    HWY_DYNAMIC_DISPATCH(Softmax)(rows, columns, stride, factor, x);
 }
-void silu_backward(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* d,
-                   int64_t stride, float* sums) {
-    HWY_DYNAMIC_DISPATCH(SiluBackward)(x, pixels, channels, scale, shift, d, stride, sums);
+void softmax_backward(int64_t rows, int64_t columns, int64_t stride, float factor, const float* s, float* d) {
+    HWY_DYNAMIC_DISPATCH(SoftmaxBackward)(rows, columns, stride, factor, s, d);
+}
+void scaled_sums(const float* x, int64_t pixels, int64_t channels, const float* slope, float* d, int64_t stride,
+                 float* sums) {
+    HWY_DYNAMIC_DISPATCH(ScaledSums)(x, pixels, channels, slope, d, stride, sums);
 }
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
-                     const float* q, const float* r, float* out) {
-    HWY_DYNAMIC_DISPATCH(AffineBackward)(x, pixels, channels, d, stride, p, q, r, out);
+                     const float* q, const float* r, bool add, float* out) {
+    HWY_DYNAMIC_DISPATCH(AffineBackward)(x, pixels, channels, d, stride, p, q, r, add, out);
 }
 
 void adamw(const AdamWNumbers& numbers, int64_t count, const float* gradient, float* mean, float* square,

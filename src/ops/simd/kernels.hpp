@@ -28,7 +28,7 @@ struct Shape {
 };
 
 /// Transformed tiles: kPoints matrices [tiles, channels], `stride` apart. The stride is no power of two, so that the
-/// points of one tile fall into different sets of the cache.
+/// points of one tile fall into different sets of the cache, and leaves room for kPanel numbers to be read behind.
 struct Tiles {
     float* data;
     int64_t channels, stride;
@@ -39,9 +39,11 @@ struct Tiles {
 void channel_sums(const float* x, int64_t pixels, int64_t channels, float* sums);
 
 /// Copies an image into channels `first` .. of a padded one, of `all` channels. With `scale` and `shift`, of one number
-/// a channel, silu(scale x + shift) instead of x. `upsample`: each pixel of x fills 2x2 (shape is that of the result).
+/// a channel, silu(u) of u = scale x + shift instead of x, and the derivative of silu at u into the same channels of
+/// `slope`, which has no border, unless that is null. `upsample`: each pixel of x fills 2x2 (shape is that of the
+/// result).
 void pad(const float* x, int64_t channels, const float* scale, const float* shift, bool upsample, const Shape& shape,
-         float* padded, int64_t first, int64_t all);
+         float* padded, float* slope, int64_t first, int64_t all);
 
 /// B^T d B of every tile of a padded image, to rows first_tile .. of `out`.
 void transform_input(const float* padded, const Shape& shape, Tiles out, int64_t first_tile);
@@ -50,27 +52,42 @@ void transform_gradient(const float* padded, int64_t channels, const Shape& shap
 /// G g G^T of weights [out, 3, 3, in], packed [out/kPanel, kPoints, in padded, kPanel]. `backward`: of the flipped,
 /// transposed ones, for the gradient of the input.
 void transform_weights(const float* weights, int64_t out, int64_t in, bool backward, float* packed);
-/// G^T u G of the products of gradients [kPoints, in padded, out padded], to [out, 3, 3, in].
+/// G^T u G of the products of gradients [kPoints, out, in rounded up to kPanel], added to [out, 3, 3, in].
 void gradient_of_weights(const float* products, int64_t out, int64_t in, float* gradient);
 
 /// A^T (in[p] packed[p]) A for the tiles of `images` images, each point p's a product [tiles, in.channels] times
 /// [in.channels, channels]; to y [images, height, width, channels], plus bias and residual where they are not null.
 void multiply_out(Tiles in, int64_t images, const Shape& shape, const float* packed, int64_t channels,
                   const float* bias, const float* residual, float* y);
-/// products[p] += in[p]^T gradients[p] for each of `points`: [in.channels, gradients.channels].
-void multiply_transposed(Tiles in, int64_t rows, Tiles gradients, int64_t points, float* products);
-/// c [rows, columns] = a [rows, inner] times packed, plus c where `add`, else plus the bias [columns] unless it is
-/// null. packed: [columns / kPanel, inner, kPanel]; columns: a multiple of kPanel.
-void multiply(const float* a, int64_t rows, int64_t inner, const float* packed, int64_t columns, const float* bias,
-              bool add, float* c);
+/// A matrix whose element (i, k) is data[i row + k step].
+struct Left {
+    const float* data;
+    int64_t row, step;
+};
+/// One whose element (k, j) is data[k row + j / kPanel panel + j % kPanel]: packed in panels of kPanel columns, or,
+/// with panel = kPanel, as it lies in memory.
+struct Right {
+    const float* data;
+    int64_t row, panel;
+};
+/// c = a b, plus `start` unless it is null. a: [rows, inner]; c and start: [rows, columns], their rows `c_row` and
+/// `start_row` apart. columns: a multiple of kPanel.
+void multiply(int64_t rows, int64_t inner, const Left& a, const Right& b, int64_t columns, const float* start,
+              int64_t start_row, float* c, int64_t c_row);
 
-/// The gradient of silu(scale x + shift), in place: d becomes that of u = scale x + shift; and its sums of d and d x
-/// over the pixels, added to sums [2, channels]. d has `stride` numbers a pixel.
-void silu_backward(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* d,
-                   int64_t stride, float* sums);
-/// out = p d - q x - r, each of p, q, r one number a channel.
+/// softmax(factor x) of each row's first `columns` numbers, in place; rows are `stride` apart, a multiple of kPanel.
+/// What lies behind the columns is no number of use afterwards.
+void softmax(int64_t rows, int64_t columns, int64_t stride, float factor, float* x);
+/// From s = softmax(factor x) and the gradient d of it, that of x, in place of d: factor s (d - sum(s d)).
+void softmax_backward(int64_t rows, int64_t columns, int64_t stride, float factor, const float* s, float* d);
+
+/// d times slope, in place, and its sums and those of it times x over the pixels, to sums [2, channels]. d and slope
+/// have `stride` numbers a pixel. No slope: 1.
+void scaled_sums(const float* x, int64_t pixels, int64_t channels, const float* slope, float* d, int64_t stride,
+                 float* sums);
+/// out = p d - q x - r, each of p, q, r one number a channel; plus out where `add`.
 void affine_backward(const float* x, int64_t pixels, int64_t channels, const float* d, int64_t stride, const float* p,
-                     const float* q, const float* r, float* out);
+                     const float* q, const float* r, bool add, float* out);
 
 /// AdamWStep (conv3x3.hpp) as floats; a share is what comes in anew, 1 - beta.
 struct AdamWNumbers {
