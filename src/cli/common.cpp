@@ -62,7 +62,8 @@ std::string plural(int64_t count, const std::string& noun) {
 
 Checkpoint load_to_run(const std::string& path, torch::Device device) {
     Checkpoint checkpoint = load_checkpoint(path);
-    log::debug(fmt::format("{}, step {}: {}", display_path(checkpoint_file(path)), checkpoint.step, describe(device)));
+    log::debug(
+        fmt::format("{}, step {}: {}", display_path(checkpoint_file(path)), checkpoint.step, describe_use(device)));
     return checkpoint;
 }
 

@@ -111,7 +111,7 @@ int64_t train_into(const RunFolder& folder, const Config& config, const Dataset&
 Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
                     const std::optional<Checkpoint>& start) {
     stop_on_signals();
-    log::debug(describe(device));
+    log::debug(describe_use(device));
     const Stopwatch watch;
     const int64_t saved = train_into(folder, config, dataset, device, start);
     const std::string path = display_path(folder.path());

@@ -84,8 +84,12 @@ std::string describe(torch::Device device) {
         return fmt::format("LibTorch {} for CUDA {} on an {}", TORCH_VERSION, cuda_version(),
                            index < names.size() ? names[index] : "unknown GPU");
     }
-    return fmt::format("LibTorch {} on {} ({}; LibTorch uses {}, diffuse {}) with {} threads", TORCH_VERSION,
-                       device.str(), cpu_model(), vector_units(), kernel_units(), at::get_num_threads());
+    return fmt::format("LibTorch {} on {} ({}; LibTorch uses {}, diffuse {})", TORCH_VERSION, device.str(), cpu_model(),
+                       vector_units(), kernel_units());
+}
+
+std::string describe_use(torch::Device device) {
+    return fmt::format("{} with {} threads", describe(device), at::get_num_threads());
 }
 
 }  // namespace diffuse

@@ -12,8 +12,8 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kEpsilon = 1e-8;
 
-/// Enough for a call to be worth it, and few enough to be shared out; a GPU does all of a shape at once.
-constexpr int64_t kMatricesAtOnce = 4;
+/// Enough for a call to be worth it, and few enough to be shared out; a GPU does all at once.
+constexpr int64_t kMatricesAtOnce = 4, kWeightsAtOnce = 1 << 15;
 
 /// Whether Muon trains a weight.
 using TakenByMuon = bool (*)(const Net& network, const std::string& name, const torch::Tensor& weight);
@@ -56,7 +56,8 @@ AdamW::AdamW(torch::Tensor weights, torch::Tensor ema, double beta2, double weig
       beta2_(beta2),
       weight_decay_(weight_decay) {}
 
-void AdamW::step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay) {
+void AdamW::step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay,
+                 const ForEach& for_each) {
     ++steps;
     const AdamWStep step{.factor = factor,
                          .beta1 = kBeta1,
@@ -66,7 +67,13 @@ void AdamW::step(const torch::Tensor& gradient, double factor, double learning_r
                          .rate = learning_rate / (1 - std::pow(kBeta1, double(steps))),
                          .square_correction = 1 - std::pow(beta2_, double(steps)),
                          .ema_decay = ema_decay};
-    adamw_(step, gradient, mean, square, weights_, ema_);
+    const int64_t all = weights_.numel(), at_once = weights_.is_cpu() ? std::min(all, kWeightsAtOnce) : all;
+    for_each((all + at_once - 1) / std::max<int64_t>(at_once, 1), [&](int64_t i) {
+        const auto part = [&](const torch::Tensor& flat) {
+            return flat.narrow(0, i * at_once, std::min(at_once, all - i * at_once));
+        };
+        adamw_(step, part(gradient), part(mean), part(square), part(weights_), part(ema_));
+    });
 }
 
 Muon::Muon(const Parameters& shapes, torch::Tensor weights, torch::Tensor ema, double mu, double weight_decay)
@@ -134,7 +141,7 @@ Optimizer::Optimizer(const WeightGroups& groups, const TrainOptions& options, co
 void Optimizer::step(const torch::Tensor& gradient, double factor, double adamw_rate, double muon_rate,
                      double ema_decay, const ForEach& for_each) {
     const int64_t first = adamw.mean.numel();
-    adamw.step(gradient.narrow(0, 0, first), factor, adamw_rate, ema_decay);
+    adamw.step(gradient.narrow(0, 0, first), factor, adamw_rate, ema_decay, for_each);
     muon.step(gradient.narrow(0, first, muon.momentum.numel()), factor, muon_rate, ema_decay, for_each);
 }
 

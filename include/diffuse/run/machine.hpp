@@ -7,10 +7,12 @@
 
 namespace diffuse {
 
-/// "LibTorch 2.13.0 on cpu (AMD EPYC; LibTorch uses AVX512, diffuse AVX3) with 2 threads" or "LibTorch 2.14.1 for CUDA
-/// 13.0 on an NVIDIA H100 PCIe": what the last digits of a result depend on. LibTorch's libraries choose by the CPU's
-/// maker too, not by its vector units alone.
+/// "LibTorch 2.13.0 on cpu (AMD EPYC; LibTorch uses AVX512, diffuse AVX3)" or "LibTorch 2.14.1 for CUDA 13.0 on an
+/// NVIDIA H100 PCIe": what the last digits of a result depend on. LibTorch's libraries choose by the CPU's maker too,
+/// not by its vector units alone.
 std::string describe(torch::Device device);
+/// The same, "with 2 threads".
+std::string describe_use(torch::Device device);
 
 /// The CPU's vector units that LibTorch uses, e.g. "AVX2".
 std::string vector_units();

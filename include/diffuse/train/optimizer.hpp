@@ -22,8 +22,10 @@ double ema_decay(double decay, int64_t step);
 class AdamW {
 public:
     AdamW(torch::Tensor weights, torch::Tensor ema, double beta2, double weight_decay);
-    /// `gradient` is multiplied with `factor` first; ema <- ema_decay ema + (1 - ema_decay) weights at the end.
-    void step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay);
+    /// `gradient` is multiplied with `factor` first; ema <- ema_decay ema + (1 - ema_decay) weights at the end. The
+    /// weights are shared out by `for_each`.
+    void step(const torch::Tensor& gradient, double factor, double learning_rate, double ema_decay,
+              const ForEach& for_each = one_by_one);
 
     /// All it remembers: running means of the gradient and its square, over so many steps.
     torch::Tensor mean, square;

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <vector>
 
 #include "diffuse/base/parallel.hpp"
@@ -11,11 +14,13 @@
 namespace diffuse {
 
 /// Several networks that share their weights and work on parts of a batch at the same time, each on a core of its own:
-/// faster than sharing out every layer, and a busy neighbour does not stall the others. On a GPU there is one.
+/// faster than sharing out every layer, and a busy neighbour does not stall the others. The parts are always the same,
+/// and their gradients are added up in one binary tree over their numbers: the result does not depend on how many
+/// threads there are. On a GPU there is one network, and the whole batch is one part.
 class Replicas {
 public:
     /// `make` makes a network like the one that the flat vector `weights` is of, and `parameters` lists its weights in
-    /// the vector's order. As many parts as LibTorch has threads, but none of fewer than 8 examples.
+    /// the vector's order.
     Replicas(const std::function<Net()>& make, const std::function<Parameters(const Net&)>& parameters,
              const torch::Tensor& weights, int64_t batch_size);
 
@@ -34,13 +39,22 @@ public:
 private:
     struct Replica {
         Net network;
-        torch::Tensor gradient, losses;
+        torch::Tensor gradient;
     };
-    void run_part(size_t i, const PartLoss& part_loss);
+    void run_part(int64_t part, const PartLoss& part_loss);
+    Replica take_replica();
+    void give_back(Replica replica);
+    torch::Tensor exchanged(const Replica& replica);
+    void add_up(int64_t part, torch::Tensor gradient);
 
-    int64_t batch_size_;
-    std::vector<Replica> replicas_;
-    std::unique_ptr<Workers> workers_;  // on the CPU, a thread for each
+    int64_t batch_size_, part_size_, parts_;
+    std::unique_ptr<Workers> workers_;          // on the CPU
+    std::optional<Net> packed_;                 // of the weights in this step
+    torch::Tensor losses_, sum_;                // of the whole batch
+    std::mutex mutex_;                          // of what follows
+    std::vector<Replica> idle_;                 // a network for each thread
+    std::vector<torch::Tensor> spare_;          // memory for gradients
+    std::map<int64_t, torch::Tensor> waiting_;  // sums of parts, by number in the tree, whose neighbours are at work
 };
 
 }  // namespace diffuse
