@@ -16,6 +16,7 @@ Net random_unet(int64_t classes = 0) {
     Net unet =
         make_unet({.base_channels = 16, .channel_multipliers = {1, 2}, .attention_resolutions = {7}, .patch_size = 2},
                   {}, 1, torch::kCPU, classes);
+    torch::manual_seed(1);
     for (auto& weight : unet.parameters()) weight.add_(0.02 * torch::randn_like(weight));
     unet.set_training(false);
     return unet;
