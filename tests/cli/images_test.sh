@@ -78,9 +78,12 @@ def npy(shape, numbers):
 open('rows.npy', 'wb').write(npy((8, 3), [x for row in rows for x in row]))
 mean = [sum(row[i] for row in rows) / 8 for i in range(3)]
 sigma = [sum((row[i] - mean[i]) * (row[j] - mean[j]) for row in rows) / 7 for i in range(3) for j in range(3)]
-with zipfile.ZipFile('moments.npz', 'w', zipfile.ZIP_DEFLATED) as archive:
-    for name, array in ('mu', npy((3,), mean)), ('sigma', npy((3, 3), sigma)):
-        with archive.open(name + '.npy', 'w', force_zip64=True) as file: file.write(array)
+for moments, factor in ('moments.npz', 1), ('negative.npz', -1):
+    with zipfile.ZipFile(moments, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, array in ('mu', npy((3,), mean)), ('sigma', npy((3, 3), [factor * x for x in sigma])):
+            with archive.open(name + '.npy', 'w', force_zip64=True) as file: file.write(array)
 END
+"$diffuse" eval --metric features --features rows.npy --reference negative.npz --json >/dev/null 2>err.txt && fail "a covariance with negative variances is taken"
+grep -q "negative.npz: 'sigma' is no covariance: it has the eigenvalue -" err.txt || fail "sigma that is none: $(cat err.txt)"
 "$diffuse" eval --metric features --features rows.npy --reference moments.npz --json --quiet >out.txt || fail "eval --metric features of NumPy's files"
 python3 -c "import json; row = json.load(open('out.txt'))['rows'][0]; assert abs(row['frechet']) < 1e-6 and row['samples'] == 8 and 'precision' not in row, row" || fail "features are not like their own moments: $(cat out.txt)"

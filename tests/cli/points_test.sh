@@ -76,6 +76,11 @@ assert json.loads(data[8:8 + struct.unpack('<Q', data[:8])[0]])['points']['dtype
 END
 "$diffuse" sample --checkpoint people --condition '"height, cm"=500' --num 5 --out people.csv >/dev/null 2>err.txt
 grep -q '"height, cm"=500 is outside of what the network was trained on, 1.. to ...: 3.* standard deviations' err.txt || fail "a condition far out: $(cat err.txt)"
+printf 'time,share,children,"height, cm"\n1700000000,1.5,1,170\n' >row.csv
+(expect_error 2 "row.csv: line 2, column 'share': 1.5 is outside of its dataset.bounds, 0 to 1" encode --checkpoint people --input row.csv --out people.safetensors) || fail "a row outside the bounds is encoded"
+printf 'time,share,children,"height, cm"\n1800000000,0.5,1,170\n' >row.csv
+"$diffuse" encode --checkpoint people --input row.csv --out people.safetensors >/dev/null 2>err.txt || fail "a row far out: $(cat err.txt)"
+grep -q "row.csv: column 'time' has 1.8e+09, far from the numbers of the training, 1.7e+09 to 1.7e+09" err.txt || fail "nothing said of a row far out: $(cat err.txt)"
 mv people.csv.gz moved.csv.gz
 "$diffuse" encode --checkpoint people --input 'table:test[0:2]' --out people.safetensors >/dev/null 2>err.txt && fail "a table that is gone is read"
 grep -q "people.csv.gz; say where it is by --data" err.txt || fail "a table that was moved: $(cat err.txt)"

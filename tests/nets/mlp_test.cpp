@@ -13,6 +13,7 @@ Net random_mlp(const ConditionSizes& condition = {}, const ExampleShape& shape =
     NetOptions options{.kind = "mlp", .unet = {}, .mlp = {.width = 16, .blocks = 2}, .classes = {}};
     const Net net = make_net(options, shape, condition, /*seed=*/1, torch::kCPU);
     const torch::NoGradGuard no_grad;
+    torch::manual_seed(1);
     for (auto& weight : net.parameters()) weight.add_(0.2 * torch::randn_like(weight));
     return net;
 }
