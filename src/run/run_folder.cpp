@@ -151,9 +151,9 @@ RunFolder RunFolder::create(const fs::path& path, bool replace) {
             if (path_exists(other)) FolderLock{other};  // throws where a training is at work in it
         }
         remove_run(path);
-        clear_temporaries(path);
     }
     create_folder(path / kSamplesName);
+    clear_temporaries(path);  // also of a training that was killed before it had its config
     return folder;
 }
 

@@ -20,6 +20,16 @@ TEST(RunFolder, IsNeverOverwrittenUnasked) {
     EXPECT_TRUE(std::filesystem::exists(folder / "run" / "mine.txt"));
 }
 
+TEST(RunFolder, BeginsWithoutWhatAKilledBeginningLeft) {
+    const TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "run");
+    write_file(folder / "run" / "config.json.123.tmp", "{");
+    write_file(folder / "run" / "mine.tmp", "keep");
+    RunFolder::create(folder / "run", false);
+    EXPECT_FALSE(std::filesystem::exists(folder / "run" / "config.json.123.tmp"));
+    EXPECT_TRUE(std::filesystem::exists(folder / "run" / "mine.tmp"));
+}
+
 TEST(RunFolder, HasRoomForOneTrainingAtATime) {
     const TemporaryFolder folder;
     {
