@@ -85,7 +85,6 @@ std::optional<Dataset> read_split(const std::string& input, const EncodeCommand&
     return dataset.part(begin, end - begin);
 }
 
-/// The points of a CSV file with all columns that the network was trained on, in whatever order.
 /// Says of numbers that lie further from those of the training than these from one another.
 void warn_of_far(const Column& column, const torch::Tensor& values, const std::string& path) {
     if (!column.range) return;
@@ -99,6 +98,7 @@ void warn_of_far(const Column& column, const torch::Tensor& values, const std::s
                     path, column.name, values.masked_select(far)[0].item<double>(), least, most));
 }
 
+/// The points of a CSV file with all columns that the network was trained on, in whatever order.
 Dataset read_points(const std::string& path, const Checkpoint& checkpoint) {
     const Columns& numbers = checkpoint.data.condition.numbers;
     CsvRule rule{.only = names(checkpoint.data.codec.columns), .skip_gaps = checkpoint.config.dataset.skip_bad};

@@ -83,8 +83,9 @@ Report report_fisher(const Model& model, const MeasureOptions& options) {
                            {"errors", "one standard error, of means over the points"}}};
     tell_condition(report, model, /*condition=*/{}, options);
     const Denoiser learned = learned_denoiser(model);
-    warn_of_untrained_levels(model, sigmas_of(options));
-    for (const double sigma : sigmas_of(options)) {
+    const auto sigmas = sigmas_of(options);
+    warn_of_untrained_levels(model, sigmas);
+    for (const double sigma : sigmas) {
         const auto found = fisher_divergence(learned, exact, test.examples, sigma, uint64_t(options.seed));
         add(report, row_of_level(found), options);
     }

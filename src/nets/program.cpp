@@ -125,6 +125,7 @@ std::shared_ptr<Run> Program::take_run(int64_t images, bool keeps) const {
     if (!run) run = std::make_unique<Run>(*this, images, keeps);
     return {run.release(), [this, self = shared_from_this()](Run* used) {
                 constexpr size_t kMostIdle = 16;
+                used->input_ = {}, used->packs_.reset();
                 const std::lock_guard lock(mutex_);
                 idle_.emplace_back(used);
                 if (idle_.size() > kMostIdle) idle_.erase(idle_.begin());

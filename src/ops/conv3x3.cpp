@@ -216,7 +216,7 @@ void conv3x3_backward(const Conv3x3Sizes& sizes, const Conv3x3Input& input, cons
         for (int64_t i = 0; i < count; ++i) {
             const Sources sources = plan.sources(input, first + i);
             const Affine own = sizes.groups > 0 ? affine(plan, input, first + i, space.affine) : Affine{};
-            read_input(plan, sources, own, space.padded, space.slope + i * d_size);
+            if (own.a || gradients.weight) read_input(plan, sources, own, space.padded, space.slope + i * d_size);
             kernels::pad(dy + (first + i) * plan.out_pixels * sizes.out, sizes.out, nullptr, nullptr, false, plan.shape,
                          space.padded_dy, nullptr, 0, plan.dy_channels);
             if (want_input) kernels::transform_input(space.padded_dy, plan.shape, space.dy_in, i * tiles);

@@ -177,18 +177,21 @@ private:
 
     Metrics metrics() const {
         const double seconds = watch_.seconds();
-        return {
-            .step = step_,
-            .images = step_ * config_.train.batch_size,
-            .loss = window_.mean_loss(),
-            .level_loss = window_.mean_level_loss(),
-            .validation_loss = due(config_.train.validate_every) ? std::optional(validation_(average_)) : std::nullopt,
-            .grad_norm = window_.mean_grad_norm(),
-            .learning_rate = learning_rate_(step_),
-            .bad_steps = bad_steps_,
-            .images_per_second = images_per_second(),
-            .wall_seconds = seconds};
+        return {.step = step_,
+                .images = step_ * config_.train.batch_size,
+                .loss = window_.mean_loss(),
+                .level_loss = window_.mean_level_loss(),
+                .validation_loss =
+                    due(config_.train.validate_every) ? std::optional(validation_(packed_average())) : std::nullopt,
+                .grad_norm = window_.mean_grad_norm(),
+                .learning_rate = learning_rate_(step_),
+                .bad_steps = bad_steps_,
+                .images_per_second = images_per_second(),
+                .wall_seconds = seconds};
     }
+
+    /// For many calls before its weights change again.
+    Net packed_average() const { return average_.packed(/*backward=*/false); }
 
     void report_metrics() {
         last_loss_ = window_.steps > 0 ? std::optional(window_.mean_loss()) : std::nullopt;
@@ -198,7 +201,7 @@ private:
     }
 
     void offer_preview() const {
-        const Model averaged = model_of(average_, parameterization_, schedule_, data_, device_);
+        const Model averaged = model_of(packed_average(), parameterization_, schedule_, data_, device_);
         tell(&TrainingObserver::on_preview, Preview{checkpoint(), averaged, condition_});
     }
 
