@@ -27,6 +27,16 @@ for file in all $commands; do
     ! grep -q '^Options:' "$file.txt" || fail "the help of $file has options without a group"
 done
 
+# what calculates nothing does not wait for LibTorch's start (sanitizers start later than such a program could answer)
+libtorch_starts() { LD_DEBUG=files "$diffuse" "$@" 2>&1 >/dev/null | grep 'calling init: .*libtorch_cpu' >/dev/null; }
+if ! grep -q __asan_init "$diffuse"; then
+    libtorch_starts info || fail "LD_DEBUG does not tell that LibTorch starts"
+    for line in --version help "sample --help" "completion bash" "sample --stpes 3"; do
+        # shellcheck disable=SC2086
+        ! libtorch_starts $line || fail "diffuse $line starts LibTorch"
+    done
+fi
+
 # the manual page and the completions have every command and option, and every name that an option takes
 "$diffuse" help --man >diffuse.1
 for shell in bash zsh fish; do

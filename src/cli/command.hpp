@@ -61,6 +61,7 @@ struct Command {
     std::vector<std::string> examples;
     std::vector<Option> options = {};  ///< in the order in which a person needs them
     std::function<Result(const Given& given)> run = {};
+    bool calculates = true;  ///< needs LibTorch
 
     /// Whether it takes keys of the config, which its help then lists.
     bool has_keys() const;

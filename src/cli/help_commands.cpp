@@ -40,7 +40,8 @@ std::vector<Option> options_of_completion(std::string& shell) {
 Command help_command(const std::vector<std::string>& names) {
     return command_of({.name = "help",
                        .about = "show the help of a command, or the whole manual",
-                       .examples = {"diffuse help sample", "diffuse help --man >diffuse.1"}},
+                       .examples = {"diffuse help sample", "diffuse help --man >diffuse.1"},
+                       .calculates = false},
                       HelpCommand{.names = names}, options_of_help, show_help);
 }
 
@@ -48,7 +49,8 @@ Command completion_command() {
     return command_of<std::string>({.name = "completion",
                                     .about = "print a script with which a shell completes command lines",
                                     .examples = {"diffuse completion bash >diffuse.bash && source ./diffuse.bash",
-                                                 "diffuse completion fish >diffuse.fish"}},
+                                                 "diffuse completion fish >diffuse.fish"},
+                                    .calculates = false},
                                    "", options_of_completion, [](const std::string& shell, const Given&) {
                                        return Result{completion_script(shell)};
                                    });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <regex>
 
 #include "cli/common.hpp"
@@ -37,11 +38,11 @@ Option help_option() {
 }
 
 /// Options stand before no command.
-Result without_command(const std::vector<std::string>& arguments) {
+std::string without_command(const std::vector<std::string>& arguments) {
     if (arguments.empty()) throw Error("a command is required (see diffuse --help)");
     const std::string& first = arguments.front();
-    if (asks_for_help(first)) return {program_help()};
-    if (first == "--version") return {"diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")\n"};
+    if (asks_for_help(first)) return program_help();
+    if (first == "--version") return "diffuse " DIFFUSE_VERSION " (LibTorch " TORCH_VERSION ")\n";
     const auto names = names_of(commands(""));
     if (!first.starts_with('-')) throw Error(unknown_name("command", first, names) + " (see diffuse --help)");
     for (const auto& word : arguments) {
@@ -71,19 +72,31 @@ std::string in_options(const std::string& message, const Command& command) {
     return result.append(rest, message.end());
 }
 
-/// Does what a command line says.
-Result perform(const std::vector<std::string>& arguments) {
+/// What a command line asks for.
+struct Job {
+    bool calculates;
+    std::function<Result()> run;
+};
+
+Job text_job(const std::string& text) {
+    return {false, [text] { return Result{text}; }};
+}
+
+/// Throws Error for a line that is wrong.
+Job understood(const std::vector<std::string>& arguments) {
     const auto all = commands(shell_line(arguments));
     const auto command = std::ranges::find(all, arguments.empty() ? "" : arguments.front(), &Command::name);
-    if (command == all.end()) return without_command(arguments);
+    if (command == all.end()) return text_job(without_command(arguments));
     const std::vector<std::string> words(arguments.begin() + 1, arguments.end());
-    if (std::ranges::any_of(words, asks_for_help)) return {command_help(*command)};
+    if (std::ranges::any_of(words, asks_for_help)) return text_job(command_help(*command));
     const Given given = parse_words(*command, words);
-    try {
-        return command->run(given);
-    } catch (const Error& error) {
-        throw Error(in_options(error.what(), *command), error.exit_code);
-    }
+    return {command->calculates, [given, command = *command] {
+                try {
+                    return command.run(given);
+                } catch (const Error& error) {
+                    throw Error(in_options(error.what(), command), error.exit_code);
+                }
+            }};
 }
 
 /// A reader that has seen enough and went away, as head does, is no failure.
@@ -111,6 +124,26 @@ int fail(const std::exception& error) {
                 kRunFailed);
 }
 
+/// The exit code; none for a calculation that was not asked for.
+std::optional<int> performed(const std::vector<std::string>& arguments, const Streams& streams,
+                             bool also_calculations) {
+    log::set_stream(streams.log);
+    log::set_stderr_level(log::Level::kInfo);
+    int code = kSuccess;
+    try {
+        const Job job = understood(arguments);
+        if (job.calculates && !also_calculations) return {};
+        print(job.run(), streams.out);
+    } catch (const Error& error) {
+        code = fail(error.what(), error.exit_code);
+    } catch (const std::exception& error) {
+        code = fail(error);
+    }
+    log::close_file();
+    log::set_stream(nullptr);
+    return code;
+}
+
 }  // namespace
 
 std::vector<Option> program_options() {
@@ -133,19 +166,11 @@ std::vector<Command> commands(const std::string& line) {
 }
 
 int run(const std::vector<std::string>& arguments, const Streams& streams) {
-    log::set_stream(streams.log);
-    log::set_stderr_level(log::Level::kInfo);
-    int code = kSuccess;
-    try {
-        print(perform(arguments), streams.out);
-    } catch (const Error& error) {
-        code = fail(error.what(), error.exit_code);
-    } catch (const std::exception& error) {
-        code = fail(error);
-    }
-    log::close_file();
-    log::set_stream(nullptr);
-    return code;
+    return *performed(arguments, streams, /*also_calculations=*/true);
+}
+
+std::optional<int> answer(const std::vector<std::string>& arguments, const Streams& streams) {
+    return performed(arguments, streams, /*also_calculations=*/false);
 }
 
 }  // namespace diffuse::cli

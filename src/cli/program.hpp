@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -16,5 +17,9 @@ struct Streams {
 /// of the log.
 /// Returns the exit code: 0, 1 for a failed run, 2 for usage and bad input, 128 + N for a training ended by signal N.
 int run(const std::vector<std::string>& arguments, const Streams& streams);
+
+/// The same for a line that is wrong, or that asks for nothing to be calculated: help, the version, completions. None
+/// for all others, of which nothing is done. LibTorch need not have started.
+std::optional<int> answer(const std::vector<std::string>& arguments, const Streams& streams);
 
 }  // namespace diffuse::cli

@@ -196,5 +196,22 @@ TEST(CommandLine, HelpAndVersionAreResults) {
     EXPECT_EQ(version.log + help.log, "");
 }
 
+TEST(CommandLine, AnswersWithoutACalculationWhatNeedsNone) {
+    const auto answered = [](const std::string& line) {
+        std::ostringstream out, log;
+        const auto code = cli::answer(words_of(line), {out, &log});
+        EXPECT_EQ(out.str().empty() && log.str().empty(), !code.has_value()) << line;
+        return code;
+    };
+    for (const char* line : {"--version", "help", "help sample", "sample --help", "completion bash"}) {
+        EXPECT_EQ(answered(line), 0) << line;
+    }
+    for (const char* line : {"", "trian", "sample --steps 0", "sample --stpes 3", "help nothing"}) {
+        EXPECT_EQ(answered(line), 2) << line;
+    }
+    for (const char* line : {"info", "sample --checkpoint none", "train --config none"})
+        EXPECT_EQ(answered(line), std::nullopt);
+}
+
 }  // namespace
 }  // namespace diffuse
