@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "diffuse/base/log.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse {
@@ -119,7 +120,12 @@ int64_t usable_cores() {
     return std::max<int64_t>(1, cores);
 }
 
-void set_threads(int64_t threads) { at::set_num_threads(int(threads > 0 ? threads : usable_cores())); }
+void set_threads(int64_t threads) {
+    const bool has_all =
+        usable_cores() == int64_t(std::thread::hardware_concurrency());  // was bound to none of its own
+    const int64_t own = has_all ? std::max<int64_t>(1, usable_cores() / processes::beside()) : usable_cores();
+    at::set_num_threads(int(threads > 0 ? threads : own));
+}
 
 void log_libtorch_warnings() {
     static WarningsTo handler(log::warn);

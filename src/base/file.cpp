@@ -1,4 +1,5 @@
 #include "diffuse/base/file.hpp"
+#include "diffuse/base/processes.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -163,6 +164,7 @@ bool is_special(const fs::path& path) {
 }
 
 void write_file(const fs::path& path, const std::function<void(const Put&)>& write) {
+    if (!processes::is_first()) return;
     const fs::path target = behind_links(path);
     if (is_special(target)) {
         const Descriptor file(open(target.c_str(), O_WRONLY | O_CLOEXEC));

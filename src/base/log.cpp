@@ -142,6 +142,8 @@ std::string printable(std::string text) {
 
 void set_stderr_level(Level lowest) { the_log().terminal->set_level(to_spdlog(lowest)); }
 
+void set_silent(bool silent) { the_log().logger.set_level(silent ? spdlog::level::off : spdlog::level::debug); }
+
 void set_stream(std::ostream* stream) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
@@ -173,7 +175,7 @@ bool on_terminal() {
 void show_progress(const std::string& line) {
     Log& log = the_log();
     const std::lock_guard lock(log.mutex);
-    if (!log.terminal->should_log(spdlog::level::info)) return;
+    if (!log.terminal->should_log(spdlog::level::info) || !log.logger.should_log(spdlog::level::info)) return;
     if (!on_terminal()) return print(log, line + "\n");
     log.progress = fitting(line);
     print(log, kEraseLine + log.progress);

@@ -11,6 +11,7 @@
 #include "cli/common.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/log.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/base/table.hpp"
 
 namespace diffuse::cli {
@@ -101,6 +102,7 @@ Job understood(const std::vector<std::string>& arguments) {
 
 /// A reader that has seen enough and went away, as head does, is no failure.
 void print(const Result& result, std::ostream& out) {
+    if (!processes::is_first()) return;
     errno = 0;
     out << result.text << std::flush;
     if (!out && errno != EPIPE) throw Error("the result cannot be written to standard output", kRunFailed);
@@ -114,14 +116,14 @@ int fail(const std::string& message, int exit_code) {
 }
 
 /// What no code of ours refused: memory that cannot be had, and what LibTorch says.
-int fail(const std::exception& error) {
+Error unforeseen(const std::exception& error) {
     const std::string message = error.what();
     const bool is_memory =
         message.find("allocate memory") != std::string::npos || dynamic_cast<const std::bad_alloc*>(&error);
-    return fail(is_memory ? "not enough memory; fewer images at once need less (train: dataset.limit, "
-                            "train.batch_size, a smaller network; else --num, --batch)"
-                          : message.substr(0, message.find('\n')),
-                kRunFailed);
+    return Error(is_memory ? "not enough memory; fewer images at once need less (train: dataset.limit, "
+                             "train.batch_size, a smaller network; else --num, --batch)"
+                           : message.substr(0, message.find('\n')),
+                 kRunFailed);
 }
 
 /// The exit code; none for a calculation that was not asked for.
@@ -129,15 +131,22 @@ std::optional<int> performed(const std::vector<std::string>& arguments, const St
                              bool also_calculations) {
     log::set_stream(streams.log);
     log::set_stderr_level(log::Level::kInfo);
+    log::set_silent(!processes::is_first());
     int code = kSuccess;
     try {
         const Job job = understood(arguments);
         if (job.calculates && !also_calculations) return {};
-        print(job.run(), streams.out);
+        if (job.calculates) processes::join();
+        const Result result = job.run();
+        processes::leave();
+        print(result, streams.out);
     } catch (const Error& error) {
+        processes::leave(error);
         code = fail(error.what(), error.exit_code);
     } catch (const std::exception& error) {
-        code = fail(error);
+        const Error told = unforeseen(error);
+        processes::leave(told);
+        code = fail(told.what(), told.exit_code);
     }
     log::close_file();
     log::set_stream(nullptr);

@@ -1,26 +1,30 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include <atomic>
-#include <csignal>
+#include <torch/version.h>
 
 #include "cli/common.hpp"
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/file.hpp"
 #include "diffuse/base/json.hpp"
 #include "diffuse/base/log.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/base/progress.hpp"
+#include "diffuse/base/signals.hpp"
 #include "diffuse/diffusion/grid.hpp"
 #include "diffuse/run/machine.hpp"
 #include "diffuse/run/model.hpp"
 #include "diffuse/run/run_writer.hpp"
 #include "diffuse/run/trainer.hpp"
 #include "diffuse/train/learning_rate.hpp"
+#include "diffuse/train/replicas.hpp"
 
 namespace diffuse::cli {
 namespace {
 
 constexpr const char* kTrained = "What is trained";
+constexpr const char* kUnits = "the vector units";
+constexpr const char* kAuto = "auto";  ///< of --resume: begin or go on, whichever it is
 
 struct TrainCommand {
     std::string command_line, config = "", out = "";
@@ -28,23 +32,9 @@ struct TrainCommand {
     std::string resume = "";  ///< empty: a new run
     bool force = false, dry_run = false, estimate = false;
     std::optional<int64_t> seed = {};
+    double patience = 120;  ///< seconds
     RuntimeOptions runtime = {};
 };
-
-std::atomic<int> received_signal{0};
-
-/// The first signal asks training to stop after the step; a second ends the program at once. A terminal that goes away
-/// counts too. Signals that the program was started not to mind (nohup, a job in the background) stay so.
-void stop_on_signals() {
-    struct sigaction action {
-    }, before{};
-    action.sa_handler = [](int signal) { received_signal = signal; };
-    action.sa_flags = SA_RESETHAND;
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-        sigaction(signal, nullptr, &before);
-        if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
-    }
-}
 
 Result plan(const Config& config, const Dataset& dataset, const Net& network) {
     log::info(fmt::format("{} {}s of {}, {} parameters, {:.1f} epochs; no run was begun", dataset.size(),
@@ -65,7 +55,7 @@ Result estimate(const Config& config, const Dataset& dataset, torch::Device devi
     train(config, dataset, device, {shown}, std::nullopt, [&] {
         if (++calls == kWarmUp + 1) watch = {};
         seconds = watch.seconds();
-        return calls > kWarmUp + kLeast && seconds > kSeconds;
+        return processes::agree(calls > kWarmUp + kLeast && seconds > kSeconds) != 0;
     });
     const int64_t steps = std::max<int64_t>(1, calls - 1 - kWarmUp);
     const double a_step = seconds / double(steps);
@@ -85,13 +75,12 @@ std::string lower_rates(const TrainOptions& train) {
 /// Trains to the end or to a signal. Returns the step of the latest checkpoint. Where it fails, the error says how to
 /// go on.
 int64_t train_into(const RunFolder& folder, const Config& config, const Dataset& dataset, torch::Device device,
-                   const std::optional<Checkpoint>& start) {
+                   const std::optional<Checkpoint>& start, const std::function<bool()>& stop) {
     std::optional<int64_t> saved;
     if (start) saved = start->step;
     const TrainingObserver after_writing{.on_checkpoint = [&](const Checkpoint& last) { saved = last.step; }};
     try {
-        return train(config, dataset, device, {run_writer(folder), after_writing}, start,
-                     [] { return received_signal != 0; });
+        return train(config, dataset, device, {run_writer(folder), after_writing}, start, stop);
     } catch (const Diverged& error) {
         throw Error(
             fmt::format("{}; the checkpoint of step {} is kept; resume it with lower learning rates: diffuse train "
@@ -107,30 +96,86 @@ int64_t train_into(const RunFolder& folder, const Config& config, const Dataset&
     }
 }
 
-/// Likewise, and says where the result is.
-Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
-                    const std::optional<Checkpoint>& start) {
-    stop_on_signals();
-    log::debug(describe_use(device));
-    const Stopwatch watch;
-    const int64_t saved = train_into(folder, config, dataset, device, start);
-    const std::string path = display_path(folder.path());
-    if (saved < config.train.steps) {
-        throw Error(fmt::format("interrupted; step {} of {} is saved; resume it by: diffuse train --resume {}", saved,
-                                config.train.steps, shell_word(path)),
-                    ExitCode(128 + received_signal));
-    }
-    log::info(
-        fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
-    return {path + "\n"};
-}
-
 /// What --config, --set and --seed say; without --config on top of `before`.
 Config asked_config(const TrainCommand& options, const Config& before) {
     Config config = options.config.empty() ? with_settings(before, options.settings)
                                            : load_config(options.config, options.settings);
     if (options.seed) config.seed = *options.seed;
     return config;
+}
+
+/// What must be the same at all processes, by name.
+nlohmann::ordered_json described(const TrainCommand& options, const Config& config, const Dataset& dataset) {
+    nlohmann::ordered_json all = {{"the program", DIFFUSE_VERSION},
+                                  {"LibTorch", TORCH_VERSION},
+                                  {"the data", fingerprint(dataset, config.net.classes.value_or(0) > 0)},
+                                  {kUnits, fmt::format("LibTorch {}, diffuse {}", vector_units(), kernel_units())}};
+    if (options.resume.empty()) all["the config"] = to_text(to_json(asked_config(options, {})));
+    return all;
+}
+
+/// Refuses processes that would not train the same. Other vector units may only change the last digits.
+void require_same(const TrainCommand& options, const Config& config, const Dataset& dataset) {
+    const auto all = processes::texts(to_text(described(options, config, dataset)));
+    for (size_t i = 1; i < all.size(); ++i) {
+        const auto own = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[i]);
+        for (const auto& [what, value] : own.items()) {
+            if (other[what] == value) continue;
+            const std::string name = processes::name_of(int64_t(i));
+            const bool is_config = what == "the config";
+            const std::string difference = is_config
+                                               ? fmt::format("the config of {} is not that of the first", name)
+                                               : fmt::format("{} of {} is {}, that of the first {}", what, name,
+                                                             other[what].get<std::string>(), value.get<std::string>());
+            if (what != kUnits) throw Error(difference);
+            log::warn(difference + "; the last digits may differ from those of a run on one machine");
+        }
+    }
+}
+
+/// Gives the other processes what they train: they have no run folder. Returns what a run starts with.
+struct Shared {
+    Config config;
+    std::optional<Checkpoint> start;
+};
+Shared from_first(const Config& config, const std::filesystem::path& checkpoint) {
+    const std::string text = processes::text_of_first(to_text(to_json(config)));
+    const bool has_start = processes::agree(processes::is_first() && !checkpoint.empty()) != 0;
+    if (processes::is_first()) {
+        if (has_start) processes::file_of_first(checkpoint);
+        return {config, {}};
+    }
+    Shared shared{config_from_json(nlohmann::json::parse(text)), {}};
+    if (has_start) shared.start = load_to_resume(processes::file_of_first({}));
+    return shared;
+}
+
+/// What the first process does with the others before it writes anything; `checkpoint`: to go on from, if any.
+void prepare_others(const TrainCommand& options, const Config& config, const Dataset& dataset,
+                    const std::filesystem::path& checkpoint) {
+    from_first(config, checkpoint);
+    require_same(options, config, dataset);
+    processes::set_patience(options.patience);
+}
+
+/// Likewise, and says where the result is.
+Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
+                    const std::optional<Checkpoint>& start) {
+    signals::keep_first();
+    log::debug(describe_use(device));
+    const Stopwatch watch;
+    int64_t signal = 0;
+    const auto stop = [&] { return (signal = processes::agree(signals::received())) != 0; };
+    const int64_t saved = train_into(folder, config, dataset, device, start, stop);
+    const std::string path = display_path(folder.path());
+    if (saved < config.train.steps) {
+        throw Error(fmt::format("interrupted; step {} of {} is saved; resume it by: diffuse train --resume {}", saved,
+                                config.train.steps, shell_word(path)),
+                    ExitCode(128 + signal));
+    }
+    log::info(
+        fmt::format("trained {} steps in {}", saved - (start ? start->step : 0), format_duration(watch.seconds())));
+    return {path + "\n"};
 }
 
 /// The run's folder: --out, or runs/ and the name of the config.
@@ -146,6 +191,24 @@ Dataset data_to_train(const Config& config, const TrainCommand& options) {
     return load_dataset(data, Split::kTrain);
 }
 
+/// What every other process than the first does of a training.
+Result follow(const TrainCommand& options, torch::Device device) {
+    signals::keep_first();
+    const auto [config, start] = from_first({}, {});
+    const Dataset dataset = data_to_train(config, options);
+    require_same(options, config, dataset);
+    processes::set_patience(options.patience);
+    train(config, dataset, device, {preview_helper()}, start,
+          [] { return processes::agree(signals::received()) != 0; });
+    return {};
+}
+
+/// Who works beside this process.
+std::string others_words() {
+    if (processes::count() == 1) return "";
+    return fmt::format(", in each of {} processes", processes::count());
+}
+
 Result start_run(const TrainCommand& options, torch::Device device) {
     const Config asked = asked_config(options, {});
     const std::filesystem::path out = out_of(options);
@@ -155,17 +218,19 @@ Result start_run(const TrainCommand& options, torch::Device device) {
     // Refuses a config that does not fit the images before anything is written.
     const DataSpec seen = seen_by_network(config, dataset.spec);
     const Net network = new_network(config, seen, torch::kCPU);
+    if (device.is_cpu()) Replicas::require_parts(network, config.train.batch_size);
     tell_classes(seen.condition.classes);
     const Schedule schedule = make_schedule(config.schedule);
     warn_where_uncovered(dataset.spec, schedule.at(double(grid_start(schedule, config.sample.max_ratio))).ratio());
     if (options.dry_run) return plan(config, dataset, network);
     if (options.estimate) return estimate(config, dataset, device);
 
+    prepare_others(options, config, dataset, {});
     const auto folder = RunFolder::create(out, options.force);
     log::open_file(folder.path() / kLogName);
-    log::info(fmt::format("training {} parameters on {} {}s for {} steps of {}, on {} with {} threads",
+    log::info(fmt::format("training {} parameters on {} {}s for {} steps of {}, on {} with {} threads{}",
                           network.parameter_count(), dataset.size(), noun(dataset.spec.shape), config.train.steps,
-                          config.train.batch_size, device.str(), at::get_num_threads()));
+                          config.train.batch_size, device.str(), at::get_num_threads(), others_words()));
     log::debug(options.command_line);
     if (!dataset.spec.about.empty()) log::debug(dataset.spec.about);
     return run_training(config, dataset, device, folder, std::nullopt);
@@ -244,6 +309,7 @@ Result resume_run(const TrainCommand& options, torch::Device device) {
     } else {
         log::info(fmt::format("{}: it has no checkpoint; beginning with its first step", path));
     }
+    prepare_others(options, config, dataset, start ? folder.path() / kCheckpointName : "");
     return run_training(config, dataset, device, folder, start);
 }
 
@@ -256,11 +322,25 @@ Result estimate_rest(const TrainCommand& options, torch::Device device) {
     return estimate(resolved(asked, dataset, options.settings), dataset, device, start.step);
 }
 
-Result run_train(const TrainCommand& options, const Given&) {
-    if (options.resume.empty() && options.config.empty()) {
+/// With --resume as it is meant, which the first process knows: the others may have no run folder.
+TrainCommand decided(TrainCommand options) {
+    const bool begins = options.resume.empty() || options.resume == kAuto;
+    if (begins && options.config.empty()) {
         throw Error("train needs --config FILE, or --resume RUN_DIR (see diffuse train --help)");
     }
+    if (!begins && !options.out.empty()) {
+        throw Error("--resume excludes --out, except as --resume auto");
+    }
+    if (options.resume != kAuto) return options;
+    const bool goes_on = processes::agree(processes::is_first() && RunFolder::has_run(out_of(options))) != 0;
+    options.resume = goes_on ? out_of(options).string() : "";
+    return options;
+}
+
+Result run_train(const TrainCommand& given, const Given&) {
+    const TrainCommand options = decided(given);
     const auto device = options.runtime.apply();
+    if (!processes::is_first() && !options.dry_run && !options.estimate) return follow(options, device);
     if (!options.resume.empty()) return options.estimate ? estimate_rest(options, device) : resume_run(options, device);
     try {
         return start_run(options, device);
@@ -283,10 +363,11 @@ std::vector<Option> what_is_trained(TrainCommand& o) {
                     "random seed, instead of the config's"}},
          {.field = {"resume", &o.resume,
                     "run folder, or a kept checkpoint inside one, to resume as if it had never stopped, by its own "
-                    "config unless --config or --set change what may change; without a name: the current folder"},
+                    "config unless --config or --set change what may change; auto: begin or resume the run of --config "
+                    "and --out, whichever it is; without a name: the current folder"},
           .value = "RUN",
           .alone = ".",
-          .excludes = {"out", "force", "dry_run"}}});
+          .excludes = {"force", "dry_run"}}});
 }
 
 std::vector<Option> options_of_train(TrainCommand& o) {
@@ -297,7 +378,11 @@ std::vector<Option> options_of_train(TrainCommand& o) {
          {.field = {"dry_run", &o.dry_run, "check everything, print the resolved config, write nothing"}},
          {.field = {"estimate", &o.estimate, "train for a few seconds to say how long it would take, write nothing"},
           .excludes = {"dry_run"}}});
-    return joined({what_is_trained(o), written, o.runtime.options()});
+    const auto together = grouped(
+        kMachine, {{.field = {"patience", Number<double>{&o.patience, 1, 86'400},
+                              "seconds that another process of mpirun or srun may keep this one waiting before the run "
+                              "is saved and ended"}}});
+    return joined({what_is_trained(o), written, o.runtime.options(), together});
 }
 
 }  // namespace

@@ -69,10 +69,6 @@ void clear_temporaries(const fs::path& path) {
     for (const auto& place : {path, path / kSamplesName, path / kCopiesName}) remove_temporaries(place);
 }
 
-bool has_run(const fs::path& path) {
-    return path_exists(path / kConfigName) || path_exists(path / kMetricsName) || path_exists(path / kCheckpointName);
-}
-
 /// The folder of the run that `path` is, or is a checkpoint of.
 fs::path folder_of(const fs::path& path) {
     if (is_folder(path) || !path_exists(path)) return path;
@@ -124,6 +120,10 @@ Attempt try_to_load(const fs::path& file) {
 }  // namespace
 
 std::string step_name(int64_t step, const std::string& ending) { return fmt::format("step-{:07}{}", step, ending); }
+
+bool RunFolder::has_run(const fs::path& path) {
+    return path_exists(path / kConfigName) || path_exists(path / kMetricsName) || path_exists(path / kCheckpointName);
+}
 
 void RunFolder::check_new(const fs::path& path, bool replace) {
     if (has_run(path) && !replace) {

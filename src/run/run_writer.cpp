@@ -51,12 +51,13 @@ PngTexts preview_texts(const Preview& preview, const SampleOptions& options) {
     return texts;
 }
 
-/// Draws float32 [N, ...] as a network sees them. `on_group` is called as groups advance.
+/// Draws float32 [N, ...] as a network sees them, by all processes. `on_group` is called as groups advance.
 torch::Tensor draw_preview(const Preview& preview, const SampleOptions& options, int64_t threads,
                            const std::function<void()>& on_group) {
     const DataSpec& data = preview.averaged.data;
     const int64_t count = preview_count(data);
     Sampler sampler = make_sampler(options, preview.averaged);
+    sampler.shared = true;
     sampler.condition = preview_condition(preview, options, count);
     sampler.threads = threads;
     sampler.progress = [&](int64_t, int64_t) { on_group(); };
@@ -142,6 +143,12 @@ TrainingObserver run_writer(const RunFolder& folder) {
             .on_metrics = [=](const Metrics& line) { writer->append(line); },
             .on_preview = [=](const Preview& preview) { writer->preview(preview); },
             .on_checkpoint = [=](const Checkpoint& checkpoint) { writer->save(checkpoint); }};
+}
+
+TrainingObserver preview_helper() {
+    return {.on_preview = [threads = at::get_num_threads()](const Preview& preview) {
+        draw_preview(preview, preview_options(preview.averaged.schedule), threads, [] {});
+    }};
 }
 
 }  // namespace diffuse

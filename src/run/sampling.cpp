@@ -115,6 +115,7 @@ TimedSamples run_with_progress(const std::string& what, Sampler sampler, const t
     const int64_t steps = int64_t(sampler.grid.size()) - 1, count = x.size(0);
     std::optional<Progress> progress(std::in_place, what, steps * count);
     // Groups advance on their own; their mean is what a reader of the line wants.
+    sampler.shared = true;
     sampler.progress = [&](int64_t done, int64_t total) { progress->update(done * steps * count / total); };
     std::vector<Frame> frames;
     if (!trajectory.path.empty()) {
@@ -123,7 +124,7 @@ TimedSamples run_with_progress(const std::string& what, Sampler sampler, const t
     TimedSamples result{run(sampler, x)};
     result.seconds = watch.seconds();
     progress.reset();
-    if (!trajectory.path.empty()) {
+    if (!frames.empty()) {  // only the first process has the first examples
         const auto last = result.x.narrow(0, 0, frames.front().x.size(0));
         frames.push_back({last, last});
         write_trajectory(trajectory.path, frames, sheet_scale(trajectory.scale, x.size(2), x.size(3)),

@@ -9,6 +9,7 @@
 #include "diffuse/base/error.hpp"
 #include "diffuse/base/log.hpp"
 #include "diffuse/base/parallel.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/base/progress.hpp"
 #include "diffuse/base/random.hpp"
 #include "diffuse/diffusion/objective.hpp"
@@ -84,6 +85,18 @@ public:
     int64_t run(const std::function<bool()>& stop) {
         std::optional<SingleThreaded> guard;
         if (device_.is_cpu()) guard.emplace();
+        try {
+            take_steps(stop);
+        } catch (const processes::Lost&) {
+            save();  // the weights are those of the last whole step
+            throw;
+        }
+        save();
+        return saved_step_;
+    }
+
+private:
+    void take_steps(const std::function<bool()>& stop) {
         const TrainOptions& train = config_.train;
         if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
         while (step_ < train.steps && !stop()) {
@@ -95,11 +108,8 @@ public:
             if (due(train.sample_every) || (last && train.sample_every > 0)) offer_preview();
             if (due(train.checkpoint_every) || last) save();
         }
-        save();
-        return saved_step_;
     }
 
-private:
     template <class Event, class Value>
     void tell(Event TrainingObserver::*event, const Value& value) const {
         for (const auto& observer : observers_) (observer.*event)(value);

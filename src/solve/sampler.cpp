@@ -4,6 +4,7 @@
 
 #include "diffuse/base/device.hpp"
 #include "diffuse/base/parallel.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/base/random.hpp"
 
 namespace diffuse {
@@ -64,13 +65,31 @@ public:
         result_.x = torch::empty_like(x_);
         if (sampler_.solver()->second_state()) result_.second_states = torch::empty_like(x_);
         const int64_t at_once = sampler_.max_in_flight > 0 ? (sampler_.max_in_flight + group_ - 1) / group_ : groups_;
-        for_each_group(x_.size(0), group_, sampler_.device, std::min(at_once, sampler_.threads),
-                       [&](int64_t first, int64_t size) { take_along(first, size); });
-        result_.nfe = evaluations_.count() / (groups_ * group_);
+        const auto [begin, end] = share();
+        const int64_t before = begin * group_, own = std::min(end * group_, x_.size(0)) - before;
+        for_each_group(own, group_, sampler_.device, std::min(at_once, sampler_.threads),
+                       [&](int64_t first, int64_t size) { take_along(before + first, size); });
+        result_.nfe = evaluations() / (groups_ * group_);
         return result_;
     }
 
 private:
+    /// The groups of this process.
+    processes::Share share() const {
+        if (!sampler_.shared) return {0, groups_};
+        return processes::share_of(groups_, processes::rank());
+    }
+    /// Takes in what other processes have, and returns how often all of them called the network.
+    int64_t evaluations() {
+        if (!sampler_.shared || processes::count() == 1) return evaluations_.count();
+        processes::agree();
+        processes::complete(result_.x, group_);
+        if (result_.second_states.defined()) processes::complete(result_.second_states, group_);
+        const auto counts = torch::zeros({processes::count()}, torch::kFloat64);
+        counts[processes::rank()] = double(evaluations_.count());
+        processes::complete(counts);
+        return int64_t(counts.sum().item<double>());
+    }
     /// From the first level to the last.
     void take_along(int64_t first, int64_t size) {
         FiniteGuard guard(sampler_.condition);

@@ -1,9 +1,12 @@
 #include "diffuse/train/replicas.hpp"
 
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
+
+#include "diffuse/base/signals.hpp"
 
 namespace diffuse {
 
@@ -12,7 +15,12 @@ Replicas::Replicas(const std::function<Net()>& make, const std::function<Paramet
     : batch_size_(batch_size),
       part_size_(batch_size),
       parts_(1),
+      gradient_size_(weights.numel()),
       losses_(torch::empty({batch_size}, weights.options())) {
+    if (!weights.is_cpu()) {
+        part_size_ = (batch_size + processes::count() - 1) / processes::count();
+        parts_ = (batch_size + part_size_ - 1) / part_size_;
+    }
     int64_t threads = 1;
     do {
         Net network = make();
@@ -20,7 +28,8 @@ Replicas::Replicas(const std::function<Net()>& make, const std::function<Paramet
         if (weights.is_cpu() && idle_.empty()) {
             part_size_ = std::min(network.part_size(), batch_size);
             parts_ = (batch_size + part_size_ - 1) / part_size_;
-            threads = std::min<int64_t>(at::get_num_threads(), parts_);
+            require_parts(network, batch_size);
+            threads = std::clamp<int64_t>(own_parts().end - own_parts().first, 1, at::get_num_threads());
             workers_ = std::make_unique<Workers>(threads);
         }
         idle_.push_back({network, flatten_gradients(parameters(network))});
@@ -31,9 +40,21 @@ Replicas::Result Replicas::run(const PartLoss& part_loss) {
     const ForEach each = [this](int64_t count, const auto& work) { for_each(count, work); };
     packed_ = idle_.front().network.packed(/*backward=*/true, each);
     if (parts_ > 1 && sum_.defined()) spare_.push_back(sum_);
-    for_each(parts_, [&](int64_t part) { run_part(part, part_loss); });
+    const auto [first, end] = own_parts();
+    for_each(end - first, [&](int64_t i) { run_part(first + i, part_loss); });
+    if (processes::count() > 1) add_up_processes();
     return {losses_, sum_};
 }
+
+void Replicas::require_parts(const Net& network, int64_t batch_size) {
+    const int64_t size = std::min(network.part_size(), batch_size), parts = (batch_size + size - 1) / size;
+    if (parts >= processes::count()) return;
+    throw Error(fmt::format("train.batch_size {} has {} parts of {}, too few for {} processes", batch_size, parts, size,
+                            processes::count()));
+}
+
+/// The parts of this process.
+processes::Share Replicas::own_parts() const { return processes::share_of(parts_, processes::rank()); }
 
 void Replicas::for_each(int64_t count, const std::function<void(int64_t)>& work) {
     workers_ ? workers_->for_each(count, work) : one_by_one(count, work);
@@ -65,15 +86,19 @@ void Replicas::give_back(Replica replica) {
     idle_.push_back(std::move(replica));
 }
 
+/// Room for a gradient.
+torch::Tensor Replicas::memory() {
+    const std::lock_guard lock(mutex_);
+    if (spare_.empty()) return torch::empty({gradient_size_}, losses_.options());
+    const auto result = spare_.back();
+    spare_.pop_back();
+    return result;
+}
+
 /// The gradient of a replica, which gets other memory for the next one: its weights' gradients are views of that, and
 /// move with it.
 torch::Tensor Replicas::exchanged(const Replica& replica) {
-    torch::Tensor result;
-    {
-        const std::lock_guard lock(mutex_);
-        if (!spare_.empty()) result = spare_.back(), spare_.pop_back();
-    }
-    if (!result.defined()) result = torch::empty_like(replica.gradient);
+    const auto result = memory();
     auto one = replica.gradient.storage(), other = result.storage();
     one.set_data_ptr(other.set_data_ptr(one.set_data_ptr({})));
     return result;
@@ -100,6 +125,51 @@ void Replicas::add_up(int64_t part, torch::Tensor gradient) {
         spare_.push_back(sum);
     }
     sum_ = gradient;
+}
+
+int64_t Replicas::first_part(int64_t node) const {
+    const int64_t leaves = int64_t(std::bit_ceil(uint64_t(parts_)));
+    while (node < leaves) node *= 2;
+    return node - leaves;
+}
+
+/// The process that has a part.
+int64_t Replicas::owner_of(int64_t part) const {
+    int64_t rank = 0;
+    while (processes::share_of(parts_, rank).end <= part) ++rank;
+    return rank;
+}
+
+/// The sum of the parts below a node, at the process that has the first of them; elsewhere undefined. A process knows
+/// the sums of its own parts as far as they go without those of others.
+torch::Tensor Replicas::sum_at(int64_t node) {
+    if (const auto own = waiting_.find(node); own != waiting_.end()) {
+        const auto sum = own->second;
+        waiting_.erase(own);
+        return sum;
+    }
+    const int64_t left = 2 * node, right = left + 1;
+    if (node >= int64_t(std::bit_ceil(uint64_t(parts_)))) return {};  // a part of another process
+    const auto sum = sum_at(left);
+    if (!has_parts(right)) return sum;
+    const auto other = sum_at(right);
+    const int64_t to = owner_of(first_part(left)), from = owner_of(first_part(right)), self = processes::rank();
+    if (self == from && self != to) processes::send(other, to), spare_.push_back(other);
+    if (self != to) return {};
+    const auto added = from == to ? other : memory();
+    if (from != to) processes::receive(added, from);
+    spare_.push_back(added);
+    return sum.add_(added);
+}
+
+/// What the parts of one process wait for, from the others; then all have the losses and the sum.
+void Replicas::add_up_processes() {
+    processes::agree(signals::received());
+    constexpr int64_t kRoot = 1;
+    sum_ = sum_at(kRoot);
+    if (!sum_.defined()) sum_ = memory();
+    processes::copy_of_first(sum_);
+    processes::complete(losses_, part_size_);
 }
 
 }  // namespace diffuse

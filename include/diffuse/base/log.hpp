@@ -19,6 +19,9 @@ void error(const std::string& message);
 /// The lowest level that stderr shows; at first kInfo. The progress line counts as kInfo.
 void set_stderr_level(Level lowest);
 
+/// Whether nothing at all is said.
+void set_silent(bool silent);
+
 /// From now on messages and progress go to a stream, without colours; null: to stderr again. The level of stderr holds.
 void set_stream(std::ostream* stream);
 

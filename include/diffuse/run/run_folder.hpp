@@ -35,6 +35,8 @@ public:
     /// its checkpoints (see `checkpoint_to_resume`). Throws Error as above.
     static RunFolder open(const std::filesystem::path& path);
 
+    /// Whether there is a run in this folder.
+    static bool has_run(const std::filesystem::path& path);
     /// Where `create` would make a run. Throws Error as it does, and writes nothing.
     static void check_new(const std::filesystem::path& path, bool replace);
     /// Where it is now (`FolderLock::folder`).

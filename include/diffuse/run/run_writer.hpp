@@ -12,4 +12,7 @@ namespace diffuse {
 /// code 1 when a file cannot be written.
 TrainingObserver run_writer(const RunFolder& folder);
 
+/// What every other process does where the first one has a `run_writer`: its share of the previews.
+TrainingObserver preview_helper();
+
 }  // namespace diffuse

@@ -20,6 +20,7 @@ struct Sampler {
     uint64_t seed = 0;                   ///< random seed for the noise of stochastic solvers
     torch::Device device = torch::kCPU;  ///< where the denoiser runs
     int64_t threads = 1;                 ///< on the CPU
+    bool shared = false;                 ///< by all processes, which all call `run` and get the same
     int64_t max_in_flight = 0;           ///< examples worked on at once; 0: enough to keep the machine busy
     std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};  ///< in steps of groups
     torch::Tensor second_states;  ///< of a reversible solver, to start from; not defined: copies of x

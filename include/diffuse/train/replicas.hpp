@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "diffuse/base/parallel.hpp"
+#include "diffuse/base/processes.hpp"
 #include "diffuse/nets/net.hpp"
 #include "diffuse/train/flat_parameters.hpp"
 
@@ -16,7 +17,8 @@ namespace diffuse {
 /// Several networks that share their weights and work on parts of a batch at the same time, each on a core of its own:
 /// faster than sharing out every layer, and a busy neighbour does not stall the others. The parts are always the same,
 /// and their gradients are added up in one binary tree over their numbers: the result does not depend on how many
-/// threads there are. On a GPU there is one network, and the whole batch is one part.
+/// threads there are, nor on how many processes, each of which has a share of the parts. On a GPU there is one network,
+/// and a process's share of the batch is one part: there the last digits depend on the number of processes.
 class Replicas {
 public:
     /// `make` makes a network like the one that the flat vector `weights` is of, and `parameters` lists its weights in
@@ -24,10 +26,13 @@ public:
     Replicas(const std::function<Net()>& make, const std::function<Parameters(const Net&)>& parameters,
              const torch::Tensor& weights, int64_t batch_size);
 
+    /// Throws Error where a batch on the CPU has fewer parts than there are processes.
+    static void require_parts(const Net& network, int64_t batch_size);
+
     /// Losses of the examples first .. first + count - 1 of a batch, [count].
     using PartLoss = std::function<torch::Tensor(Net& network, int64_t first, int64_t count)>;
     /// Losses of the whole batch, [batch_size], and the gradient of their mean, a flat vector. They are good until the
-    /// next call.
+    /// next call. All processes call this, and get the same.
     struct Result {
         torch::Tensor losses, gradient;
     };
@@ -41,13 +46,20 @@ private:
         Net network;
         torch::Tensor gradient;
     };
+    processes::Share own_parts() const;
+    torch::Tensor memory();
     void run_part(int64_t part, const PartLoss& part_loss);
     Replica take_replica();
     void give_back(Replica replica);
     torch::Tensor exchanged(const Replica& replica);
     void add_up(int64_t part, torch::Tensor gradient);
+    void add_up_processes();
+    torch::Tensor sum_at(int64_t node);
+    bool has_parts(int64_t node) const { return first_part(node) < parts_; }
+    int64_t first_part(int64_t node) const;
+    int64_t owner_of(int64_t part) const;
 
-    int64_t batch_size_, part_size_, parts_;
+    int64_t batch_size_, part_size_, parts_, gradient_size_;
     std::unique_ptr<Workers> workers_;          // on the CPU
     std::optional<Net> packed_;                 // of the weights in this step
     torch::Tensor losses_, sum_;                // of the whole batch
