@@ -85,12 +85,7 @@ public:
     int64_t run(const std::function<bool()>& stop) {
         std::optional<SingleThreaded> guard;
         if (device_.is_cpu()) guard.emplace();
-        try {
-            take_steps(stop);
-        } catch (const processes::Lost&) {
-            save();  // the weights are those of the last whole step
-            throw;
-        }
+        take_steps(stop);
         save();
         return saved_step_;
     }
@@ -99,14 +94,24 @@ private:
     void take_steps(const std::function<bool()>& stop) {
         const TrainOptions& train = config_.train;
         if (step_ == 0) save();  // a disk that does not take it is found out now, not after hours
-        while (step_ < train.steps && !stop()) {
-            take_step();
+        while (step_ < train.steps && took_step(stop)) {
             tell(&TrainingObserver::on_step,
                  TrainingStep{step_, window_.mean_loss(), images_per_second(), noun(data_.shape)});
             const bool last = step_ == train.steps;
             if (due(train.log_every) || due(train.validate_every) || last) report_metrics();
             if (due(train.sample_every) || (last && train.sample_every > 0)) offer_preview();
             if (due(train.checkpoint_every) || last) save();
+        }
+    }
+
+    bool took_step(const std::function<bool()>& stop) {
+        try {
+            if (stop()) return false;
+            take_step();
+            return true;
+        } catch (const processes::Lost&) {
+            save();  // the weights are those of the last whole step; one lost amid a preview would leave that out
+            throw;
         }
     }
 
