@@ -1,5 +1,4 @@
 #include "diffuse/base/file.hpp"
-#include "diffuse/base/processes.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,6 +15,7 @@
 #include <fstream>
 
 #include "diffuse/base/error.hpp"
+#include "diffuse/base/processes.hpp"
 
 namespace diffuse {
 namespace fs = std::filesystem;

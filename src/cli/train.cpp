@@ -133,39 +133,39 @@ void require_same(const TrainCommand& options, const Config& config, const Datas
     }
 }
 
-/// Gives the other processes what they train: they have no run folder. Returns what a run starts with.
-struct Shared {
-    Config config;
-    std::optional<Checkpoint> start;
-};
-Shared from_first(const Config& config, const std::filesystem::path& checkpoint) {
-    const std::string text = processes::text_of_first(to_text(to_json(config)));
-    const bool has_start = processes::agree(processes::is_first() && !checkpoint.empty()) != 0;
-    if (processes::is_first()) {
-        if (has_start) processes::file_of_first(checkpoint);
-        return {config, {}};
-    }
-    Shared shared{config_from_json(nlohmann::json::parse(text)), {}};
-    if (has_start) shared.start = load_to_resume(processes::file_of_first({}));
-    return shared;
-}
-
-/// What the first process does with the others before it writes anything; `checkpoint`: to go on from, if any.
+/// What the first process does with the others, which have no run folder, before it writes anything: it tells them what
+/// is trained, and from which checkpoint on, if any.
 void prepare_others(const TrainCommand& options, const Config& config, const Dataset& dataset,
                     const std::filesystem::path& checkpoint) {
-    from_first(config, checkpoint);
+    if (processes::count() == 1) return;
+    processes::text_of_first(to_text(to_json(config)));
+    if (processes::agree(!checkpoint.empty()) != 0) processes::file_of_first(checkpoint);
     require_same(options, config, dataset);
     processes::set_patience(options.patience);
 }
 
-/// Likewise, and says where the result is.
+/// What the others hear of it.
+struct Told {
+    Config config;
+    std::optional<Checkpoint> start;
+};
+Told told_by_first() {
+    Told told{config_from_json(nlohmann::json::parse(processes::text_of_first(""))), {}};
+    if (processes::agree() != 0) told.start = load_to_resume(processes::file_of_first({}));
+    return told;
+}
+
+/// The signal that any process received; 0: none.
+int64_t signal_of_any() { return processes::agree(signals::received()); }
+
+/// Trains as `train_into` does, and says where the result is.
 Result run_training(const Config& config, const Dataset& dataset, torch::Device device, const RunFolder& folder,
                     const std::optional<Checkpoint>& start) {
     signals::keep_first();
     log::debug(describe_use(device));
     const Stopwatch watch;
     int64_t signal = 0;
-    const auto stop = [&] { return (signal = processes::agree(signals::received())) != 0; };
+    const auto stop = [&] { return (signal = signal_of_any()) != 0; };
     const int64_t saved = train_into(folder, config, dataset, device, start, stop);
     const std::string path = display_path(folder.path());
     if (saved < config.train.steps) {
@@ -194,12 +194,11 @@ Dataset data_to_train(const Config& config, const TrainCommand& options) {
 /// What every other process than the first does of a training.
 Result follow(const TrainCommand& options, torch::Device device) {
     signals::keep_first();
-    const auto [config, start] = from_first({}, {});
+    const auto [config, start] = told_by_first();
     const Dataset dataset = data_to_train(config, options);
     require_same(options, config, dataset);
     processes::set_patience(options.patience);
-    train(config, dataset, device, {preview_helper()}, start,
-          [] { return processes::agree(signals::received()) != 0; });
+    train(config, dataset, device, {preview_helper()}, start, [] { return signal_of_any() != 0; });
     return {};
 }
 

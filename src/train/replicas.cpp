@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <bit>
 
-#include "diffuse/base/signals.hpp"
-
 namespace diffuse {
+namespace {
+
+int64_t part_count(int64_t batch_size, int64_t part_size) { return (batch_size + part_size - 1) / part_size; }
+
+}  // namespace
 
 Replicas::Replicas(const std::function<Net()>& make, const std::function<Parameters(const Net&)>& parameters,
                    const torch::Tensor& weights, int64_t batch_size)
@@ -19,7 +22,7 @@ Replicas::Replicas(const std::function<Net()>& make, const std::function<Paramet
       losses_(torch::empty({batch_size}, weights.options())) {
     if (!weights.is_cpu()) {
         part_size_ = (batch_size + processes::count() - 1) / processes::count();
-        parts_ = (batch_size + part_size_ - 1) / part_size_;
+        parts_ = part_count(batch_size, part_size_);
     }
     int64_t threads = 1;
     do {
@@ -27,7 +30,7 @@ Replicas::Replicas(const std::function<Net()>& make, const std::function<Paramet
         view_parameters(parameters(network), weights);
         if (weights.is_cpu() && idle_.empty()) {
             part_size_ = std::min(network.part_size(), batch_size);
-            parts_ = (batch_size + part_size_ - 1) / part_size_;
+            parts_ = part_count(batch_size, part_size_);
             require_parts(network, batch_size);
             threads = std::clamp<int64_t>(own_parts().end - own_parts().first, 1, at::get_num_threads());
             workers_ = std::make_unique<Workers>(threads);
@@ -47,7 +50,7 @@ Replicas::Result Replicas::run(const PartLoss& part_loss) {
 }
 
 void Replicas::require_parts(const Net& network, int64_t batch_size) {
-    const int64_t size = std::min(network.part_size(), batch_size), parts = (batch_size + size - 1) / size;
+    const int64_t size = std::min(network.part_size(), batch_size), parts = part_count(batch_size, size);
     if (parts >= processes::count()) return;
     throw Error(fmt::format("train.batch_size {} has {} parts of {}, too few for {} processes", batch_size, parts, size,
                             processes::count()));
@@ -107,10 +110,9 @@ torch::Tensor Replicas::exchanged(const Replica& replica) {
 /// Of two halves of the tree, whichever ends last adds the right one to the left one, and goes on as their sum. Nodes
 /// are numbered as in a heap: those at 2 k and 2 k + 1 make up the one at k.
 void Replicas::add_up(int64_t part, torch::Tensor gradient) {
-    const int64_t leaves = int64_t(std::bit_ceil(uint64_t(parts_)));
-    for (int64_t node = leaves + part, size = 1; node > 1; node /= 2, size *= 2) {
+    for (int64_t node = leaves() + part; node > 1; node /= 2) {
         const int64_t other = node ^ 1;
-        if (other * size - leaves >= parts_) continue;  // no part lies there
+        if (!has_parts(other)) continue;
         torch::Tensor sum;
         {
             const std::lock_guard lock(mutex_);
@@ -127,10 +129,13 @@ void Replicas::add_up(int64_t part, torch::Tensor gradient) {
     sum_ = gradient;
 }
 
+/// The number of the tree's first leaf, and of its leaves.
+int64_t Replicas::leaves() const { return int64_t(std::bit_ceil(uint64_t(parts_))); }
+
+/// The first part below a node.
 int64_t Replicas::first_part(int64_t node) const {
-    const int64_t leaves = int64_t(std::bit_ceil(uint64_t(parts_)));
-    while (node < leaves) node *= 2;
-    return node - leaves;
+    while (node < leaves()) node *= 2;
+    return node - leaves();
 }
 
 /// The process that has a part.
@@ -149,7 +154,7 @@ torch::Tensor Replicas::sum_at(int64_t node) {
         return sum;
     }
     const int64_t left = 2 * node, right = left + 1;
-    if (node >= int64_t(std::bit_ceil(uint64_t(parts_)))) return {};  // a part of another process
+    if (node >= leaves()) return {};  // a part of another process
     const auto sum = sum_at(left);
     if (!has_parts(right)) return sum;
     const auto other = sum_at(right);
@@ -164,7 +169,7 @@ torch::Tensor Replicas::sum_at(int64_t node) {
 
 /// What the parts of one process wait for, from the others; then all have the losses and the sum.
 void Replicas::add_up_processes() {
-    processes::agree(signals::received());
+    processes::agree();  // where one failed, the others are told before they wait for its gradients
     constexpr int64_t kRoot = 1;
     sum_ = sum_at(kRoot);
     if (!sum_.defined()) sum_ = memory();

@@ -132,4 +132,5 @@ begin 2 killed
 ended
 [ $status = 0 ] || fail "after $kills kills: $(cat err.txt)"
 same_runs whole killed
+[ $named -ge 2 ] || fail "the training was too short for $kills kills"
 echo "the same files from 1, 2, 3 and 4 processes, and after $named kills"

@@ -52,7 +52,7 @@ std::vector<std::string> texts(const std::string& own);
 /// "rank 2 (host, process 77)"
 std::string name_of(int64_t rank);
 
-/// Of `count` pieces of work those that this process, or another, has: first() .. end() - 1.
+/// Of `count` pieces of work those that this process, or another, has: first .. end - 1.
 struct Share {
     int64_t first, end;
 };

@@ -56,6 +56,7 @@ private:
     void add_up_processes();
     torch::Tensor sum_at(int64_t node);
     bool has_parts(int64_t node) const { return first_part(node) < parts_; }
+    int64_t leaves() const;
     int64_t first_part(int64_t node) const;
     int64_t owner_of(int64_t part) const;
 
